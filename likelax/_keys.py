@@ -1,0 +1,32 @@
+"""Random keys: one key in, named streams out."""
+
+from __future__ import annotations
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+
+def check_key(key: object) -> jax.Array:
+    """The key, typed or legacy; raises if it is none.
+
+    Raises:
+      TypeError: when `key` is not one random key (an integer seed, say).
+    """
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+            return key
+        if key.dtype == jnp.uint32 and key.ndim == 1:
+            return key
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            raise TypeError(
+                f"one random key wanted, got an array of keys of shape {key.shape}; "
+                "map over them: jax.vmap(f)(keys)"
+            )
+    raise TypeError(f"a random key wanted, got {key!r}; write jax.random.key(0)")
+
+
+def stream(key: jax.Array, name: str) -> jax.Array:
+    """The key of the stream called `name`: fold_in of a hash that no Python version changes."""
+    return jax.random.fold_in(check_key(key), zlib.crc32(name.encode()))

@@ -1,0 +1,137 @@
+"""Tables that scikit-learn and statsmodels carry: no download. Each is checked and then kept in memory."""
+
+import functools
+
+import numpy as np
+
+from .._extras import require
+from ._dataset import Dataset, check, random_split
+
+__all__ = ["breast_cancer", "diabetes", "digits", "doctor_visits", "engel"]
+
+
+@functools.cache
+def digits() -> Dataset:
+    """Handwritten digits: 1,797 images of 8 x 8 pixels and their labels 0..9.
+
+    `input` is `(1797, 64)`, the pixels row by row as counts 0..16 in float32 (`.reshape(-1, 8, 8)` gives
+    images; `/ 16` the unit interval; `/ 16 > 0.5` binary ones); `target` the labels, int32. The split is
+    the customary `train_test_split(random_state=0)`: 1,347 and 450.
+    """
+    raw = require("sklearn.datasets", "data").load_digits()
+    check("digits", "@digits@", raw.data, raw.target)
+    split = require("sklearn.model_selection", "data").train_test_split
+    train, test = split(np.arange(len(raw.target)), random_state=0)
+    return Dataset(
+        name="digits",
+        input=raw.data.astype(np.float32),
+        target=raw.target.astype(np.int32),
+        train_rows=train,
+        test_rows=test,
+        features=tuple(raw.feature_names),
+        target_name="digit",
+        classes=tuple(str(digit) for digit in range(10)),
+        source=(
+            "Optical recognition of handwritten digits, test part (E. Alpaydin and C. Kaynak, UCI, 1998; "
+            "CC BY 4.0), as carried by scikit-learn"
+        ),
+    )
+
+
+@functools.cache
+def breast_cancer() -> Dataset:
+    """569 tumours described by 30 measurements; `target` is 1 where benign, 0 where malignant (int32)."""
+    raw = require("sklearn.datasets", "data").load_breast_cancer()
+    check("breast_cancer", "@breast_cancer@", raw.data, raw.target)
+    train, test = random_split(len(raw.target))
+    return Dataset(
+        name="breast_cancer",
+        input=raw.data.astype(np.float32),
+        target=raw.target.astype(np.int32),
+        train_rows=train,
+        test_rows=test,
+        features=tuple(str(name) for name in raw.feature_names),
+        target_name="benign",
+        classes=tuple(str(name) for name in raw.target_names),
+        source=(
+            "Breast Cancer Wisconsin (Diagnostic) (W. Wolberg, O. Mangasarian, N. Street and W. Street, "
+            "UCI, 1995; CC BY 4.0), as carried by scikit-learn"
+        ),
+    )
+
+
+@functools.cache
+def diabetes() -> Dataset:
+    """442 patients, ten measurements in their own units; `target` is the disease's progress after a year.
+
+    The target is a whole number from 25 to 346, float32.
+    """
+    raw = require("sklearn.datasets", "data").load_diabetes(scaled=False)
+    check("diabetes", "@diabetes@", raw.data, raw.target)
+    train, test = random_split(len(raw.target))
+    return Dataset(
+        name="diabetes",
+        input=raw.data.astype(np.float32),
+        target=raw.target.astype(np.float32),
+        train_rows=train,
+        test_rows=test,
+        features=tuple(raw.feature_names),
+        target_name="progression",
+        source=(
+            "Efron, Hastie, Johnstone and Tibshirani, Least angle regression, Annals of Statistics 32 "
+            "(2004), as carried by scikit-learn; no licence stated"
+        ),
+    )
+
+
+@functools.cache
+def doctor_visits() -> Dataset:
+    """RAND Health Insurance Experiment: visits to a doctor of 20,190 person-years, nine regressors.
+
+    `target` is the count `mdvis` (0..77, int32), very overdispersed: mean 2.9, variance 20. Inputs carry no
+    constant column. On `whole`, with a constant, a Poisson regression has the log-likelihood -62419.59 and
+    a negative binomial one (NB2, dispersion 1.293) -43383.66.
+    """
+    raw = require("statsmodels.datasets.randhie", "data").load()
+    values, counts = np.asarray(raw.exog, np.float64), np.asarray(raw.endog)
+    check("doctor_visits", "@doctor_visits@", values, counts)
+    train, test = random_split(len(counts))
+    return Dataset(
+        name="doctor_visits",
+        input=values.astype(np.float32),
+        target=counts.astype(np.int32),
+        train_rows=train,
+        test_rows=test,
+        features=tuple(raw.exog.columns),
+        target_name="mdvis",
+        source=(
+            "RAND Health Insurance Experiment, the subset of Cameron and Trivedi, Microeconometrics (2005); "
+            "public domain, as carried by statsmodels (randhie)"
+        ),
+    )
+
+
+@functools.cache
+def engel() -> Dataset:
+    """235 households: yearly income (input) and expenditure on food (target), Belgian francs, float32.
+
+    The spread of the expenditure grows with the income.
+    """
+    raw = require("statsmodels.datasets.engel", "data").load()
+    income = raw.data[["income"]].to_numpy(np.float64)
+    food = raw.data["foodexp"].to_numpy(np.float64)
+    check("engel", "@engel@", income, food)
+    train, test = random_split(len(food))
+    return Dataset(
+        name="engel",
+        input=income.astype(np.float32),
+        target=food.astype(np.float32),
+        train_rows=train,
+        test_rows=test,
+        features=("income",),
+        target_name="foodexp",
+        source=(
+            "Engel's food expenditure data, Koenker and Bassett, Econometrica 50 (1982); "
+            "public domain, as carried by statsmodels (engel)"
+        ),
+    )

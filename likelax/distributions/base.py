@@ -1,0 +1,469 @@
+"""`Distribution`, the base class, and the two wrappers that its methods make.
+
+Its docstring is the manual for adding a distribution.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from likelax import _checks, supports
+from likelax._keys import check_key
+from likelax._pytree import Array, Node, add_axes, is_traced, node, static
+from likelax.distributions import kl as _kl
+from likelax.supports import Support
+
+
+class Distribution(Node):
+    """A probability distribution: a frozen pytree whose array leaves are its parameters.
+
+    A subclass is one class. It names its parameters, its support and its log-density, each as the
+    textbook has them::
+
+        class Rayleigh(lx.Distribution):
+            scale: lx.Array = lx.param(support=lx.supports.positive)
+            support = lx.supports.non_negative
+
+            def log_prob(self, value):
+                z = value / self.scale
+                return jnp.log(value) - 2 * jnp.log(self.scale) - 0.5 * z**2
+
+    What the base class does around the methods that a subclass writes:
+
+    * `log_prob(value)` is only asked about values inside the support; outside it is -inf, with zero gradient. NaN gives NaN. The
+      value arrives as an array of a floating dtype, at least float32.
+    * `log_cdf`, `log_survival`, `cdf`, `survival` are only asked about values strictly inside the bounds of the support; `quantile`
+      only about 0 < q < 1. Of the four, one of each pair is enough (`log_cdf` and `log_survival` for accurate tails).
+    * `mean`, `mode`, `variance`, `entropy` may return any shape that broadcasts to the right one.
+    * Called outside any JAX transformation, they are compiled once per shape.
+
+    Then `lx.testing.check_distribution(Rayleigh(2.0), key=jax.random.key(0))` holds the class against its own density.
+
+    Shapes: parameters are `(*batch, *own axes)`, a value is `(*sample, *batch, *event)`, a log-density `(*sample, *batch)`. Units are
+    nats. A distribution over vectors names the event's axis in its parameters' shapes: `param(supports.real, shape=("event",))`.
+    """
+
+    # Families over whole numbers that are indices, not quantities, refuse floating values.
+    _takes_indices: ClassVar[bool] = False
+    # Wrappers whose base looks after the support.
+    _delegates: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        for name, guard in _GUARDS.items():
+            method = cls.__dict__.get(name)
+            if callable(method) and not hasattr(method, "__wrapped__"):
+                setattr(cls, name, guard(name, method))
+
+    @property
+    def support(self) -> Any:
+        """Where the density is not zero; a subclass may set a constant, `support = supports.positive`."""
+        return supports.real
+
+    # Shapes.
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one value."""
+        for p in type(self)._params:
+            value = self.__dict__.get(p.name)
+            if value is not None and "event" in p.shape:
+                return (value.shape[p.shape.index("event") - len(p.shape)],)
+        return ()
+
+    @property
+    def event_ndim(self) -> int:
+        """How many axes one value has."""
+        return len(self.event_shape)
+
+    def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of samples: `(*shape, *batch, *event)`."""
+        return shape + self.batch_shape + self.event_shape
+
+    # Densities and probabilities.
+
+    def log_prob(self, value: ArrayLike) -> Array:
+        """log p(value) in nats: `(*sample, *batch, *event) -> (*sample, *batch)`; -inf outside the support, NaN at NaN."""
+        self._missing("log_prob", "define it: a distribution is its log_prob")
+
+    def prob(self, value: ArrayLike) -> Array:
+        """p(value), of the shape of `log_prob`."""
+        return jnp.exp(self.log_prob(value))
+
+    def cdf(self, value: ArrayLike) -> Array:
+        """P(X <= value), `(*sample, *batch)`."""
+        self._needs("cdf", "log_cdf")
+        return jnp.exp(self.log_cdf(value))
+
+    def log_cdf(self, value: ArrayLike) -> Array:
+        """log P(X <= value), `(*sample, *batch)`."""
+        self._needs("log_cdf", "cdf")
+        return _log(self.cdf(value))
+
+    def survival(self, value: ArrayLike) -> Array:
+        """P(X > value), `(*sample, *batch)`."""
+        if not self._has("log_survival"):
+            return 1 - self.cdf(value)
+        return jnp.exp(self.log_survival(value))
+
+    def log_survival(self, value: ArrayLike) -> Array:
+        """log P(X > value), `(*sample, *batch)`."""
+        if not self._has("survival"):
+            return jnp.log1p(-self.cdf(value))
+        return _log(self.survival(value))
+
+    def quantile(self, q: ArrayLike) -> Array:
+        """The smallest value with P(X <= value) >= q, `(*sample, *batch)`; NaN unless 0 <= q <= 1."""
+        self._missing("quantile", "invert cdf numerically, or take quantiles of .sample(key, (n,))")
+
+    # Samples.
+
+    def sample(self, key: Array, shape: int | tuple[int, ...] = ()) -> Array:
+        """Draws `(*shape, *batch, *event)` values; gradients flow where a pathwise one exists."""
+        self._missing("sample", "use lx.samplers on its log_prob")
+
+    def sample_and_log_prob(
+        self, key: Array, shape: int | tuple[int, ...] = ()
+    ) -> tuple[Array, Array]:
+        """Samples, `(*shape, *batch, *event)`, and their log-density, `(*shape, *batch)`."""
+        value = self.sample(key, shape)
+        return value, self.log_prob(value)
+
+    # Summaries.
+
+    def mean(self) -> Array:
+        """E[X], `(*batch, *event)`."""
+        self._missing("mean", "average .sample(key, (n,))")
+
+    def mode(self) -> Array:
+        """The most likely value, `(*batch, *event)`."""
+        self._missing("mode", "maximise .log_prob")
+
+    def variance(self) -> Array:
+        """Var[X] for each element, `(*batch, *event)`."""
+        self._missing("variance", "take the variance of .sample(key, (n,))")
+
+    def stddev(self) -> Array:
+        """The square root of the variance, `(*batch, *event)`."""
+        return jnp.sqrt(self.variance())
+
+    def entropy(self) -> Array:
+        """-E[log p(X)] in nats, `(*batch,)`."""
+        self._missing("entropy", "average -.log_prob over .sample(key, (n,))")
+
+    def kl_divergence(self, other: Distribution) -> Array:
+        """KL(self || other) in nats, `(*batch,)`; see `lx.kl_divergence`."""
+        return _kl.kl_divergence(self, other)
+
+    # Others made from this one.
+
+    def to_event(self, ndims: int = 1) -> Distribution:
+        """The last `ndims` batch axes become event axes: their log-densities are summed."""
+        return self if ndims == 0 else Independent(self, ndims)
+
+    def mask(self, mask: ArrayLike) -> Distribution:
+        """log_prob is 0 where `mask` (broadcast to the batch) is False."""
+        return Masked(self, mask)
+
+    # For the methods above.
+
+    def _has(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Distribution, name)
+
+    def _needs(self, method: str, other: str) -> None:
+        if not self._has(other):
+            self._missing(method, "count samples, or define cdf or log_cdf")
+
+    def _missing(self, method: str, instead: str) -> NoReturn:
+        name = type(self).__name__
+        raise NotImplementedError(f"{name}.{method} has no closed form here; {instead}")
+
+    def _value(self, value: ArrayLike, method: str = "log_prob") -> Array:
+        """The value as an array to compute with; raises on a shape or dtype that does not fit."""
+        name = type(self).__name__
+        x = jnp.asarray(value)
+        if self._takes_indices:
+            if jnp.issubdtype(x.dtype, jnp.floating):
+                raise TypeError(
+                    f"{name}.{method}: values are whole numbers that count the classes from 0, got {x.dtype} of shape {x.shape}; "
+                    "write value.astype(int)"
+                )
+            x = x.astype(jnp.int32) if x.dtype == jnp.bool_ else x
+        elif not jnp.issubdtype(x.dtype, jnp.floating) or x.aval.weak_type:
+            x = x.astype(self.dtype)
+        else:
+            x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        event, batch = self.event_shape, self.batch_shape
+        own, tail = x.shape[: x.ndim - len(event)], x.shape[x.ndim - len(event) :]
+        try:
+            if x.ndim < len(event) or tail != event:
+                raise ValueError
+            if own != batch:
+                jnp.broadcast_shapes(own, batch)
+        except ValueError:
+            raise ValueError(
+                f"{name}.{method}: a value has shape (*sample, *batch, *event) with batch {batch} and event {event}, got {x.shape}"
+            ) from None
+        return x
+
+
+def _log(x: Array) -> Array:
+    """log that has no gradient at 0 rather than an infinite one times 0."""
+    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), jnp.where(jnp.isnan(x), x, -jnp.inf))
+
+
+# Guards: what stands around the methods that a subclass writes.
+
+
+def _compiled_when_eager(guarded: Callable[..., Array]) -> Callable[..., Array]:
+    compiled = jax.jit(guarded)
+
+    def call(self: Distribution, value: ArrayLike) -> Array:
+        if is_traced(self, value) or _checks.checking():
+            return guarded(self, value)
+        return compiled(self, value)
+
+    return call
+
+
+def _broadcast(self: Distribution, x: Array, out: Array) -> Array:
+    shape = jnp.broadcast_shapes(x.shape[: x.ndim - self.event_ndim], self.batch_shape)
+    return jnp.broadcast_to(out, shape)
+
+
+def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
+    def guarded(self: Distribution, value: ArrayLike) -> Array:
+        x = self._value(value)
+        support: Support = self.support
+        if self._delegates or support.is_everything:
+            return _broadcast(self, x, method(self, x))
+        outside = support.excludes(x)
+        log_prob = method(self, support.project(x))
+        return _broadcast(self, x, jnp.where(outside, -jnp.inf, log_prob))
+
+    return functools.wraps(method)(_compiled_when_eager(guarded))
+
+
+def _guard_tail(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
+    rises = name.endswith("cdf")
+    zero, one = (-jnp.inf, 0.0) if name.startswith("log") else (0.0, 1.0)
+    below, above = (zero, one) if rises else (one, zero)
+
+    def guarded(self: Distribution, value: ArrayLike) -> Array:
+        x = self._value(value, name)
+        support: Any = self.support
+        if self._delegates:
+            return _broadcast(self, x, method(self, x))
+        if not isinstance(support, supports.Interval):
+            out = method(self, x)
+            out = jnp.where(x == jnp.inf, above, jnp.where(x == -jnp.inf, below, out))
+            return _broadcast(self, x, out)
+        x = jnp.floor(x) if support.is_discrete else x
+        low = -jnp.inf if support.lower is None else support.lower
+        high = jnp.inf if support.upper is None else support.upper
+        under = (x < low) if support.is_discrete else (x <= low)
+        over = x >= high
+        inside = jnp.where(under | over, support.inside(x).astype(x.dtype), x)
+        out = jnp.where(under, below, jnp.where(over, above, method(self, inside)))
+        return _broadcast(self, x, jnp.where(jnp.isnan(x), x, out))
+
+    return functools.wraps(method)(_compiled_when_eager(guarded))
+
+
+def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
+    def guarded(self: Distribution, q: ArrayLike) -> Array:
+        q = jnp.asarray(q)
+        weak = q.aval.weak_type or not jnp.issubdtype(q.dtype, jnp.floating)
+        q = q.astype(self.dtype if weak else jnp.promote_types(q.dtype, jnp.float32))
+        support: Any = self.support
+        low, high = getattr(support, "lower", None), getattr(support, "upper", None)
+        inside = (q > 0) & (q < 1)
+        value = method(self, jnp.where(inside, q, 0.5))
+        ends = jnp.where(
+            q == 0, -jnp.inf if low is None else low, jnp.inf if high is None else high
+        )
+        ends = jnp.where((q == 0) | (q == 1), ends, jnp.nan)
+        out = value if self._delegates else jnp.where(inside, value, ends)
+        return jnp.broadcast_to(out, jnp.broadcast_shapes(q.shape, self.batch_shape))
+
+    return functools.wraps(method)(_compiled_when_eager(guarded))
+
+
+def _guard_sample(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def guarded(self: Distribution, key: Array, shape: int | tuple[int, ...] = ()) -> Any:
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        return method(self, check_key(key), shape)
+
+    return guarded
+
+
+def _guard_summary(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
+    @functools.wraps(method)
+    def guarded(self: Distribution) -> Array:
+        event = () if name == "entropy" else self.event_shape
+        return jnp.broadcast_to(method(self), self.batch_shape + event)
+
+    return guarded
+
+
+_GUARDS: dict[str, Callable[[str, Callable[..., Any]], Callable[..., Any]]] = {
+    "log_prob": _guard_log_prob,
+    "cdf": _guard_tail,
+    "log_cdf": _guard_tail,
+    "survival": _guard_tail,
+    "log_survival": _guard_tail,
+    "quantile": _guard_quantile,
+    "sample": _guard_sample,
+    "sample_and_log_prob": _guard_sample,
+    "mean": _guard_summary,
+    "mode": _guard_summary,
+    "variance": _guard_summary,
+    "stddev": _guard_summary,
+    "entropy": _guard_summary,
+}
+
+
+class Independent(Distribution):
+    """The last `ndims` batch axes of `base` as event axes: log-densities are summed over them, in float32 or wider."""
+
+    _delegates = True
+    base: Distribution = node()
+    ndims: int = static(default=1)
+
+    def _align(self, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+    def _check(self) -> None:
+        if not 0 <= self.ndims <= self.base.batch_ndim:
+            raise ValueError(
+                f"Independent: ndims is {self.ndims}, but {type(self.base).__name__} has batch shape {self.base.batch_shape}"
+            )
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The base's batch shape without its last `ndims` axes."""
+        shape = self.base.batch_shape
+        return shape[: len(shape) - self.ndims]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The base's last `ndims` batch axes, then its event axes."""
+        shape = self.base.batch_shape
+        return shape[len(shape) - self.ndims :] + self.base.event_shape
+
+    @property
+    def support(self) -> Any:
+        """The base's support in every element."""
+        return supports.elementwise(self.base.support, self.ndims)
+
+    def _sum(self, x: Array) -> Array:
+        return jnp.sum(x, axis=tuple(range(-self.ndims, 0)))
+
+    def log_prob(self, value: ArrayLike) -> Array:
+        return self._sum(self.base.log_prob(value))
+
+    def sample(self, key: Array, shape: int | tuple[int, ...] = ()) -> Array:
+        return self.base.sample(key, shape)
+
+    def sample_and_log_prob(
+        self, key: Array, shape: int | tuple[int, ...] = ()
+    ) -> tuple[Array, Array]:
+        value, log_prob = self.base.sample_and_log_prob(key, shape)
+        return value, self._sum(log_prob)
+
+    def mean(self) -> Array:
+        return self.base.mean()
+
+    def mode(self) -> Array:
+        return self.base.mode()
+
+    def variance(self) -> Array:
+        return self.base.variance()
+
+    def entropy(self) -> Array:
+        return self._sum(self.base.entropy())
+
+
+class Masked(Distribution):
+    """`base` where `mask` is true; elsewhere log_prob, entropy and KL are 0 and no gradient flows.
+
+    What is masked out may be NaN, in the value or in the parameters: it poisons neither value nor
+    gradient. Samples and moments are the base's.
+    """
+
+    _delegates = True
+    base: Distribution = node()
+    mask_: Array = node()
+
+    def __init__(self, base: Distribution, mask: ArrayLike):
+        super().__init__(base, jnp.asarray(mask, bool))
+
+    def _align(self, values: dict[str, Any]) -> dict[str, Any]:
+        base, mask = values["base"], values["mask_"]
+        rank = max(base.batch_ndim, mask.ndim)
+        return {"base": add_axes(base, rank - base.batch_ndim), "mask_": add_axes(mask, rank - mask.ndim)}
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """What the base's batch shape and the mask's shape broadcast to."""
+        return jnp.broadcast_shapes(self.base.batch_shape, self.mask_.shape)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The base's."""
+        return self.base.event_shape
+
+    @property
+    def support(self) -> Any:
+        """The base's."""
+        return self.base.support
+
+    def log_prob(self, value: Array) -> Array:
+        base = self.base.broadcast_to(self.batch_shape)
+        ndim = base.batch_ndim
+
+        def clean(leaf: Array) -> Array:
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            mask = self.mask_.reshape(self.mask_.shape + (1,) * (leaf.ndim - ndim))
+            return jnp.where(mask | jnp.isfinite(leaf), leaf, 1)
+
+        kept = self.mask_.reshape(self.mask_.shape + (1,) * self.event_ndim)
+        inside = self.support.inside(value).astype(value.dtype)
+        log_prob = jax.tree.map(clean, base).log_prob(jnp.where(kept, value, inside))
+        return jnp.where(self.mask_, log_prob, 0)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self.base.broadcast_to(self.batch_shape).sample(key, shape)
+
+    def mean(self) -> Array:
+        return self.base.broadcast_to(self.batch_shape).mean()
+
+    def mode(self) -> Array:
+        return self.base.broadcast_to(self.batch_shape).mode()
+
+    def variance(self) -> Array:
+        return self.base.broadcast_to(self.batch_shape).variance()
+
+    def entropy(self) -> Array:
+        return jnp.where(self.mask_, self.base.entropy(), 0)
+
+
+@_kl.register_kl(Independent, Independent)
+def _kl_independent(p: Independent, q: Independent) -> Array:
+    if p.ndims != q.ndims or p.event_shape != q.event_shape:
+        raise ValueError(f"KL: event shapes {p.event_shape} and {q.event_shape} differ")
+    return p._sum(_kl.kl_divergence(p.base, q.base))
+
+
+@_kl.register_kl(Masked, Masked)
+def _kl_masked(p: Masked, q: Masked) -> Array:
+    both = p.mask_ & q.mask_
+    return jnp.where(both, _kl.kl_divergence(p.base, q.base), 0)

@@ -1,0 +1,370 @@
+"""Arithmetic on logarithms: sums, differences, sigmoids and divisions that neither cancel nor overflow.
+
+Conventions of the whole file:
+
+- Element by element with broadcasting; bfloat16, float16 and integers are widened to float32.
+- A NaN in gives a NaN out. Where a value is -inf because a probability is zero, the gradient is zero,
+  because an infinite slope times a zero tangent would be a NaN (`log1mexp` and `logit` alone, which are plain
+  functions of a real variable, keep their infinite slopes).
+- Each derivative rule is itself written with functions that have good rules, so that second derivatives hold.
+
+Source for the switch in `log1mexp`: M. Maechler (2012), "Accurately computing log(1 - exp(-|a|))".
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+_LOG2 = math.log(2.0)
+
+
+def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
+    """The values as arrays of their common floating dtype, float32 at least (shapes are left alone)."""
+    dtype = jnp.promote_types(jnp.result_type(*values), jnp.float32)
+    return tuple(jnp.asarray(value, dtype) for value in values)
+
+
+# ---- exp, expm1 and their inverses ----
+
+
+@jax.custom_jvp
+def _inv_expm1(x: Array) -> Array:
+    """1 / (exp(x) - 1). Its own rule, since autodiff forms exp(x) / expm1(x)^2, inf / inf for x > 45."""
+    return 1.0 / jnp.expm1(x)
+
+
+@_inv_expm1.defjvp
+def _inv_expm1_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    r = _inv_expm1(x)
+    return r, -r * (1.0 + r) * dx
+
+
+@jax.custom_jvp
+def _log1mexp(x: Array) -> Array:
+    small = x < _LOG2
+    near = jnp.log(-jnp.expm1(-jnp.where(small, x, 1.0)))
+    far = jnp.log1p(-jnp.exp(-jnp.where(small, 1.0, x)))
+    return jnp.where(small, near, far)
+
+
+@_log1mexp.defjvp
+def _log1mexp_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _log1mexp(x), _inv_expm1(x) * dx
+
+
+def log1mexp(x: ArrayLike) -> Array:
+    """log(1 - exp(-x)) for x >= 0: -inf at 0, NaN below. Derivative 1 / expm1(x). (Maechler 2012.)"""
+    return _log1mexp(*as_floats(x))
+
+
+# ---- sums and differences of two ----
+
+
+def _both_infinite(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """Whether a and b are the same infinity, and copies where that pair is (0, 0), so that a - b is no NaN."""
+    same = (a == b) & jnp.isinf(a)
+    return same, jnp.where(same, 0.0, a), jnp.where(same, 0.0, b)
+
+
+@jax.custom_jvp
+def _log_add_exp(a: Array, b: Array) -> Array:
+    _, a_safe, b_safe = _both_infinite(a, b)
+    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a_safe - b_safe)))
+
+
+@_log_add_exp.defjvp
+def _log_add_exp_jvp(primals, tangents):
+    (a, b), (da, db) = primals, tangents
+    _, a_safe, b_safe = _both_infinite(a, b)
+    alive = jnp.maximum(a, b) != -jnp.inf
+    p = jnp.where(alive, _sigmoid(a_safe - b_safe), 0.0)
+    q = jnp.where(alive, _sigmoid(b_safe - a_safe), 0.0)
+    # A term of weight zero must not poison the sum, whatever its own tangent is.
+    da, db = jnp.where(p == 0, 0.0, da), jnp.where(q == 0, 0.0, db)
+    return _log_add_exp(a, b), p * da + q * db
+
+
+def log_add_exp(a: ArrayLike, b: ArrayLike) -> Array:
+    """log(exp(a) + exp(b)). Both -inf: -inf with zero gradient."""
+    return _log_add_exp(*as_floats(a, b))
+
+
+@jax.custom_jvp
+def _log_sub_exp(a: Array, b: Array) -> Array:
+    equal = (a == b) & (a != jnp.inf)
+    gap = jnp.where(equal, 1.0, a - b)
+    return jnp.where(equal, -jnp.inf, a + _log1mexp(gap))
+
+
+@_log_sub_exp.defjvp
+def _log_sub_exp_jvp(primals, tangents):
+    (a, b), (da, db) = primals, tangents
+    equal = (a == b) & (a != jnp.inf)
+    da, db = jnp.where(equal, 0.0, da), jnp.where(equal, 0.0, db)
+    slope = _inv_expm1(jnp.where(equal, 1.0, a - jnp.where(equal, 0.0, b)))
+    db = jnp.where(b == -jnp.inf, 0.0, db)  # nothing is subtracted
+    return _log_sub_exp(a, b), da + slope * (da - db)
+
+
+def log_sub_exp(a: ArrayLike, b: ArrayLike) -> Array:
+    """log(exp(a) - exp(b)) for a >= b (NaN for a < b). Where a = b the value is -inf and the gradient zero."""
+    return _log_sub_exp(*as_floats(a, b))
+
+
+# ---- sums along an axis ----
+
+
+def _shift(a: Array, axis) -> tuple[Array, Array]:
+    """(a - max, max) along `axis` (kept); all -inf stays -inf; under a +inf maximum the finite ones are -inf."""
+    top = jax.lax.stop_gradient(jnp.max(a, axis=axis, keepdims=True, initial=-jnp.inf))
+    infinite = jnp.isinf(top)
+    shifted = jnp.where(infinite, 0.0, a) - jnp.where(infinite, 0.0, top)
+    at_infinity = jnp.where((a == top) & (top > 0), 0.0, -jnp.inf)
+    return jnp.where(infinite, at_infinity, shifted), top
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _logsumexp(a: Array, axis) -> Array:
+    shifted, top = _shift(a, axis)
+    return jnp.squeeze(top + jnp.log(jnp.sum(jnp.exp(shifted), axis=axis, keepdims=True)), axis)
+
+
+@_logsumexp.defjvp
+def _logsumexp_jvp(axis, primals, tangents):
+    (a,), (da,) = primals, tangents
+    # Weights from the shifted values: exp(a - logsumexp) would lose every digit for a near 1e6.
+    terms = jnp.exp(_shift(a, axis)[0])
+    total = jnp.sum(terms, axis=axis, keepdims=True)
+    weights = terms / jnp.where(total == 0, 1.0, total)
+    da = jnp.where(weights == 0, 0.0, da)
+    return _logsumexp(a, axis), jnp.sum(weights * da, axis=axis)
+
+
+def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] = -1, where: ArrayLike | None = None) -> Array:
+    """log(sum(exp(a))) along `axis` over the entries chosen by `where` (all of them by default).
+
+    Nothing but -inf, or nothing at all: -inf with zero gradient. A +inf entry: +inf. What `where` leaves out
+    touches neither value nor gradient, NaN included. `a` has shape (..., n, ...); the axis is dropped.
+    """
+    (a,) = as_floats(a)
+    if where is not None:
+        a = jnp.where(where, a, -jnp.inf)
+    return _logsumexp(a, axis)
+
+
+def log_softmax(logits: ArrayLike, axis: int = -1) -> Array:
+    """logits - logsumexp(logits), the maximum subtracted first, so that a large common offset costs nothing.
+
+    A logit of -inf has log-probability -inf and zero gradient, also if all are -inf.
+    """
+    (logits,) = as_floats(logits)
+    shifted, _ = _shift(logits, axis)
+    impossible = shifted == -jnp.inf
+    total = jnp.sum(jnp.exp(shifted), axis=axis, keepdims=True)
+    normaliser = jnp.log(jnp.where(total == 0, 1.0, total))
+    return jnp.where(impossible, -jnp.inf, jnp.where(impossible, 0.0, shifted) - normaliser)
+
+
+# ---- sigmoids ----
+
+
+@jax.custom_jvp
+def _sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)). Its own rule s(x) s(-x), since s (1 - s) is zero for x > 17 in float32."""
+    e = jnp.exp(-jnp.abs(x))
+    return jnp.where(x < 0, e, 1.0) / (1.0 + e)
+
+
+@_sigmoid.defjvp
+def _sigmoid_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    s = _sigmoid(x)
+    return s, s * _sigmoid(-x) * dx
+
+
+def sigmoid(x: ArrayLike) -> Array:
+    """1 / (1 + exp(-x)), its derivatives accurate in both tails."""
+    return _sigmoid(*as_floats(x))
+
+
+@jax.custom_jvp
+def _softplus(x: Array) -> Array:
+    return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@_softplus.defjvp
+def _softplus_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _softplus(x), _sigmoid(x) * dx
+
+
+def softplus(x: ArrayLike) -> Array:
+    """log(1 + exp(x)), accurate in both tails; its gradient at 0 is exactly 1/2."""
+    return _softplus(*as_floats(x))
+
+
+def log_sigmoid(x: ArrayLike) -> Array:
+    """log(1 / (1 + exp(-x))) = -softplus(-x); log(1 - sigmoid(x)) is log_sigmoid(-x)."""
+    (x,) = as_floats(x)
+    return -_softplus(-x)
+
+
+@jax.custom_jvp
+def _logit(p: Array) -> Array:
+    # Between 1/4 and 3/4 the two logarithms cancel; 2p - 1 is exact there.
+    middle = jnp.abs(p - 0.5) < 0.25
+    p_middle, p_outer = jnp.where(middle, p, 0.5), jnp.where(middle, 0.125, p)
+    near = jnp.log1p((2.0 * p_middle - 1.0) / (1.0 - p_middle))
+    return jnp.where(middle, near, jnp.log(p_outer) - jnp.log1p(-p_outer))
+
+
+@_logit.defjvp
+def _logit_jvp(primals, tangents):
+    (p,), (dp,) = primals, tangents
+    return _logit(p), _divide(dp, p * (1.0 - p))
+
+
+def logit(p: ArrayLike) -> Array:
+    """log(p / (1 - p)) for 0 <= p <= 1, to full relative accuracy near 1/2. Derivative 1 / (p (1 - p))."""
+    return _logit(*as_floats(p))
+
+
+# ---- products with a logarithm ----
+
+
+@jax.custom_jvp
+def _xlogy(x: Array, y: Array) -> Array:
+    zero = (x == 0) & ~jnp.isnan(y)
+    return jnp.where(zero, 0.0, x * jnp.log(jnp.where(zero, 1.0, y)))
+
+
+@_xlogy.defjvp
+def _xlogy_jvp(primals, tangents):
+    (x, y), (dx, dy) = primals, tangents
+    log_y = jnp.log(jnp.where(y == 0, 1.0, y))
+    # x / y is 0 for x = 0, and x / 1 needs zeroing for y = 0.
+    slope = jnp.where(y == 0, 0.0, _divide(x, jnp.where(y == 0, 1.0, y)))
+    return _xlogy(x, y), log_y * dx + slope * dy
+
+
+def xlogy(x: ArrayLike, y: ArrayLike) -> Array:
+    """x log(y), which is 0 where x = 0; for x > 0 and y = 0 it is -inf.
+
+    Derivatives log(y) in x and x / y in y, both taken as 0 where y = 0 (there the value is 0 or infinite).
+    """
+    return _xlogy(*as_floats(x, y))
+
+
+@jax.custom_jvp
+def _xlog1py(x: Array, y: Array) -> Array:
+    zero = (x == 0) & ~jnp.isnan(y)
+    return jnp.where(zero, 0.0, x * jnp.log1p(jnp.where(zero, 0.0, y)))
+
+
+@_xlog1py.defjvp
+def _xlog1py_jvp(primals, tangents):
+    (x, y), (dx, dy) = primals, tangents
+    y_safe = jnp.where(y == -1, 0.0, y)
+    slope = jnp.where(y == -1, 0.0, _divide(x, 1.0 + y_safe))
+    return _xlog1py(x, y), jnp.log1p(y_safe) * dx + slope * dy
+
+
+def xlog1py(x: ArrayLike, y: ArrayLike) -> Array:
+    """x log(1 + y), which is 0 where x = 0; for x > 0 and y = -1 it is -inf. Derivatives as in `xlogy`."""
+    return _xlog1py(*as_floats(x, y))
+
+
+def entropy_term(p_log: ArrayLike) -> Array:
+    """-p log(p) from log(p): 0, with zero gradient, where p = 0. Sum over categories for an entropy in nats."""
+    (p_log,) = as_floats(p_log)
+    zero = p_log == -jnp.inf
+    safe = jnp.where(zero, 0.0, p_log)
+    return jnp.where(zero, 0.0, -jnp.exp(safe) * safe)
+
+
+# ---- divisions ----
+
+
+@jax.custom_jvp
+def _divide(x: Array, s: Array) -> Array:
+    return x / s
+
+
+@_divide.defjvp
+def _divide_jvp(primals, tangents):
+    (x, s), (dx, ds) = primals, tangents
+    z = _divide(x, s)
+    return z, _divide(dx, s) - z * _divide(ds, s)
+
+
+def divide(x: ArrayLike, s: ArrayLike) -> Array:
+    """x / s with the derivative dx / s - z (ds / s): autodiff forms 1 / s^2, which leaves float32 at 1e-20."""
+    return _divide(*as_floats(x, s))
+
+
+def standardize(value: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
+    """(value - loc) / scale: one subtraction first, never value / scale - loc / scale."""
+    value, loc, scale = as_floats(value, loc, scale)
+    return _divide(value - loc, scale)
+
+
+# ---- limits and hyperbolics ----
+
+
+def soft_limit(x: ArrayLike, bound: ArrayLike) -> Array:
+    """Exactly x while |x| <= bound, and sign(x) (bound + log(1 + |x| - bound)) beyond: monotone and C1."""
+    x, bound = as_floats(x, bound)
+    over = jnp.abs(x) > bound
+    excess = jnp.where(over, jnp.abs(x) - bound, 0.0)
+    return jnp.where(over, jnp.sign(x) * (bound + jnp.log1p(excess)), x)
+
+
+def soft_limit_inverse(y: ArrayLike, bound: ArrayLike) -> Array:
+    """The x whose `soft_limit(x, bound)` is y."""
+    y, bound = as_floats(y, bound)
+    over = jnp.abs(y) > bound
+    excess = jnp.where(over, jnp.abs(y) - bound, 0.0)
+    return jnp.where(over, jnp.sign(y) * (bound + jnp.expm1(excess)), y)
+
+
+@jax.custom_jvp
+def _logcosh(x: Array) -> Array:
+    small = jnp.abs(x) < 0.5
+    # Near 0 the value is x^2 / 2 and |x| - log 2 + log1p(...) would keep only its absolute accuracy.
+    near = -0.5 * jnp.log1p(-jnp.square(jnp.tanh(jnp.where(small, x, 0.0))))
+    return jnp.where(small, near, jnp.abs(x) + (jnp.log1p(jnp.exp(-2.0 * jnp.abs(x))) - _LOG2))
+
+
+@_logcosh.defjvp
+def _logcosh_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _logcosh(x), _tanh(x) * dx
+
+
+@jax.custom_jvp
+def _tanh(x: Array) -> Array:
+    """tanh with the derivative 4 s(2x) s(-2x), since 1 - tanh^2 is zero for |x| > 9 in float32."""
+    return jnp.tanh(x)
+
+
+@_tanh.defjvp
+def _tanh_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _tanh(x), 4.0 * _sigmoid(2.0 * x) * _sigmoid(-2.0 * x) * dx
+
+
+def logcosh(x: ArrayLike) -> Array:
+    """log(cosh(x)), to full relative accuracy at 0, without overflow. Derivative tanh(x)."""
+    return _logcosh(*as_floats(x))
+
+
+def tanh_log_det(u: ArrayLike) -> Array:
+    """log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)) = -2 log(cosh(u)): log-determinant of y = tanh(u)."""
+    (u,) = as_floats(u)
+    return -2.0 * _logcosh(u)

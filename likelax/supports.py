@@ -1,0 +1,220 @@
+"""Supports: which values a variable may take.
+
+A support says whether a value is inside (`contains`), and gives an inside value to compute with where it is not (`project`), so that no
+formula is evaluated where it does not hold. The bounds of an interval may be arrays: the support of `Uniform(low, high)` is made from
+its parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Support:
+    """A set of values; `event_ndims` trailing axes make up one value.
+
+    Attributes:
+      name: what messages call it.
+      event_ndims: 0 for numbers, 1 for vectors, 2 for matrices.
+      is_discrete: whether it is a set of isolated points, with counting measure.
+    """
+
+    name: str
+    event_ndims: int = 0
+    is_discrete: bool = False
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every real value (vector, matrix) is inside."""
+        return False
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        """Whether each value is inside: boolean, event axes reduced. NaN is outside."""
+        raise NotImplementedError(f"{type(self).__name__} has no contains")
+
+    def excludes(self, value: jax.Array) -> jax.Array:
+        """Whether each value is outside and not NaN: boolean, event axes reduced."""
+        nan = jnp.isnan(value)
+        if self.event_ndims:
+            nan = jnp.any(nan, axis=tuple(range(-self.event_ndims, 0)))
+        return ~self.contains(value) & ~nan
+
+    def project(self, value: jax.Array) -> jax.Array:
+        """`value` with those that are excluded replaced by an inside value; NaN stays."""
+        outside = self.excludes(value)
+        outside = outside.reshape(outside.shape + (1,) * self.event_ndims)
+        return jnp.where(outside, self.inside(value).astype(value.dtype), value)
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        """An inside value, at which every density is smooth, of the shape of `like`."""
+        raise NotImplementedError(f"{type(self).__name__} has no inside")
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Real(Support):
+    """All real numbers (vectors, matrices)."""
+
+    @property
+    def is_everything(self) -> bool:
+        return True
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        good = ~jnp.isnan(value)
+        return jnp.all(good, axis=tuple(range(-self.event_ndims, 0))) if self.event_ndims else good
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        return jnp.zeros_like(like)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Interval(Support):
+    """The numbers from `lower` to `upper`, the ends inside unless open.
+
+    A bound that is None is infinite.
+    """
+
+    lower: ArrayLike | None = None
+    upper: ArrayLike | None = None
+    open_lower: bool = False
+    open_upper: bool = False
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        good = ~jnp.isnan(value)
+        if self.lower is not None:
+            good &= (value > self.lower) if self.open_lower else (value >= self.lower)
+        if self.upper is not None:
+            good &= (value < self.upper) if self.open_upper else (value <= self.upper)
+        return good & (value == jnp.floor(value)) if self.is_discrete else good
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        if self.lower is not None and self.upper is not None:
+            point = 0.5 * (jnp.asarray(self.lower) + jnp.asarray(self.upper))
+        elif self.lower is not None:
+            point = jnp.asarray(self.lower) + 1
+        elif self.upper is not None:
+            point = jnp.asarray(self.upper) - 1
+        else:
+            point = jnp.asarray(0.0)
+        return jnp.floor(point) if self.is_discrete else point
+
+
+class Simplex(Support):
+    """Vectors of non-negative numbers that sum to 1 (up to rounding)."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        slack = (64 + value.shape[-1]) * jnp.finfo(value.dtype).eps
+        sums = jnp.abs(jnp.sum(value, axis=-1) - 1) <= slack
+        return sums & jnp.all(value >= 0, axis=-1)
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        return jnp.full_like(like, 1 / like.shape[-1])
+
+
+class OneHot(Support):
+    """Vectors of one 1 and otherwise 0."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        bits = jnp.all((value == 0) | (value == 1), axis=-1)
+        return bits & (jnp.sum(value, axis=-1) == 1)
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        first = jnp.arange(like.shape[-1]) == 0
+        return jnp.broadcast_to(first.astype(like.dtype), like.shape)
+
+
+class Ordered(Support):
+    """Strictly increasing vectors."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        return jnp.all(value[..., 1:] > value[..., :-1], axis=-1) & ~jnp.any(
+            jnp.isnan(value), axis=-1
+        )
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(jnp.arange(like.shape[-1], dtype=like.dtype), like.shape)
+
+
+class LowerCholesky(Support):
+    """Lower-triangular matrices with a positive diagonal."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        lower = jnp.all(value == jnp.tril(value), axis=(-2, -1))
+        return lower & jnp.all(jnp.diagonal(value, axis1=-2, axis2=-1) > 0, axis=-1)
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(jnp.eye(like.shape[-1], dtype=like.dtype), like.shape)
+
+
+class PositiveDefinite(LowerCholesky):
+    """Symmetric matrices whose Cholesky factor exists."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        scale = jnp.max(jnp.abs(value), axis=(-2, -1), keepdims=True)
+        slack = 64 * jnp.finfo(value.dtype).eps * scale
+        flipped = jnp.swapaxes(value, -2, -1)
+        symmetric = jnp.all(jnp.abs(value - flipped) <= slack, axis=(-2, -1))
+        factor = jnp.linalg.cholesky(value)
+        return symmetric & ~jnp.any(jnp.isnan(factor), axis=(-2, -1))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Elementwise(Support):
+    """A support in each element of `ndims` more axes: see `elementwise`."""
+
+    base: Support = dataclasses.field(kw_only=True)
+    ndims: int = dataclasses.field(kw_only=True)
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        return jnp.all(self.base.contains(value), axis=tuple(range(-self.ndims, 0)))
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        return self.base.inside(like)
+
+
+def elementwise(support: Support, ndims: int) -> Support:
+    """`support` in each element of `ndims` more axes."""
+    event_ndims = support.event_ndims + ndims
+    if support.is_everything:
+        return Real(support.name, event_ndims)
+    name = f"{support.name}, in each element"
+    return Elementwise(name, event_ndims, support.is_discrete, base=support, ndims=ndims)
+
+
+def interval(low: ArrayLike, high: ArrayLike) -> Interval:
+    """The closed interval from `low` to `high`."""
+    return Interval("in [low, high]", lower=low, upper=high)
+
+
+def integer_interval(low: ArrayLike, high: ArrayLike) -> Interval:
+    """The integers from `low` to `high`, both inside."""
+    return Interval("an integer in [low, high]", 0, True, lower=low, upper=high)
+
+
+def greater_than(low: ArrayLike) -> Interval:
+    """The numbers above `low`."""
+    return Interval("above the lower bound", lower=low, open_lower=True)
+
+
+real = Real("real")
+log_positive = Real("real, the logarithm of a positive number")
+positive = Interval("positive", lower=0.0, open_lower=True)
+non_negative = Interval("non-negative", lower=0.0)
+unit_interval = Interval("in [0, 1]", lower=0.0, upper=1.0)
+open_unit_interval = Interval(
+    "in (0, 1)", lower=0.0, upper=1.0, open_lower=True, open_upper=True
+)
+boolean = Interval("0 or 1", 0, True, lower=0.0, upper=1.0)
+non_negative_integer = Interval("a non-negative integer", 0, True, lower=0.0)
+real_vector = Real("a real vector", 1)
+simplex = Simplex("non-negative and summing to 1", 1)
+one_hot = OneHot("one-hot", 1, True)
+ordered = Ordered("strictly increasing", 1)
+lower_cholesky = LowerCholesky("lower triangular with a positive diagonal", 2)
+positive_definite = PositiveDefinite("symmetric and positive definite", 2)
