@@ -10,8 +10,8 @@ def require(module: str, extra: str) -> Any:
     """Import and return `module`, which the extra `extra` of likelax installs.
 
     Raises:
-        ImportError: the package is not installed; the message is the line that installs it. A package
-            that is there but itself fails to import raises its own error.
+        ImportError: the package is not installed; the message is the line that installs it. A
+            package that is there but itself fails to import raises its own error.
     """
     try:
         return importlib.import_module(module)

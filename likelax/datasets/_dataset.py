@@ -20,10 +20,10 @@ class Standardizer:
 
     @classmethod
     def fit(cls, array: np.ndarray) -> "Standardizer":
-        """Mean and standard deviation over the leading axis; a constant column keeps its scale of 1."""
+        """Mean and deviation over the leading axis; a constant column keeps a scale of 1."""
         wide = np.asarray(array, np.float64)
         scale = wide.std(axis=0)
-        return cls(wide.mean(axis=0), np.where(scale > 0, scale, 1.0))
+        return cls(np.asarray(wide.mean(axis=0)), np.where(scale > 0, scale, 1.0))
 
     def __call__(self, array: Any) -> np.ndarray:
         """Standardise; float32."""
@@ -35,8 +35,7 @@ class Standardizer:
 
     @property
     def log_scale(self) -> float:
-        """Nats that a density of the standardised target gains: add it to that NLL per row to have the
-        NLL in the units of the data."""
+        """What to add to the NLL of a standardised row to have it in the units of the data."""
         return float(np.log(self.scale).sum())
 
 
@@ -44,8 +43,8 @@ class Standardizer:
 class Dataset:
     """A table in memory with a fixed split. NumPy arrays, read-only; no device is touched.
 
-    `input` is `(rows, features)` float32; `target` is `(rows,)`. `train_rows` and `test_rows` index them.
-    `source` says where the data came from and under what terms; print it with results.
+    `input` is `(rows, features)` float32; `target` is `(rows,)`. `train_rows` and `test_rows` index
+    them. `source` says where the data came from and under what terms; print it with results.
     """
 
     name: str
@@ -66,8 +65,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         return (
-            f"Dataset({self.name}: {len(self.train_rows)} train and {len(self.test_rows)} test rows, "
-            f"{len(self.features)} features -> {self.target_name})"
+            f"Dataset({self.name}: {len(self.train_rows)} train and {len(self.test_rows)} test "
+            f"rows, {len(self.features)} features -> {self.target_name})"
         )
 
     @property
@@ -86,10 +85,11 @@ class Dataset:
         return Batch(target=self.target[self.test_rows], input=self.input[self.test_rows])
 
     def standardized(self, *, target: bool = False) -> "Dataset":
-        """The same with standardised inputs, and target where asked; fitted on the training rows only.
+        """The same with standardised inputs, and target where asked.
 
-        The result carries `input_scaler` and `target_scaler`. An NLL of a standardised target is in
-        standardised units: add `target_scaler.log_scale` to compare with one that is not.
+        Mean and scale are those of the training rows. The result carries `input_scaler` and
+        `target_scaler`. An NLL of a standardised target is in standardised units: add
+        `target_scaler.log_scale` to compare with one that is not.
 
         Raises:
             ValueError: already standardised, or `target=True` for a target of classes or counts.
@@ -98,8 +98,8 @@ class Dataset:
             raise ValueError(f"{self.name} is standardised already; start from the loader's result")
         if target and self.target.dtype.kind != "f":
             raise ValueError(
-                f"{self.name} has a discrete target ({self.target.dtype}), and a discrete likelihood "
-                "needs it as it is: standardized() leaves it alone"
+                f"{self.name} has a discrete target ({self.target.dtype}), and a discrete "
+                "likelihood needs it as it is: standardized() leaves it alone"
             )
         scaler = Standardizer.fit(self.input[self.train_rows])
         result = dataclasses.replace(self, input=scaler(self.input), input_scaler=scaler)
@@ -122,8 +122,8 @@ def check(name: str, digest: str, *arrays: np.ndarray) -> None:
         shapes = ", ".join(str(np.shape(array)) for array in arrays)
         raise ValueError(
             f"{name}: the installed package carries other data than likelax knows (got arrays of "
-            f"{shapes} with checksum {found.hexdigest()[:16]}, wanted {digest}). Results on it would "
-            "not compare with published ones: install another version of the package."
+            f"{shapes} with checksum {found.hexdigest()[:16]}, wanted {digest}). Results on it "
+            "would not compare with published ones: install another version of the package."
         )
 
 

@@ -12,24 +12,28 @@ from ..objective import Batch
 __all__ = ["Batches", "batches"]
 
 
-def batches(data: Any, size: int, key: jax.Array | None = None, *, endless: bool = False) -> "Batches":
+def batches(
+    data: Any, size: int, key: jax.Array | None = None, *, endless: bool = False
+) -> "Batches":
     """Cut `data` into batches of exactly `size` rows.
 
-    No row is dropped and no batch has another shape: where the rows do not fill the last batch, rows
-    from the beginning of the epoch fill it and its `mask` leaves them out. Every batch has a mask, so
-    that a compiled function sees one structure.
+    No row is dropped and no batch has another shape: where the rows do not fill the last batch,
+    rows from the beginning of the epoch fill it and its `mask` leaves them out. Every batch has a
+    mask, so that a compiled function sees one structure.
 
     Args:
-        data: a `Batch`, or any pytree of arrays that share their leading axis. They are held as NumPy
-            arrays; batches are cut on the host.
+        data: a `Batch`, or any pytree of arrays that share their leading axis. They are held as
+            NumPy arrays; batches are cut on the host.
         size: rows in a batch. May exceed the number of rows.
-        key: shuffles, with a new order in each epoch. Typed and legacy keys work. None keeps the order.
+        key: shuffles, with a new order in each epoch. Typed and legacy keys work. None keeps the
+            order.
         endless: go through the data again and again, for loops that count steps.
 
     Returns:
-        A `Batches`: an iterable to go through as often as wanted. From a `Batch` it yields `Batch`es
-        whose mask `(size,)` is combined with the mask that was there (a mask with more axes keeps them);
-        from any other pytree, pairs `(tree, mask)` with a boolean mask of shape `(size,)`.
+        A `Batches`: an iterable to go through as often as wanted. From a `Batch` it yields
+        `Batch`es whose mask `(size,)` is combined with the mask that was there (a mask with more
+        axes keeps them); from any other pytree, pairs `(tree, mask)` with a boolean mask of shape
+        `(size,)`.
 
     Raises:
         ValueError: `size` is below 1, or the arrays have no rows or differ in their number.
@@ -46,8 +50,9 @@ def batches(data: Any, size: int, key: jax.Array | None = None, *, endless: bool
 class Batches:
     """What `batches` returns.
 
-    Each `iter()` begins the next epoch: a new order where there is a key. `epoch(i)` gives epoch `i` by
-    number, the same each time. `len()` counts the batches of one epoch; endless ones have no length.
+    Each `iter()` begins the next epoch: a new order where there is a key. `epoch(i)` gives epoch
+    `i` by number, the same each time. `len()` counts the batches of one epoch; endless ones have no
+    length.
     """
 
     def __init__(self, data: Any, rows: int, size: int, key: jax.Array | None, endless: bool):
@@ -115,7 +120,7 @@ def _count_rows(arrays: Any) -> int:
         listed = ", ".join(f"{name}: {shape}" for name, shape in shapes.items())
         raise ValueError(
             "batches: every array needs the same number of rows on its leading axis, got "
-            f"{listed}. Something that is not per row (a scalar weight) does not belong in the data."
+            f"{listed}. What is not per row (a scalar weight) does not belong in the data."
         )
     (rows,) = counts
     if not rows:

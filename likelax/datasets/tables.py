@@ -1,4 +1,4 @@
-"""Tables that scikit-learn and statsmodels carry: no download. Each is checked and then kept in memory."""
+"""Tables that scikit-learn and statsmodels carry: no download. Checked, then kept in memory."""
 
 import functools
 
@@ -14,12 +14,12 @@ __all__ = ["breast_cancer", "diabetes", "digits", "doctor_visits", "engel"]
 def digits() -> Dataset:
     """Handwritten digits: 1,797 images of 8 x 8 pixels and their labels 0..9.
 
-    `input` is `(1797, 64)`, the pixels row by row as counts 0..16 in float32 (`.reshape(-1, 8, 8)` gives
-    images; `/ 16` the unit interval; `/ 16 > 0.5` binary ones); `target` the labels, int32. The split is
-    the customary `train_test_split(random_state=0)`: 1,347 and 450.
+    `input` is `(1797, 64)`, the pixels row by row as counts 0..16 in float32 (`.reshape(-1, 8, 8)`
+    gives images; `/ 16` the unit interval; `/ 16 > 0.5` binary ones); `target` the labels, int32.
+    The split is the customary `train_test_split(random_state=0)`: 1,347 and 450.
     """
     raw = require("sklearn.datasets", "data").load_digits()
-    check("digits", "@digits@", raw.data, raw.target)
+    check("digits", "a37c5358fde67d31", raw.data, raw.target)
     split = require("sklearn.model_selection", "data").train_test_split
     train, test = split(np.arange(len(raw.target)), random_state=0)
     return Dataset(
@@ -32,17 +32,17 @@ def digits() -> Dataset:
         target_name="digit",
         classes=tuple(str(digit) for digit in range(10)),
         source=(
-            "Optical recognition of handwritten digits, test part (E. Alpaydin and C. Kaynak, UCI, 1998; "
-            "CC BY 4.0), as carried by scikit-learn"
+            "Optical recognition of handwritten digits, test part (E. Alpaydin and C. Kaynak, UCI, "
+            "1998; CC BY 4.0), as carried by scikit-learn"
         ),
     )
 
 
 @functools.cache
 def breast_cancer() -> Dataset:
-    """569 tumours described by 30 measurements; `target` is 1 where benign, 0 where malignant (int32)."""
+    """569 tumours by 30 measurements; `target` is 1 where benign, 0 where malignant (int32)."""
     raw = require("sklearn.datasets", "data").load_breast_cancer()
-    check("breast_cancer", "@breast_cancer@", raw.data, raw.target)
+    check("breast_cancer", "bb6a095e230dd676", raw.data, raw.target)
     train, test = random_split(len(raw.target))
     return Dataset(
         name="breast_cancer",
@@ -54,7 +54,7 @@ def breast_cancer() -> Dataset:
         target_name="benign",
         classes=tuple(str(name) for name in raw.target_names),
         source=(
-            "Breast Cancer Wisconsin (Diagnostic) (W. Wolberg, O. Mangasarian, N. Street and W. Street, "
+            "Breast Cancer Wisconsin, Diagnostic (Wolberg, Mangasarian, N. Street and W. Street, "
             "UCI, 1995; CC BY 4.0), as carried by scikit-learn"
         ),
     )
@@ -62,12 +62,12 @@ def breast_cancer() -> Dataset:
 
 @functools.cache
 def diabetes() -> Dataset:
-    """442 patients, ten measurements in their own units; `target` is the disease's progress after a year.
+    """442 patients, ten measurements in their own units; `target`: the progress after a year.
 
     The target is a whole number from 25 to 346, float32.
     """
     raw = require("sklearn.datasets", "data").load_diabetes(scaled=False)
-    check("diabetes", "@diabetes@", raw.data, raw.target)
+    check("diabetes", "190869b3a1a59d90", raw.data, raw.target)
     train, test = random_split(len(raw.target))
     return Dataset(
         name="diabetes",
@@ -78,8 +78,8 @@ def diabetes() -> Dataset:
         features=tuple(raw.feature_names),
         target_name="progression",
         source=(
-            "Efron, Hastie, Johnstone and Tibshirani, Least angle regression, Annals of Statistics 32 "
-            "(2004), as carried by scikit-learn; no licence stated"
+            "Efron, Hastie, Johnstone and Tibshirani, Least angle regression, Annals of Statistics "
+            "32 (2004), as carried by scikit-learn; no licence stated"
         ),
     )
 
@@ -88,13 +88,13 @@ def diabetes() -> Dataset:
 def doctor_visits() -> Dataset:
     """RAND Health Insurance Experiment: visits to a doctor of 20,190 person-years, nine regressors.
 
-    `target` is the count `mdvis` (0..77, int32), very overdispersed: mean 2.9, variance 20. Inputs carry no
-    constant column. On `whole`, with a constant, a Poisson regression has the log-likelihood -62419.59 and
-    a negative binomial one (NB2, dispersion 1.293) -43383.66.
+    `target` is the count `mdvis` (0..77, int32), very overdispersed: mean 2.9, variance 20. Inputs
+    carry no constant column. On `whole`, with a constant, a Poisson regression has the
+    log-likelihood -62419.59 and a negative binomial one (NB2, dispersion 1.293) -43383.66.
     """
     raw = require("statsmodels.datasets.randhie", "data").load()
     values, counts = np.asarray(raw.exog, np.float64), np.asarray(raw.endog)
-    check("doctor_visits", "@doctor_visits@", values, counts)
+    check("doctor_visits", "69947b44b8d3c0f7", values, counts)
     train, test = random_split(len(counts))
     return Dataset(
         name="doctor_visits",
@@ -105,22 +105,22 @@ def doctor_visits() -> Dataset:
         features=tuple(raw.exog.columns),
         target_name="mdvis",
         source=(
-            "RAND Health Insurance Experiment, the subset of Cameron and Trivedi, Microeconometrics (2005); "
-            "public domain, as carried by statsmodels (randhie)"
+            "RAND Health Insurance Experiment, the subset of Cameron and Trivedi, "
+            "Microeconometrics (2005); public domain, as carried by statsmodels (randhie)"
         ),
     )
 
 
 @functools.cache
 def engel() -> Dataset:
-    """235 households: yearly income (input) and expenditure on food (target), Belgian francs, float32.
+    """235 households: yearly income (input), expenditure on food (target), Belgian francs.
 
     The spread of the expenditure grows with the income.
     """
     raw = require("statsmodels.datasets.engel", "data").load()
     income = raw.data[["income"]].to_numpy(np.float64)
     food = raw.data["foodexp"].to_numpy(np.float64)
-    check("engel", "@engel@", income, food)
+    check("engel", "b907e1a3e01594e2", income, food)
     train, test = random_split(len(food))
     return Dataset(
         name="engel",

@@ -1,0 +1,1 @@
+"""Distributions: each a frozen pytree with a pure `log_prob`."""

@@ -1,0 +1,339 @@
+"""Heads: what a network puts out becomes a distribution.
+
+Each parameter of a distribution declares its support, and the head picks the link from it:
+
+* real: the raw output itself;
+* a logarithm (`log_scale`, `log_rate`): the raw output, kept in log space and never exponentiated and taken the logarithm of again;
+* positive: the exponential, times the parameter's typical value;
+* logits: the raw output;
+* anything else: the bijector onto the support (`lx.bijectors.constrain`).
+
+Logarithms are exactly the raw output between -20 and 20 and grow logarithmically beyond, so that a network that has gone astray
+predicts a density that is still finite.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from likelax import bijectors, supports
+from likelax._keys import stream
+from likelax._pytree import Array, Param, parameter_dtype
+from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Categorical
+from likelax.distributions.mixture import Mixture
+from likelax.distributions.transformed import Transformed
+from likelax.numerics.logspace import soft_limit, soft_limit_inverse
+from likelax.supports import Support
+
+_LOG_LIMIT = 20.0
+
+
+@runtime_checkable
+class HeadLike(Protocol):
+    """What every head has."""
+
+    size: int
+    event_shape: tuple[int, ...]
+
+    def init(self, key: Array, features: Any) -> Any:
+        """The head's own parameters; `features` is what the network puts out."""
+
+    def __call__(self, raw: Array, params: Any = ...) -> Distribution:
+        """The distribution: `(*batch, size) -> batch_shape == batch`."""
+
+
+class learned:  # noqa: N801  (reads as a value: scale=lx.learned())
+    """A parameter that is trained but does not depend on the input.
+
+    Args:
+      init: its initial value (default: the parameter's typical one), a number or an array.
+    """
+
+    def __init__(self, init: ArrayLike | None = None):
+        self.init = init
+
+    def __repr__(self) -> str:
+        return f"learned({'' if self.init is None else self.init})"
+
+
+class _Link:
+    """From raw outputs onto a support, and back."""
+
+    def __init__(self, spec: Param, canonical: Param, core_shape: tuple[int, ...]):
+        if spec.support is None or spec.support.is_discrete:
+            raise ValueError(
+                f"a head cannot learn {spec.name}: fix it, {spec.name}=..."
+            )
+        self.support: Support = spec.support
+        self.shift = math.log(canonical.typical if canonical.typical is not None else 1.0)
+        is_log = self.support in (supports.positive, supports.log_positive)
+        self.bijector = None if is_log or self.support.is_everything else bijectors.constrain(self.support)
+        self.raw_shape = core_shape if self.bijector is None else self.bijector.inverse_shape(core_shape)
+
+    def __call__(self, raw: Array) -> Array:
+        if self.support in (supports.positive, supports.log_positive):
+            log = soft_limit(raw, _LOG_LIMIT) + self.shift
+            return log if self.support is supports.log_positive else jnp.exp(log)
+        return raw if self.bijector is None else self.bijector.forward(soft_limit(raw, _LOG_LIMIT))
+
+    def inverse(self, value: Array) -> Array:
+        if self.support in (supports.positive, supports.log_positive):
+            log = value if self.support is supports.log_positive else jnp.log(value)
+            return soft_limit_inverse(log - self.shift, _LOG_LIMIT)
+        if self.bijector is None:
+            return value
+        return soft_limit_inverse(self.bijector.inverse(value), _LOG_LIMIT)
+
+
+class Head:
+    """Turns a network's output into a distribution of one family.
+
+    ::
+
+        lx.Head(lx.Normal)                              # loc and log_scale from the network
+        lx.Head(lx.Normal, scale=1.0)                   # a fixed scale: squared error
+        lx.Head(lx.Normal, scale=lx.learned())          # one scale for all inputs, trained
+        lx.Head(lx.Normal, event_shape=(3,))            # three outputs, their log-densities summed
+        lx.Head(lx.Categorical, num_categories=10)
+        lx.Head(lx.ZeroInflated, base=lx.Head(lx.Poisson))
+
+    Args:
+      family: a Distribution class.
+      event_shape: the shape of one target. Families over numbers are repeated over it, and their log-densities summed.
+      **sizes_or_fixed: for a parameter, its fixed value or `lx.learned()`; for a field that holds a distribution, a head (or a fixed
+        one); for a static field, its value; for an axis named by the parameters (`num_categories`), its size.
+
+    Attributes:
+      size: how many raw outputs it wants on the last axis.
+
+    Raises:
+      TypeError: for a name that the family does not have, or two alternatives of one parameter.
+      ValueError: for a size that is missing, or a parameter that cannot be learned and is not fixed.
+    """
+
+    def __init__(
+        self, family: type[Distribution], event_shape: int | tuple[int, ...] = (), **sizes_or_fixed: Any
+    ):
+        if not (isinstance(family, type) and issubclass(family, Distribution)):
+            raise TypeError(f"a Distribution class wanted, got {family!r}; write lx.Head(lx.Normal)")
+        self.family = family
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        is_vector = any("event" in p.shape for p in family._params)
+        if is_vector and not self.event_shape:
+            raise ValueError(
+                f"{family.__name__} is a distribution over vectors; write lx.Head(lx.{family.__name__}, event_shape=(3,))"
+            )
+        self._repeats = self.event_shape[:-1] if is_vector else self.event_shape
+        axes = {name for p in family._params for name in p.shape} - {"event"}
+        sizes: dict[str, Any] = {n: v for n, v in sizes_or_fixed.items() if n in axes}
+        given = {n: v for n, v in sizes_or_fixed.items() if n not in axes}
+        self._check_names(given, axes)
+        if is_vector:
+            sizes["event"] = self.event_shape[-1]
+        self._fixed: dict[str, Any] = {}
+        self._learned: dict[str, tuple[_Link, learned]] = {}
+        self._read: dict[str, _Link] = {}
+        self._heads: dict[str, HeadLike] = {}
+        for canonical, group in family._groups.items():
+            self._place(canonical, group, given, sizes)
+        for name in family._nodes + family._statics:
+            self._place_field(name, given)
+        count = math.prod(self._repeats)
+        self._sizes = {n: count * math.prod(link.raw_shape) for n, link in self._read.items()}
+        self._sizes |= {n: count * head.size for n, head in self._heads.items()}
+        self.size = sum(self._sizes.values())
+
+    # Which parameter comes from where.
+
+    def _check_names(self, given: dict[str, Any], axes: set[str]) -> None:
+        family = self.family
+        known = {p.name for p in family._params} | set(family._nodes) | set(family._statics)
+        for name in given:
+            if name not in known:
+                raise TypeError(
+                    f"{family.__name__} has no {name!r}; it has {', '.join(sorted(known | axes))}"
+                )
+        for group in family._groups.values():
+            both = [p.name for p in group if p.name in given]
+            if len(both) > 1:
+                raise TypeError(
+                    f"{family.__name__} takes one of {' and '.join(f'{n}=' for n in both)}; give one"
+                )
+
+    def _core_shape(self, spec: Param, sizes: dict[str, Any]) -> tuple[int, ...]:
+        for name in spec.shape:
+            if name not in sizes:
+                raise ValueError(
+                    f"{self.family.__name__} needs the size of its axis; write lx.Head(lx.{self.family.__name__}, {name}=10)"
+                )
+        return tuple(int(sizes[name]) for name in spec.shape)
+
+    def _place(
+        self, canonical: str, group: tuple[Param, ...], given: dict[str, Any], sizes: dict[str, Any]
+    ) -> None:
+        own = next(p for p in group if p.name == canonical)
+        for spec in group:
+            if spec.name not in given:
+                continue
+            value = given[spec.name]
+            if isinstance(value, learned):
+                link = _Link(spec, own, self._core_shape(spec, sizes))
+                self._learned[spec.name] = link, value
+            else:
+                self._fixed[spec.name] = value
+            return
+        if self.family._defaults.get(canonical) is not None:
+            return
+        # A parameter on the whole line needs no link that could overflow: take that alternative.
+        free = [p for p in group if p.support is not None and p.support.is_everything]
+        spec = free[0] if free else own
+        self._read[spec.name] = _Link(spec, own, self._core_shape(spec, sizes))
+
+    def _place_field(self, name: str, given: dict[str, Any]) -> None:
+        family = self.family
+        if name in given and isinstance(given[name], HeadLike):
+            self._heads[name] = given[name]
+        elif name in given:
+            self._fixed[name] = given[name]
+        elif name not in family._defaults:
+            wanted = f"{name}=lx.Head(...)" if name in family._nodes else f"{name}=..."
+            raise ValueError(
+                f"{family.__name__} needs {name}; write lx.Head(lx.{family.__name__}, {wanted})"
+            )
+
+    # Parameters and application.
+
+    def init(self, key: Array, features: Any) -> dict[str, Any]:
+        """The learned parameters, unconstrained, by name; shape `event_shape` each.
+
+        Raises:
+          ValueError: when the last axis of `features` is not `size`.
+        """
+        features = self._checked(features)
+        params: dict[str, Any] = {}
+        for name, (link, choice) in self._learned.items():
+            shape = self._repeats + link.raw_shape
+            if choice.init is None:
+                params[name] = jnp.zeros(shape, features.dtype)
+            else:
+                raw = link.inverse(jnp.asarray(choice.init, features.dtype))
+                params[name] = jnp.broadcast_to(raw, shape)
+        for name, head in self._heads.items():
+            own = head.init(stream(key, name), jnp.zeros((head.size,), features.dtype))
+            if own:
+                params[name] = own
+        return params
+
+    def _checked(self, raw: Any) -> Array:
+        if raw.ndim < 1 or raw.shape[-1] != self.size:
+            raise ValueError(
+                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out shape {raw.shape}; "
+                f"give the network's last layer {self.size} outputs (head.size)"
+            )
+        return raw.astype(parameter_dtype([raw]))
+
+    def __call__(self, raw: Array, params: Any = None) -> Distribution:
+        """The distribution that `raw`, `(*batch, size)`, stands for; its batch shape is `batch`.
+
+        Raises:
+          ValueError: when the last axis is not `size`.
+        """
+        raw = self._checked(raw)
+        params = params or {}
+        missing = [name for name in self._learned if name not in params]
+        if missing:
+            raise ValueError(
+                f"{self!r} has learned parameters, {', '.join(missing)}; write head(raw, head.init(key, raw))"
+            )
+        batch = raw.shape[:-1]
+        values: dict[str, Any] = dict(self._fixed)
+        values |= {name: link(params[name]) for name, (link, _) in self._learned.items()}
+        start = 0
+        for name, size in self._sizes.items():
+            piece = raw[..., start : start + size]
+            start += size
+            if name in self._read:
+                link = self._read[name]
+                values[name] = link(piece.reshape(batch + self._repeats + link.raw_shape))
+            else:
+                head = self._heads[name]
+                piece = piece.reshape(batch + self._repeats + (head.size,))
+                values[name] = head(piece, params.get(name))
+        dist = self.family(**values)
+        if dist.batch_shape != batch + self._repeats:
+            dist = dist.broadcast_to(batch + self._repeats)
+        return dist.to_event(len(self._repeats))
+
+    def __repr__(self) -> str:
+        event = f", event_shape={self.event_shape}" if self.event_shape else ""
+        return f"Head({self.family.__name__}{event})"
+
+
+class MixtureHead:
+    """A mixture of `num_components` distributions of one head, their weights from the network too.
+
+    Args:
+      head: the head of one component; what it learns globally is shared by the components.
+      num_components: how many.
+
+    Attributes:
+      size: `num_components * (1 + head.size)`: the logits of the weights first.
+    """
+
+    def __init__(self, head: HeadLike, num_components: int):
+        if num_components < 1:
+            raise ValueError(f"num_components is at least 1, got {num_components}")
+        self.head, self.num_components = head, num_components
+        self.size = num_components * (1 + head.size)
+        self.event_shape = head.event_shape
+
+    def init(self, key: Array, features: Any) -> Any:
+        """The component head's own parameters."""
+        return self.head.init(key, self._split(features)[1])
+
+    def _split(self, raw: Any) -> tuple[Array, Array]:
+        if raw.ndim < 1 or raw.shape[-1] != self.size:
+            raise ValueError(
+                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out shape {raw.shape}; "
+                f"give the network's last layer {self.size} outputs (head.size)"
+            )
+        k = self.num_components
+        return raw[..., :k], raw[..., k:].reshape(raw.shape[:-1] + (k, self.head.size))
+
+    def __call__(self, raw: Array, params: Any = None) -> Distribution:
+        """The mixture, `(*batch, size) -> batch_shape == batch`."""
+        logits, pieces = self._split(raw)
+        return Mixture(Categorical(logits=logits), self.head(pieces, params))
+
+    def __repr__(self) -> str:
+        return f"MixtureHead({self.head!r}, {self.num_components})"
+
+
+class TransformedHead:
+    """`bijector` applied to the distribution of another head.
+
+    Args:
+      head: the head of the base distribution.
+      bijector: from the base's values to the target's.
+    """
+
+    def __init__(self, head: HeadLike, bijector: bijectors.Bijector):
+        self.head, self.bijector = head, bijector
+        self.size = head.size
+        self.event_shape = bijector.forward_shape(head.event_shape)
+
+    def init(self, key: Array, features: Any) -> Any:
+        """The base head's own parameters."""
+        return self.head.init(key, features)
+
+    def __call__(self, raw: Array, params: Any = None) -> Distribution:
+        """The transformed distribution, `(*batch, size) -> batch_shape == batch`."""
+        return Transformed(self.head(raw, params), self.bijector)
+
+    def __repr__(self) -> str:
+        return f"TransformedHead({self.head!r}, {self.bijector!r})"

@@ -1,0 +1,166 @@
+"""Objectives that are a conditional log-likelihood, and two neighbours that are not quite one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from likelax._keys import stream
+from likelax._pytree import Array
+from likelax.conditional import Conditional
+from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Categorical
+from likelax.heads import HeadLike
+from likelax.networks import Variables
+from likelax.numerics.logspace import log1mexp
+from likelax.objective import Batch, Claim, Measure, Objective, Scores, measure_of, target_log_prob
+
+
+class _Supervised(Objective):
+    """A network and a head, scored on targets given inputs."""
+
+    def __init__(self, net: Any, head: HeadLike):
+        self._net, self.head = net, head
+        self.conditional = Conditional(net, head)
+
+    def _input(self, batch: Batch) -> Any:
+        if batch.input is not None:
+            return batch.input
+        if self._net is not None:
+            raise ValueError("the network takes an input and the batch has none; write lx.Batch(target=y, input=x)")
+        shape = jnp.shape(batch.target)
+        return jnp.zeros(shape[: len(shape) - len(self.head.event_shape)] + (0,))
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        return self.conditional.init(key, self._input(batch))
+
+    def merge(self, params: Any, state: Any = ()) -> Any:
+        return self.conditional.merge(params, state)
+
+    def predict(
+        self, params: Any, input: Any, *, key: Array | None = None, state: Any = ()
+    ) -> Distribution:
+        """The predictive distribution given `input`, dropout off: batch shape as the input's."""
+        return self.conditional.apply(params, input, key=key, state=state)[0]
+
+    def _predict(
+        self, params: Any, key: Array, batch: Batch, state: Any, train: bool
+    ) -> tuple[Distribution, Any]:
+        net_key = stream(key, "net")
+        return self.conditional.apply(
+            params, self._input(batch), key=net_key, state=state, train=train
+        )
+
+
+class Likelihood(_Supervised):
+    """The negative log-likelihood -log p(target | input), in nats; exact.
+
+    ::
+
+        model = lx.Likelihood(MLP(head.size, rngs=nnx.Rngs(0)), head)
+        params, state = model.init(jax.random.key(0), batch)
+        (loss, aux), grads = jax.value_and_grad(model, has_aux=True)(params, key, batch, state=state)
+
+    An ensemble is `jax.vmap` over the parameters; give the network as a function of `rngs`, so that every key makes other ones::
+
+        model = lx.Likelihood(functools.partial(MLP, head.size), head)
+        params, state = jax.vmap(lambda key: model.init(key, batch))(jax.random.split(key, 5))
+
+    Args:
+      net: a Flax NNX module or a function `make(rngs=...)` of one, a Linen module, a pair `(init, apply)`, or None
+        (`likelax.networks`); its output's last axis has `head.size` entries.
+      head: `lx.Head(lx.Normal)` or another.
+    """
+
+    def score(
+        self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
+    ) -> Scores:
+        dist, state = self._predict(params, key, batch, state, train)
+        log_prob = target_log_prob(dist, batch.target, keep, owner="Likelihood")
+        claim = dataclasses.replace(self.claim, measure=measure_of(dist))
+        return Scores(-log_prob, {}, state, claim)
+
+
+class CrossEntropy(_Supervised):
+    """The cross-entropy -sum_k q_k log p_k of class probabilities q, in nats.
+
+    With soft labels `q`, `(batch, classes)`, it is the expected NLL of labels drawn from q: exact. With whole-number labels
+    and `label_smoothing` s, q = (1 - s) one_hot + s / classes, and the number is no likelihood; the plain NLL is in `terms["nll"]`.
+
+    Args:
+      net: a network, as in `Likelihood`.
+      head: of a Categorical.
+      label_smoothing: s, in [0, 1].
+    """
+
+    def __init__(self, net: Any, head: HeadLike, *, label_smoothing: float = 0.0):
+        super().__init__(net, head)
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing is in [0, 1], got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.claim = Claim("none") if label_smoothing else Claim()
+
+    def score(
+        self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
+    ) -> Scores:
+        dist, state = self._predict(params, key, batch, state, train)
+        log_p = _class_log_probs(dist, "CrossEntropy")
+        target = jnp.asarray(batch.target)
+        classes = log_p.shape[-1]
+        terms: dict[str, Array] = {}
+        if jnp.issubdtype(target.dtype, jnp.integer):
+            terms["nll"] = -target_log_prob(dist, target, keep, owner="CrossEntropy")
+            soft = (target[..., None] == jnp.arange(classes)).astype(log_p.dtype)
+        else:
+            soft = target.astype(log_p.dtype)
+        if soft.shape != log_p.shape:
+            raise ValueError(
+                f"CrossEntropy: class probabilities of shape {log_p.shape} wanted, got {target.shape}; labels are whole numbers, "
+                "write target.astype(int)"
+            )
+        soft = (1 - self.label_smoothing) * soft + self.label_smoothing / classes
+        # 0 log 0 is 0, and its gradient too.
+        cost = -jnp.sum(jnp.where(soft == 0, 0, soft * jnp.where(soft == 0, 0, log_p)), axis=-1)
+        claim = dataclasses.replace(self.claim, measure=Measure("counting", 1))
+        return Scores(cost, terms, state, claim)
+
+
+class Focal(_Supervised):
+    """The focal loss -(1 - p)^gamma log p of the label's probability p (Lin et al. 2017, eq. 4).
+
+    It is the negative logarithm of no density: its claim is none, and the NLL is in `terms["nll"]`.
+
+    Args:
+      net: a network, as in `Likelihood`.
+      head: of a Categorical or Bernoulli.
+      gamma: the focusing exponent, at least 0; 0 gives the NLL.
+    """
+
+    claim = Claim("none")
+
+    def __init__(self, net: Any, head: HeadLike, *, gamma: float = 2.0):
+        super().__init__(net, head)
+        if gamma < 0:
+            raise ValueError(f"gamma is at least 0, got {gamma}")
+        self.gamma = gamma
+
+    def score(
+        self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
+    ) -> Scores:
+        dist, state = self._predict(params, key, batch, state, train)
+        nll = -target_log_prob(dist, batch.target, keep, owner="Focal")
+        # (1 - p)^gamma through log(1 - p), which is -inf only where p is 1 and the loss 0.
+        sure = nll <= 0
+        log_rest = log1mexp(jnp.where(sure, 1, nll))
+        cost = jnp.where(sure, 0, jnp.exp(self.gamma * log_rest) * nll)
+        return Scores(cost if self.gamma else nll, {"nll": nll}, state, self.claim)
+
+
+def _class_log_probs(dist: Distribution, owner: str) -> Array:
+    if not isinstance(dist, Categorical):
+        raise TypeError(f"{owner}: a head of lx.Categorical wanted, got {type(dist).__name__}")
+    classes = dist.support.upper + 1
+    labels = jnp.arange(classes).reshape((-1,) + (1,) * dist.batch_ndim)
+    return jnp.moveaxis(dist.log_prob(labels), 0, -1)

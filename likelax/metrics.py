@@ -1,0 +1,194 @@
+"""Numbers that people report, which refuse what their claim does not allow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from likelax._pytree import Array
+from likelax.objective import Aux, Batch, Claim, Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An objective on held-out data.
+
+    Attributes:
+      loss: the weighted mean, in nats per example.
+      standard_error: of `loss`, over examples (the first axis): what another sample of this size would change.
+      count: how many examples had a weight.
+      claim: what the number says of the negative log-likelihood.
+      per_example: each example's weighted mean, `(count,)`, in the order of the batches.
+      weight: each example's weight, `(count,)`.
+      terms: weighted means of the named terms.
+    """
+
+    loss: float
+    standard_error: float
+    count: int
+    claim: Claim
+    per_example: np.ndarray
+    weight: np.ndarray
+    terms: dict[str, float]
+
+    def __str__(self) -> str:
+        return f"{self.loss:.4f} ± {self.standard_error:.4f} nats ({self.claim}; {self.count} examples)"
+
+
+def evaluate(
+    objective: Objective,
+    params: Any,
+    key: Array,
+    batches: Batch | Iterable[Batch],
+    *,
+    state: Any = (),
+) -> Evaluation:
+    """The objective on all of `batches`, with a standard error; dropout off, statistics frozen.
+
+    Args:
+      objective: any objective.
+      params: its parameters.
+      key: a random key, for objectives that draw.
+      batches: one Batch or an iterable of them.
+      state: as from `init` or training.
+
+    Raises:
+      ValueError: when no example is left.
+    """
+    sums: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    terms: dict[str, float] = {}
+    claim = objective.claim
+    for i, batch in enumerate([batches] if isinstance(batches, Batch) else batches):
+        _, aux = objective(params, jax.random.fold_in(key, i), batch, state=state, train=False)
+        claim = aux.claim
+        weight = np.asarray(aux.weight, np.float64)
+        cost = np.asarray(aux.per_example, np.float64) * weight
+        rows = weight.shape[0] if weight.ndim else 1
+        sums.append(cost.reshape(rows, -1).sum(1))
+        weights.append(weight.reshape(rows, -1).sum(1))
+        for name, value in aux.terms.items():
+            terms[name] = terms.get(name, 0.0) + float(value) * float(weight.sum())
+    if not sums or not np.any(np.concatenate(weights)):
+        raise ValueError("there is no example to evaluate: no batches, or everything masked out")
+    total, weight = np.concatenate(sums), np.concatenate(weights)
+    total, weight = total[weight != 0], weight[weight != 0]
+    loss, error = _ratio(total, weight)
+    terms = {name: value / float(weight.sum()) for name, value in terms.items()}
+    return Evaluation(loss, error, len(total), claim, total / weight, weight, terms)
+
+
+def _ratio(total: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """sum(total)/sum(weight) and its standard error, by the linearised ratio estimator."""
+    n = len(total)
+    mean = total.sum() / weight.sum()
+    residual = total - mean * weight
+    spread = math.sqrt(float(np.sum(residual**2)) * n / (n - 1)) if n > 1 else math.nan
+    return float(mean), spread / abs(float(weight.sum()))
+
+
+def _refuse(claim: Claim, what: str) -> None:
+    if claim.relation == "none":
+        raise ValueError(
+            f"{what} of a loss that is no likelihood means nothing; evaluate the NLL itself: lx.Likelihood(net, head)"
+        )
+
+
+def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) -> Array:
+    """nats / (dims log 2): the code length of one dimension, in bits.
+
+    Args:
+      result: an `Aux` or an `Evaluation`; dims is the event's size.
+      bin_width: for a density of data that are whole multiples of it: log2 of it is taken off, and the result bounds the code length of
+        the discrete data from above if they were dequantised uniformly. Without it a density has no bits: its value depends on the unit.
+
+    Raises:
+      ValueError: for a loss that is no likelihood, or a density without `bin_width`.
+    """
+    claim = result.claim
+    _refuse(claim, "bits per dimension")
+    if claim.measure is None:
+        raise ValueError("bits per dimension needs a measure: pass the aux or the Evaluation of a batch")
+    bits = jnp.asarray(result.loss) / (claim.measure.dims * math.log(2))
+    if claim.measure.kind == "counting":
+        return bits
+    if bin_width is None:
+        raise ValueError(
+            "bits per dimension of a density depend on the unit of the data; write bits_per_dim(result, bin_width=1/256), "
+            "or score the discrete values themselves: lx.Quantized(base, low, high, bins)"
+        )
+    return bits - math.log2(bin_width)
+
+
+def perplexity(result: Aux | Evaluation) -> Array:
+    """exp(nats per dimension): the number of equally likely values that would be as hard to guess.
+
+    Raises:
+      ValueError: for a loss that is no likelihood, or for a density.
+    """
+    claim = result.claim
+    _refuse(claim, "the perplexity")
+    if claim.measure is None or claim.measure.kind != "counting":
+        raise ValueError("perplexity is for probabilities of discrete values; this is a density")
+    return jnp.exp(jnp.asarray(result.loss) / claim.measure.dims)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The difference a - b of two evaluations, in nats per example.
+
+    Attributes:
+      difference: a's loss minus b's: negative where a is better.
+      standard_error: of the difference; over pairs when both scored the same examples.
+      claim: of the difference; "none" for two bounds: the smaller bound need not be the better model.
+      verdict: in words.
+    """
+
+    difference: float
+    standard_error: float
+    claim: Claim
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.4f} ± {self.standard_error:.4f} nats: {self.verdict}"
+
+
+def compare(a: Evaluation, b: Evaluation) -> Comparison:
+    """Which of two models is better on the same held-out examples, and how surely.
+
+    The verdict says "better" only where the difference is over two standard errors and the claims allow it: an exact NLL below another
+    exact one, or an upper bound below an exact NLL. One upper bound below another says nothing of the models.
+
+    Raises:
+      ValueError: when one is no likelihood, or the two are densities against different measures.
+    """
+    for side in (a, b):
+        _refuse(side.claim, "a comparison")
+    if a.claim.measure != b.claim.measure:
+        raise ValueError(
+            f"these are densities against different measures, {a.claim.measure} and {b.claim.measure}: their nats cannot be compared; "
+            "score both on the same values (lx.Quantized for counts against densities)"
+        )
+    if a.count != b.count or not np.array_equal(a.weight, b.weight):
+        raise ValueError(f"these scored different examples: {a.count} and {b.count}, or other weights")
+    pairs = (a.per_example - b.per_example) * a.weight
+    difference, error = _ratio(pairs, a.weight)
+    claim = dataclasses.replace(a.claim - b.claim, measure=a.claim.measure)
+    return Comparison(difference, error, claim, _verdict(difference, error, a.claim, b.claim))
+
+
+def _verdict(difference: float, error: float, a: Claim, b: Claim) -> str:
+    # Better is proved when the winner's number is at least its NLL and the loser's at most its own.
+    first_can = a.relation in ("exact", "upper") and b.relation in ("exact", "lower")
+    second_can = b.relation in ("exact", "upper") and a.relation in ("exact", "lower")
+    if not abs(difference) > 2 * error:
+        return "no difference beyond two standard errors"
+    if difference < 0:
+        return "the first is better" if first_can else f"undecided: {a} below {b} proves nothing"
+    return "the second is better" if second_can else f"undecided: {b} below {a} proves nothing"

@@ -1,0 +1,346 @@
+"""Objectives: one shape for every loss, one reduction, and a claim on every number."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from likelax import _checks
+from likelax._keys import check_key
+from likelax._pytree import Array
+from likelax.distributions.base import Distribution
+from likelax.networks import Variables
+
+Relation = Literal["exact", "upper", "lower", "estimate", "none"]
+
+
+class Measure(NamedTuple):
+    """What a density is a density against.
+
+    Attributes:
+      kind: "counting" (probabilities) or "lebesgue" (densities, whose value depends on the unit).
+      dims: how many dimensions one example has.
+    """
+
+    kind: Literal["counting", "lebesgue"]
+    dims: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """How a number relates to the true negative log-likelihood.
+
+    Attributes:
+      relation: of the number's expected value against the true NLL: "exact", an "upper" or "lower" bound, an "estimate", or "none" (no
+        likelihood at all).
+      unbiased: whether the gradient is that of the expected value.
+      measure: of the data's density; None where there is none, or before an example was seen.
+      vanishes: what closes the gap of a bound or an estimate ("num_particles", "ode tolerance").
+    """
+
+    relation: Relation = "exact"
+    unbiased: bool = True
+    measure: Measure | None = None
+    vanishes: str | None = None
+
+    def __add__(self, other: Claim) -> Claim:
+        """The claim of the sum of two independent parts: exact plus a bound is a bound."""
+        return self._joined(other, _SUM.get(frozenset((self.relation, other.relation)), "none"))
+
+    def __sub__(self, other: Claim) -> Claim:
+        """The claim of a difference: exact minus a bound is the opposite bound, bound minus bound none."""
+        relation = _SUM.get(frozenset((self.relation, _OPPOSITE[other.relation])), "none")
+        if self.relation != "exact" and other.relation != "exact" and relation != "estimate":
+            relation = "none"
+        return self._joined(other, relation)
+
+    def _joined(self, other: Claim, relation: Relation) -> Claim:
+        measures = [c.measure for c in (self, other)]
+        measure = None
+        if measures[0] and measures[1] and measures[0].kind == measures[1].kind:
+            measure = Measure(measures[0].kind, measures[0].dims + measures[1].dims)
+        vanishes = " and ".join(v for v in (self.vanishes, other.vanishes) if v) or None
+        return Claim(relation, self.unbiased and other.unbiased, measure, vanishes)
+
+    def __str__(self) -> str:
+        name = {"upper": "upper bound", "lower": "lower bound", "none": "no likelihood"}
+        text = name.get(self.relation, self.relation)
+        return f"{text}, closing with {self.vanishes}" if self.vanishes else text
+
+
+_OPPOSITE: Mapping[str, Relation] = {
+    "exact": "exact",
+    "upper": "lower",
+    "lower": "upper",
+    "estimate": "estimate",
+    "none": "none",
+}
+_SUM: Mapping[frozenset[str], Relation] = {
+    frozenset({"exact"}): "exact",
+    frozenset({"upper"}): "upper",
+    frozenset({"lower"}): "lower",
+    frozenset({"exact", "upper"}): "upper",
+    frozenset({"exact", "lower"}): "lower",
+    frozenset({"estimate"}): "estimate",
+    frozenset({"exact", "estimate"}): "estimate",
+}
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["target", "input", "mask", "weight"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Examples to score.
+
+    Attributes:
+      target: what has a likelihood, `(batch, *event)`.
+      input: what the network takes, None for none.
+      mask: boolean, `(batch,)` or more leading axes of the log-density: False is left out, whatever it holds, NaN included.
+      weight: how much each counts, a shape as for `mask`.
+    """
+
+    target: Any
+    input: Any = None
+    mask: Any = None
+    weight: Any = None
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["loss", "per_example", "weight", "terms", "state"],
+    meta_fields=["claim"],
+)
+@dataclasses.dataclass(frozen=True)
+class Aux:
+    """What an objective says beside its loss.
+
+    Attributes:
+      loss: the loss, in nats.
+      per_example: each example's share, 0 where it is masked out.
+      weight: weight times mask, of the shape of `per_example`.
+      terms: named scalars for the log, reduced as the loss is.
+      state: for the next call.
+      claim: what the number says of the negative log-likelihood; static.
+    """
+
+    loss: Array
+    per_example: Array
+    weight: Array
+    terms: dict[str, Array]
+    state: Any
+    claim: Claim
+
+
+class Scores(NamedTuple):
+    """What a subclass of `Objective` computes: see `Objective.score`."""
+
+    per_example: Array
+    terms: dict[str, Array]
+    state: Any
+    claim: Claim
+
+
+class Objective:
+    """A loss of a known relation to the likelihood. A subclass writes `init` and `score`.
+
+    Calling one is pure, compiled on first use, and differentiable::
+
+        params, state = objective.init(jax.random.key(0), batch)
+        (loss, aux), grads = jax.value_and_grad(objective, has_aux=True)(params, key, batch, state=state)
+
+    Objects are frozen and hash by identity, so that one can be a static argument.
+    """
+
+    claim: Claim = Claim()
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        """Parameters and state, shaped by one batch.
+
+        Args:
+          key: a random key; another key gives other initial values.
+          batch: an example batch; its values are used by data-dependent initialisation only.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no init")
+
+    def score(
+        self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
+    ) -> Scores:
+        """Each example's share of the loss; what a subclass writes.
+
+        Args:
+          params, key, batch, state, train: as in `__call__`; masked inputs that are not finite are already replaced.
+          keep: the mask to use, or None: `weight == 0` counts as masked out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no score")
+
+    def __call__(
+        self, params: Any, key: Array, batch: Batch, *, state: Any = (), train: bool = True
+    ) -> tuple[Array, Aux]:
+        """`(loss, aux)`: the weighted mean of what each example costs, in nats.
+
+        Args:
+          params: as from `init`.
+          key: a random key.
+          batch: the examples.
+          state: as from `init`, or `aux.state` of the call before.
+          train: False turns dropout off and freezes batch statistics.
+
+        Raises:
+          ValueError: when shapes do not fit together.
+        """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a Batch wanted, got {type(batch).__name__}; write lx.Batch(target=y, input=x)")
+        key = check_key(key)
+        if _checks.emitting():
+            return self._evaluate(params, key, batch, state, train)
+        run = _checked_evaluate if _checks.checking() else _compiled_evaluate
+        return run(self, params, key, batch, state, train)
+
+    def _evaluate(
+        self, params: Any, key: Array, batch: Batch, state: Any, train: bool
+    ) -> tuple[Array, Aux]:
+        keep = _keep(batch)
+        batch = dataclasses.replace(batch, input=_clean(batch.input, keep))
+        scores = self.score(params, key, batch, state=state, train=train, keep=keep)
+        weight = _effective_weight(batch, scores.per_example)
+        per_example = jnp.where(weight == 0, 0, scores.per_example)
+        loss = _weighted_mean(per_example, weight)
+        terms = {
+            name: _weighted_mean(jnp.where(weight == 0, 0, term), weight)
+            for name, term in scores.terms.items()
+        }
+        return loss, Aux(loss, per_example, weight, terms, scores.state, scores.claim)
+
+    def merge(self, params: Any, state: Any = ()) -> Any:
+        """The user's own network with these values."""
+        raise NotImplementedError(f"{type(self).__name__} has no single network to give back")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_frozen", False):
+            raise AttributeError(f"{type(self).__name__} is frozen: make a new one")
+        object.__setattr__(self, name, value)
+
+
+_compiled_evaluate = jax.jit(
+    lambda self, params, key, batch, state, train: self._evaluate(params, key, batch, state, train),
+    static_argnums=(0, 5),
+)
+_checked_evaluate = _checks.checked(
+    lambda self, params, key, batch, state, train: self._evaluate(params, key, batch, state, train),
+    static_argnums=(0, 5),
+)
+
+
+# The one reduction.
+
+
+def _weighted_mean(x: Array, weight: Array) -> Array:
+    """sum(weight x) / sum(weight), in float32 or wider; 0 where no weight is left."""
+    total = jnp.sum(weight)
+    return jnp.sum(weight * x) / jnp.where(total == 0, 1, total)
+
+
+def _keep(batch: Batch) -> Array | None:
+    """The mask to use: masked out, or of weight 0."""
+    if batch.mask is None and batch.weight is None:
+        return None
+    if batch.weight is None:
+        return jnp.asarray(batch.mask, bool)
+    counts = jnp.asarray(batch.weight) != 0
+    if batch.mask is None:
+        return counts
+    mask = jnp.asarray(batch.mask, bool)
+    ndim = max(mask.ndim, counts.ndim)
+    return _trailing(mask, ndim) & _trailing(counts, ndim)
+
+
+def _trailing(x: Array, ndim: int) -> Array:
+    return x.reshape(x.shape + (1,) * (ndim - x.ndim))
+
+
+def _clean(tree: Any, keep: Array | None) -> Any:
+    """Inputs that are masked out and not finite become 0: a NaN would reach the weights' gradients."""
+    if keep is None:
+        return tree
+
+    def clean(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        fits = leaf.shape[: keep.ndim] == keep.shape
+        if not fits or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return jnp.where(_trailing(keep, leaf.ndim) | jnp.isfinite(leaf), leaf, 0)
+
+    return jax.tree.map(clean, tree)
+
+
+def _effective_weight(batch: Batch, per_example: Array) -> Array:
+    """weight * mask at the shape of `per_example`, in its dtype."""
+    weight = jnp.ones_like(per_example)
+    for name in ("mask", "weight"):
+        factor = getattr(batch, name)
+        if factor is None:
+            continue
+        factor = jnp.asarray(factor)
+        if factor.shape != per_example.shape[: factor.ndim]:
+            raise ValueError(
+                f"Batch.{name} has shape {factor.shape}, the log-density {per_example.shape}: {name} must have its shape, or its first axes; "
+                f"write {name}={name}.reshape({per_example.shape[:1]})"
+            )
+        weight = weight * _trailing(factor, per_example.ndim).astype(per_example.dtype)
+    return weight
+
+
+def measure_of(dist: Distribution) -> Measure:
+    """The measure that `dist.log_prob` is a density against, for one value."""
+    discrete = getattr(dist.support, "is_discrete", False)
+    dims = math.prod(dist.event_shape)
+    return Measure("counting" if discrete else "lebesgue", dims)
+
+
+def target_log_prob(
+    dist: Distribution, target: Any, keep: Array | None, *, owner: str
+) -> Array:
+    """log p(target), shape `batch`, checked: one distribution for each target, no broadcasting.
+
+    Raises:
+      ValueError: when the shapes differ, as `(B,)` against `(B, 1)`.
+    """
+    target = jnp.asarray(target)
+    wanted = dist.batch_shape + dist.event_shape
+    if target.shape != wanted:
+        raise ValueError(
+            f"{owner}: the head predicts targets of shape {wanted} (batch {dist.batch_shape}, event {dist.event_shape}), "
+            f"the target has {target.shape}; {_mend(target.shape, wanted)}"
+        )
+    value = dist._value(target)
+    outside = dist.support.excludes(value) if hasattr(dist.support, "excludes") else None
+    if outside is not None:
+        good = ~outside if keep is None else ~outside | ~_trailing(keep, outside.ndim)
+        _checks.check_values(
+            good,
+            value,
+            f"{owner}: at {{index}} the target is {{value}}, outside the support of {type(dist).__name__}: {dist.support}; "
+            "mend the data or leave it out with Batch(mask=...)",
+        )
+    if keep is not None:
+        dist = dist.mask(_trailing(keep, dist.batch_ndim))
+    return dist.log_prob(target)
+
+
+def _mend(got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    if got == (*wanted, 1):
+        return "write target[..., 0], or lx.Head(..., event_shape=(1,))"
+    if (*got, 1) == wanted:
+        return "write target[..., None], or a head with event_shape=()"
+    if got[:1] != wanted[:1]:
+        return "are input and target of one batch?"
+    return f"write lx.Head(..., event_shape={got[1:]})"

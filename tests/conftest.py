@@ -1,0 +1,30 @@
+"""The strict house: every annotation of likelax is executed, and compilations are shared."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+# Before jax is imported. `JAX_PLATFORMS=cuda make test` runs the suite on an accelerator.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# The controller makes one compilation cache for the run; its workers, and the processes that tests
+# start, inherit it through the environment.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_own_cache = None
+if _CACHE not in os.environ:
+    _own_cache = tempfile.mkdtemp(prefix="likelax-tests-")
+    os.environ[_CACHE] = _own_cache
+    # Small programs cost more to store than to compile.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+from jaxtyping import install_import_hook
+
+# Shape annotations run only in modules that are imported after this.
+install_import_hook("likelax", "beartype.beartype")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _own_cache is not None:
+        shutil.rmtree(_own_cache, ignore_errors=True)
