@@ -15,10 +15,12 @@ SUITE ?= all
 # after its version; otherwise the first that suits makes .venv, and a .venv that is there is kept.
 ASKED := $(PYTHON)
 CANDIDATES := $(if $(ASKED),$(ASKED),python3 python3.13 python3.12 python3.11 python)
-SUITS = import sys, venv; sys.exit(sys.version_info < (3, 11))
+# New enough, and able to make an environment and to fill it (Debian splits ensurepip off).
+SUITS = import sys, venv; from importlib.util import find_spec as has; \
+  sys.exit(sys.version_info < (3, 11) or not (has("ensurepip") or has("pip")))
 
-# Shell code: sets `found` to the first candidate that truly runs and is new enough. A name on PATH
-# may be a shim that runs nothing, so each is tried; then the versions that pyenv holds.
+# Shell code: sets `found` to the first candidate that suits. A name on PATH may be a shim that runs
+# nothing, so each is tried; then the versions that pyenv holds.
 define FIND
 found=; \
 for name in $(CANDIDATES); do \
@@ -38,6 +40,7 @@ STATE := $(shell \
   if ! test -e $(BIN) || ! $(BIN) -c '' >/dev/null 2>&1; then echo none; \
   elif test -e $(VENV)/.home && test "$$(cat $(VENV)/.home)" != "$(CURDIR)"; then echo moved; \
   else echo ready; fi)
+REMAKE := $(if $(filter ready,$(STATE)),,FORCE)
 
 EXTRAS_tour := train,plot,data
 EXTRAS_dev := dev
@@ -90,28 +93,27 @@ python:
 environment: $(BIN)
 
 # Installed anew when pyproject.toml changes. The code itself is installed editable.
-$(VENV)/.installed-%: pyproject.toml | $(BIN)
+$(VENV)/.installed-%: pyproject.toml $(REMAKE) | $(BIN)
 	@$(BIN) -c '$(SUITS)' || { echo 'The Python in $(VENV) is older than 3.11: remove that folder, or choose another with VENV=folder.' >&2; exit 1; }
+	@$(BIN) -m pip --version >/dev/null 2>&1 || $(BIN) -m ensurepip
 	$(BIN) -m pip install --quiet --editable '.[$(EXTRAS_$*)]'
 	@printf '%s' '$(CURDIR)' > $(VENV)/.home
 	@touch $@
 
-$(BIN): $(if $(filter ready,$(STATE)),,FORCE)
+$(BIN): $(REMAKE)
 	@$(FIND); \
 	if test -z "$$found"; then \
-	  echo 'likelax needs Python 3.11 or newer, and none of these runs and is that new: $(CANDIDATES).' >&2; \
-	  echo 'Install one, or name one: make $(or $(firstword $(MAKECMDGOALS)),test) PYTHON=/path/to/python3' >&2; \
+	  echo 'likelax needs Python 3.11 or newer that can make environments; none of these does: $(CANDIDATES).' >&2; \
+	  echo 'Install one (on Debian and Ubuntu: sudo apt install python3 python3-venv), or name one:' >&2; \
+	  echo '  make $(or $(firstword $(MAKECMDGOALS)),test) PYTHON=/path/to/python3' >&2; \
 	  exit 1; \
 	fi; \
 	echo "Making $(VENV) with $$("$$found" --version)"; \
 	if "$$found" -c 'import ensurepip' >/dev/null 2>&1; then \
 	  "$$found" -m venv --clear $(VENV); \
-	elif "$$found" -m pip --version >/dev/null 2>&1; then \
-	  "$$found" -m venv --clear --without-pip $(VENV) && "$$found" -m pip --python $(BIN) install --quiet pip; \
 	else \
-	  echo "$$found cannot fill an environment: it has neither ensurepip nor pip." >&2; \
-	  echo 'On Debian and Ubuntu: sudo apt install python3-venv   Elsewhere: name another Python with PYTHON=' >&2; \
-	  exit 1; \
+	  "$$found" -m venv --clear --without-pip $(VENV) && \
+	  "$$found" -m pip --python $(BIN) install --quiet pip; \
 	fi
 
 FORCE:

@@ -92,13 +92,15 @@ def check_values(good: jax.Array, values: jax.Array, message: str) -> None:
     if not checking():
         return
     good = jnp.asarray(good)
-    flat = good.reshape(-1)
-    first = jnp.argmin(flat)
-    bad_value = values.reshape((flat.size, -1))[first]
+    first = jnp.argmin(good.reshape(-1))
+    bad_value = values.reshape((good.size, -1))[first]
     bad_value = bad_value[0] if bad_value.size == 1 else bad_value
+    index = jnp.unravel_index(first, good.shape)
     if emitting():
-        template = message.replace("{index}", "flat index {index}")
-        checkify.check(jnp.all(good), template, index=first, value=bad_value)
+        axes = {f"axis{i}": along for i, along in enumerate(index)}
+        places = ", ".join(f"{{{name}}}" for name in axes)
+        template = message.replace("{index}", f"index ({places})")
+        checkify.check(jnp.all(good), template, value=bad_value, **axes)
     elif not isinstance(good, jax.core.Tracer) and not bool(jnp.all(good)):
-        index = tuple(int(i) for i in jnp.unravel_index(first, good.shape))
-        raise ValueError(message.format(index=f"index {index}", value=bad_value))
+        at = f"index ({', '.join(str(int(i)) for i in index)})"
+        raise ValueError(message.format(index=at, value=bad_value))

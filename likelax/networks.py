@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen, nnx
+from flax import errors, linen, nnx
 
 from likelax._keys import stream
 from likelax._pytree import Array
@@ -57,14 +57,10 @@ def _flags(call: Callable[..., Any], train: bool) -> dict[str, bool]:
     return {name: train is same for name, same in _TRAIN_FLAGS.items() if name in names}
 
 
-def _wanted(state: Any, wanted: bool) -> Any:
-    """The state as it was given, once it is clear that none is missing."""
-    if wanted and not jax.tree.leaves(state):
-        raise ValueError(
-            "this network has state (batch statistics, say) and none was given; write "
-            "params, state = model.init(key, batch), then model(params, key, batch, state=state)"
-        )
-    return state
+_NO_STATE = (
+    "this network has state (batch statistics, say) and none was given; write "
+    "params, state = model.init(key, batch), then model(params, key, batch, state=state)"
+)
 
 
 class _NNX:
@@ -94,7 +90,8 @@ class _NNX:
 
     def merge(self, params: Any, state: Any) -> nnx.Module:
         graph, params_like, streams, state_like = self._template
-        _wanted(state, bool(jax.tree.leaves(state_like)))
+        if jax.tree.leaves(state_like) and not state:
+            raise ValueError(_NO_STATE)
         if not isinstance(self._net, nnx.Module):
             streams = self._split(self._net(rngs=nnx.Rngs(0)))[2]
         return nnx.merge(
@@ -105,7 +102,8 @@ class _NNX:
         self, params: Any, input: Any, *, key: Array | None, state: Any, train: bool
     ) -> tuple[Any, Any]:
         graph, params_like, streams, state_like = self._template
-        _wanted(state, bool(jax.tree.leaves(state_like)))
+        if jax.tree.leaves(state_like) and not state:
+            raise ValueError(_NO_STATE)
         streams = _reseeded(streams, key, train)
         # A copy: merging without one ties the module's variables to the ones outside the trace.
         module = nnx.merge(
@@ -161,13 +159,16 @@ class _Linen:
         self, params: Any, input: Any, *, key: Array | None, state: Any, train: bool
     ) -> tuple[Any, Any]:
         # Linen falls back on the stream "params" for every stream that is not given by name.
-        output, new_state = self._net.apply(
-            {"params": params, **(state or {})},
-            input,
-            rngs=None if key is None else {"params": key},
-            mutable=list(state) if train else [],
-            **_flags(type(self._net).__call__, train),  # type: ignore[attr-defined]
-        )
+        try:
+            output, new_state = self._net.apply(
+                {"params": params, **(state or {})},
+                input,
+                rngs=None if key is None else {"params": key},
+                mutable=list(state) if train else [],
+                **_flags(type(self._net).__call__, train),  # type: ignore[attr-defined]
+            )
+        except errors.ScopeCollectionNotFound as error:
+            raise ValueError(_NO_STATE) from error
         return output, (dict(new_state) or ()) if train else state
 
 
@@ -195,6 +196,14 @@ class _Functions:
 Network = _NNX | _Linen | _Functions
 
 
+def _makes_nnx(net: Any) -> bool:
+    """Whether `net(rngs=...)` makes a module: a module class, a partial of one, or any function of rngs."""
+    made = net.func if isinstance(net, functools.partial) else net
+    if isinstance(made, type) and issubclass(made, nnx.Module):
+        return True
+    return callable(net) and "rngs" in inspect.signature(net).parameters
+
+
 def adapt(net: Any) -> Network:
     """One interface for every kind of network: see the module's docstring.
 
@@ -209,7 +218,7 @@ def adapt(net: Any) -> Network:
         return _Linen(net)
     if isinstance(net, tuple) and len(net) == 2 and all(callable(f) for f in net):
         return _Functions(*net)
-    if callable(net) and "rngs" in inspect.signature(net).parameters:
+    if _makes_nnx(net):
         return _NNX(net)
     raise TypeError(
         f"a network is a Flax NNX module, a function make(rngs=...) of one, a Flax Linen module, or a pair (init, apply); got {net!r}; "

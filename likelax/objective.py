@@ -208,6 +208,8 @@ class Objective:
     def _evaluate(
         self, params: Any, key: Array, batch: Batch, state: Any, train: bool
     ) -> tuple[Array, Aux]:
+        for name in ("mask", "weight"):
+            _check_leading(name, getattr(batch, name), batch.target)
         keep = _keep(batch)
         batch = dataclasses.replace(batch, input=_clean(batch.input, keep))
         scores = self.score(params, key, batch, state=state, train=train, keep=keep)
@@ -267,6 +269,17 @@ def _trailing(x: Array, ndim: int) -> Array:
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))
 
 
+def _check_leading(name: str, factor: Any, target: Any) -> None:
+    """mask and weight have the first axes of the target, which is never broadcast to them."""
+    for leaf in jax.tree.leaves(target) if factor is not None else ():
+        shape, wanted = jnp.shape(factor), jnp.shape(leaf)
+        if shape != wanted[: len(shape)]:
+            raise ValueError(
+                f"Batch.{name} has shape {shape}, the target {wanted}: {name} must have its shape, or its first axes; "
+                f"write {name}={name}.reshape({wanted[:1]})"
+            )
+
+
 def _clean(tree: Any, keep: Array | None) -> Any:
     """Inputs that are masked out and not finite become 0: a NaN would reach the weights' gradients."""
     if keep is None:
@@ -292,8 +305,8 @@ def _effective_weight(batch: Batch, per_example: Array) -> Array:
         factor = jnp.asarray(factor)
         if factor.shape != per_example.shape[: factor.ndim]:
             raise ValueError(
-                f"Batch.{name} has shape {factor.shape}, the log-density {per_example.shape}: {name} must have its shape, or its first axes; "
-                f"write {name}={name}.reshape({per_example.shape[:1]})"
+                f"Batch.{name} has shape {factor.shape}, one value of the target is a whole event: the log-density has shape "
+                f"{per_example.shape}; {name} must have its shape, or its first axes"
             )
         weight = weight * _trailing(factor, per_example.ndim).astype(per_example.dtype)
     return weight
@@ -322,9 +335,9 @@ def target_log_prob(
             f"the target has {target.shape}; {_mend(target.shape, wanted)}"
         )
     value = dist._value(target)
-    outside = dist.support.excludes(value) if hasattr(dist.support, "excludes") else None
-    if outside is not None:
-        good = ~outside if keep is None else ~outside | ~_trailing(keep, outside.ndim)
+    if _checks.checking():
+        good = dist.support.contains(value)
+        good = good if keep is None else good | ~_trailing(keep, good.ndim)
         _checks.check_values(
             good,
             value,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Support:
     """A set of values; `event_ndims` trailing axes make up one value.
 
@@ -73,7 +73,7 @@ class Real(Support):
         return jnp.zeros_like(like)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Interval(Support):
     """The numbers from `lower` to `upper`, the ends inside unless open.
 
@@ -164,7 +164,7 @@ class PositiveDefinite(LowerCholesky):
         return symmetric & ~jnp.any(jnp.isnan(factor), axis=(-2, -1))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Elementwise(Support):
     """A support in each element of `ndims` more axes: see `elementwise`."""
 

@@ -22,7 +22,7 @@ if _CACHE not in os.environ:
 from jaxtyping import install_import_hook
 
 # Shape annotations run only in modules that are imported after this.
-install_import_hook("likelax", "beartype.beartype")
+install_import_hook("likelax", "annotation_checker.check_annotations")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

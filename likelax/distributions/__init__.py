@@ -1,1 +1,60 @@
 """Distributions: each a frozen pytree with a pure `log_prob`."""
+
+from likelax.distributions.base import Distribution, Independent, Masked
+from likelax.distributions.beta import Beta, Uniform
+from likelax.distributions.categorical import (
+    Bernoulli,
+    Categorical,
+    OneHotCategorical,
+    OrderedLogistic,
+)
+from likelax.distributions.circular import VonMises
+from likelax.distributions.counts import Binomial, Geometric, NegativeBinomial, Poisson
+from likelax.distributions.dirichlet import Dirichlet
+from likelax.distributions.gamma import Exponential, Gamma
+from likelax.distributions.inflated import ZeroInflated
+from likelax.distributions.kl import kl_divergence, register_kl
+from likelax.distributions.location_scale import AsymmetricLaplace, Huber, Laplace, Logistic
+from likelax.distributions.mixture import Mixture
+from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
+from likelax.distributions.normal import HalfNormal, Normal
+from likelax.distributions.quantized import Quantized
+from likelax.distributions.student_t import Cauchy, StudentT
+from likelax.distributions.transformed import LogNormal, Transformed
+
+__all__ = [
+    "AsymmetricLaplace",
+    "Bernoulli",
+    "Beta",
+    "Binomial",
+    "Categorical",
+    "Cauchy",
+    "Dirichlet",
+    "Distribution",
+    "Exponential",
+    "Gamma",
+    "Geometric",
+    "HalfNormal",
+    "Huber",
+    "Independent",
+    "Laplace",
+    "LogNormal",
+    "Logistic",
+    "Masked",
+    "Mixture",
+    "MultivariateNormal",
+    "MultivariateNormalDiag",
+    "NegativeBinomial",
+    "Normal",
+    "OneHotCategorical",
+    "OrderedLogistic",
+    "Poisson",
+    "Quantized",
+    "StudentT",
+    "Transformed",
+    "Uniform",
+    "VonMises",
+    "ZeroInflated",
+    "kl_divergence",
+    "register_kl",
+]

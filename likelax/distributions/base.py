@@ -58,8 +58,10 @@ class Distribution(Node):
         super().__init_subclass__(**kwargs)
         for name, guard in _GUARDS.items():
             method = cls.__dict__.get(name)
-            if callable(method) and not hasattr(method, "__wrapped__"):
-                setattr(cls, name, guard(name, method))
+            if callable(method) and not hasattr(method, "is_guarded"):
+                guarded = guard(name, method)
+                guarded.is_guarded = True  # type: ignore[attr-defined]
+                setattr(cls, name, guarded)
 
     @property
     def support(self) -> Any:
@@ -194,7 +196,8 @@ class Distribution(Node):
                     f"{name}.{method}: values are whole numbers that count the classes from 0, got {x.dtype} of shape {x.shape}; "
                     "write value.astype(int)"
                 )
-            x = x.astype(jnp.int32) if x.dtype == jnp.bool_ else x
+            # Bounds are compared in the labels' dtype, which has to hold them: 999 as uint8 is 231.
+            x = x.astype(jnp.int32) if x.dtype.itemsize < 4 else x
         elif not jnp.issubdtype(x.dtype, jnp.floating) or x.aval.weak_type:
             x = x.astype(self.dtype)
         else:
@@ -284,7 +287,7 @@ def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Ar
         support: Any = self.support
         low, high = getattr(support, "lower", None), getattr(support, "upper", None)
         inside = (q > 0) & (q < 1)
-        value = method(self, jnp.where(inside, q, 0.5))
+        value = method(self, q if self._delegates else jnp.where(inside, q, 0.5))
         ends = jnp.where(
             q == 0, -jnp.inf if low is None else low, jnp.inf if high is None else high
         )

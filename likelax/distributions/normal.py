@@ -1,4 +1,4 @@
-"""The Normal and the families made from it."""
+"""The Normal and the HalfNormal."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.numerics.logspace import divide, standardize
+from likelax.numerics.normal import log_ndtr, log_ndtr_interval, log_normal_pdf, ndtr, ndtri
 
-
-
+_LOG_2 = math.log(2)
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Normal(Distribution):
-    """The Normal distribution: log p(x) = -z^2/2 - log scale - log(2 pi)/2, z = (x - loc)/scale."""
+    """The Normal distribution: log p(x) = -z^2/2 - log scale - log(2 pi)/2, z = (x - loc)/scale.
+
+    With a fixed scale its negative log-density is the squared error; with a learned one, the
+    heteroscedastic Gaussian loss.
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    """
 
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
     log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
 
     def _z(self, value: Array) -> Array:
-        return ((value-self.loc)/self.scale)
+        return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
-        return -0.5 * self._z(value) ** 2 - self.log_scale - _LOG_SQRT_2PI
+        return log_normal_pdf(self._z(value)) - self.log_scale
 
     def cdf(self, value: Array) -> Array:
         return ndtr(self._z(value))
@@ -69,3 +76,60 @@ def _kl_normal(p: Normal, q: Normal) -> Array:
     log_ratio = p.log_scale - q.log_scale
     z = standardize(p.loc, q.loc, q.scale)
     return 0.5 * (jnp.expm1(2 * log_ratio) - 2 * log_ratio + z**2)
+
+
+class HalfNormal(Distribution):
+    """|X| of a Normal(0, scale): log p(x) = -z^2/2 - log scale + log(2/pi)/2, z = x/scale >= 0.
+
+    Parameters, of the batch's shape: `scale`, positive, or its logarithm `log_scale`.
+    """
+
+    scale: Array = param(supports.positive, default=None)
+    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+
+    support = supports.non_negative
+
+    def _z(self, value: Array) -> Array:
+        return divide(value, self.scale)
+
+    def log_prob(self, value: Array) -> Array:
+        return _LOG_2 + log_normal_pdf(self._z(value)) - self.log_scale
+
+    def cdf(self, value: Array) -> Array:
+        return jax.lax.erf(self._z(value) / math.sqrt(2))
+
+    def log_cdf(self, value: Array) -> Array:
+        return _LOG_2 + log_ndtr_interval(0.0, self._z(value))
+
+    def survival(self, value: Array) -> Array:
+        return 2 * ndtr(-self._z(value))
+
+    def log_survival(self, value: Array) -> Array:
+        return _LOG_2 + log_ndtr(-self._z(value))
+
+    def quantile(self, q: Array) -> Array:
+        return self.scale * (math.sqrt(2) * jax.lax.erf_inv(q))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self.scale * jnp.abs(jax.random.normal(key, self._shape(shape), self.dtype))
+
+    def mean(self) -> Array:
+        return self.scale * math.sqrt(2 / math.pi)
+
+    def mode(self) -> Array:
+        return jnp.zeros_like(self.scale)
+
+    def variance(self) -> Array:
+        return self.scale**2 * (1 - 2 / math.pi)
+
+    def stddev(self) -> Array:
+        return self.scale * math.sqrt(1 - 2 / math.pi)
+
+    def entropy(self) -> Array:
+        return 0.5 + _LOG_SQRT_2PI - _LOG_2 + self.log_scale
+
+
+@register_kl(HalfNormal, HalfNormal)
+def _kl_half_normal(p: HalfNormal, q: HalfNormal) -> Array:
+    log_ratio = p.log_scale - q.log_scale
+    return 0.5 * (jnp.expm1(2 * log_ratio) - 2 * log_ratio)

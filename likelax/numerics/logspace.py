@@ -300,7 +300,8 @@ def _divide(x: Array, s: Array) -> Array:
 def _divide_jvp(primals, tangents):
     (x, s), (dx, ds) = primals, tangents
     z = _divide(x, s)
-    return z, _divide(dx, s) - z * _divide(ds, s)
+    held = jnp.where(jnp.isinf(x), 0.0, z)  # an infinite x (a bound) is infinite at every scale
+    return z, _divide(dx, s) - held * _divide(ds, s)
 
 
 def divide(x: ArrayLike, s: ArrayLike) -> Array:
@@ -357,6 +358,11 @@ def _tanh(x: Array) -> Array:
 def _tanh_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     return _tanh(x), 4.0 * _sigmoid(2.0 * x) * _sigmoid(-2.0 * x) * dx
+
+
+def tanh(x: ArrayLike) -> Array:
+    """tanh(x), its derivatives accurate in both tails."""
+    return _tanh(*as_floats(x))
 
 
 def logcosh(x: ArrayLike) -> Array:

@@ -1,0 +1,127 @@
+"""Samplers of counts: exact at every size of the parameters, and with every kind of key.
+
+`jax.random.poisson` takes threefry keys only, and it and `jax.random.binomial` accept by a difference of
+large numbers in float32, which is wrong by whole nats at a rate of 1e7 or with 1e8 trials. Here the
+same two algorithms accept by the stable log-densities.
+
+Sources: W. Hormann (1993), "The transformed rejection method for generating Poisson random variables" (PTRS) and
+"The generation of binomial random variates" (BTRS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from likelax._pytree import Array
+from likelax.numerics.gamma import binomial_log_pmf, poisson_log_pmf
+
+# Below this mean the counts are found by adding up probabilities; Hormann's constants hold above it.
+_FEW = 10.0
+# P(X > 120) < 1e-80 for a mean of 10.
+_MOST_STEPS = 120
+
+
+def _by_inversion(u: Array, p_zero: Array, ratio: Callable[[Array], Array]) -> Array:
+    """The smallest k with P(X <= k) > u, where P(X = k + 1) = P(X = k) ratio(k)."""
+
+    def keep_on(carry: tuple[Array, Array, Array, Array]) -> Array:
+        step, _, left, p = carry
+        return (step < _MOST_STEPS) & jnp.any((left >= p) & (p > 0))
+
+    def add(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        step, k, left, p = carry
+        more = (left >= p) & (p > 0)
+        left, p = jnp.where(more, left - p, left), jnp.where(more, p * ratio(k), p)
+        return step + 1, jnp.where(more, k + 1, k), left, p
+
+    start = (jnp.int32(0), jnp.zeros_like(u), u, jnp.broadcast_to(p_zero, u.shape))
+    return jax.lax.while_loop(keep_on, add, start)[1]
+
+
+def _by_rejection(
+    key: Array,
+    shape: tuple[int, ...],
+    shift: Array,
+    a: Array,
+    b: Array,
+    scale: Array,
+    log_ratio: Callable[[Array], Array],
+) -> Array:
+    """Transformed rejection: k = floor((2a/s + b) u + shift), s = 1/2 - |u|, from the hat that fits it.
+
+    Where `shift` is NaN so is the result.
+    """
+    shift = jnp.broadcast_to(shift, shape)
+
+    def keep_on(carry: tuple[Array, Array, Array]) -> Array:
+        return ~jnp.all(carry[2])
+
+    def draw(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        key, k, done = carry
+        key, key_u, key_v = jax.random.split(key, 3)
+        # 1 - uniform is in (0, 1], so that neither s nor the logarithm is at 0.
+        u = 0.5 - (1 - jax.random.uniform(key_u, shape, shift.dtype))
+        v = 1 - jax.random.uniform(key_v, shape, shift.dtype)
+        s = jnp.maximum(0.5 - jnp.abs(u), jnp.finfo(shift.dtype).tiny)
+        proposal = jnp.floor((2 * a / s + b) * u + shift)
+        accept = jnp.log(v * scale / (a / (s * s) + b)) <= log_ratio(proposal)
+        return key, jnp.where(accept & ~done, proposal, k), done | accept
+
+    start = (key, shift, jnp.isnan(shift))
+    return jax.lax.while_loop(keep_on, draw, start)[1]
+
+
+def poisson(key: Array, rate: Array, shape: tuple[int, ...]) -> Array:
+    """Poisson counts of this `shape`, in the floating dtype of `rate` >= 0."""
+    few = rate < _FEW
+    key_few, key_many = jax.random.split(key)
+    low = jnp.where(few, rate, 1.0)
+    counts = _by_inversion(
+        jax.random.uniform(key_few, shape, rate.dtype), jnp.exp(-low), lambda k: low / (k + 1)
+    )
+    many = jnp.where(few | jnp.isinf(rate), 2 * _FEW, rate)
+    b = 0.931 + 2.53 * jnp.sqrt(many)
+    a = -0.059 + 0.02483 * b
+
+    def log_pmf(k: Array) -> Array:
+        return jnp.where(k >= 0, poisson_log_pmf(jnp.maximum(k, 0), many), -jnp.inf)
+
+    scale = 1.1239 + 1.1328 / (b - 3.4)
+    rejected = _by_rejection(key_many, shape, many + 0.43, a, b, scale, log_pmf)
+    return jnp.where(few, counts, jnp.where(jnp.isinf(rate), rate, rejected))
+
+
+def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int, ...]) -> Array:
+    """Binomial counts of this `shape` in a floating dtype; log_p and log_q are log p and log(1 - p)."""
+    # The rarer outcome is what is counted.
+    flipped = log_p > log_q
+    log_rare, log_often = jnp.where(flipped, log_q, log_p), jnp.where(flipped, log_p, log_q)
+    rare = jnp.exp(log_rare)
+    few = n * rare < _FEW
+    key_few, key_many = jax.random.split(key)
+    odds, n_few = rare * jnp.exp(-log_often), jnp.where(few, n, 1.0)
+    counts = _by_inversion(
+        jax.random.uniform(key_few, shape, rare.dtype),
+        jnp.exp(n_few * log_often),
+        lambda k: (n_few - k) / (k + 1) * odds,
+    )
+    m, p = jnp.where(few, 4 * _FEW, n), jnp.where(few, 0.5, rare)
+    log_ps = jnp.where(few, jnp.log(p), log_rare), jnp.where(few, jnp.log(p), log_often)
+    spread = jnp.sqrt(m * p * (1 - p))
+    b = 1.15 + 2.53 * spread
+    a = -0.0873 + 0.0248 * b + 0.01 * p
+    log_top = binomial_log_pmf(jnp.floor((m + 1) * p), m, *log_ps)
+
+    def log_ratio(k: Array) -> Array:
+        inside = (k >= 0) & (k <= m)
+        return jnp.where(
+            inside, binomial_log_pmf(jnp.where(inside, k, 0.0), m, *log_ps) - log_top, -jnp.inf
+        )
+
+    scale = (2.83 + 5.1 / b) * spread
+    rejected = _by_rejection(key_many, shape, m * p + 0.5, a, b, scale, log_ratio)
+    counts = jnp.where(few, counts, rejected)
+    return jnp.where(flipped, n - counts, counts)

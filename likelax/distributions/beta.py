@@ -1,0 +1,158 @@
+"""Families on a bounded interval: the Beta and the Uniform."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from likelax import _checks, supports
+from likelax._pytree import Array, param
+from likelax.distributions.base import Distribution
+from likelax.distributions.gamma import (
+    entropy_excess,
+    log_minus_digamma,
+    sample_standard_gamma,
+    stirling_bregman,
+)
+from likelax.distributions.kl import register_kl
+from likelax.numerics.gamma import beta_log_pdf, betainc_inverse, deviance, log_betainc
+from likelax.numerics.logspace import divide, sigmoid
+
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Beta(Distribution):
+    """The Beta distribution: log p(x) = (a - 1) log x + (b - 1) log(1 - x) - log B(a, b), 0 <= x <= 1.
+
+    a = concentration1 pulls towards 1, b = concentration0 towards 0. At the ends the density is its limit.
+    Samples are kept off the ends, by the smallest normal number at 0 and by half an eps at 1, since the
+    density there may be infinite.
+
+    Parameters, of the batch's shape: `concentration1` and `concentration0`, positive.
+    """
+
+    concentration1: Array = param(supports.positive)
+    concentration0: Array = param(supports.positive)
+
+    support = supports.unit_interval
+
+    @property
+    def _total(self) -> Array:
+        return self.concentration1 + self.concentration0
+
+    def log_prob(self, value: Array) -> Array:
+        return beta_log_pdf(value, self.concentration1, self.concentration0)
+
+    def log_cdf(self, value: Array) -> Array:
+        return log_betainc(self.concentration1, self.concentration0, value)
+
+    def log_survival(self, value: Array) -> Array:
+        return log_betainc(self.concentration0, self.concentration1, 1 - value)
+
+    def quantile(self, q: Array) -> Array:
+        return betainc_inverse(self.concentration1, self.concentration0, q)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        key1, key0 = jax.random.split(key)
+        _, log1 = sample_standard_gamma(key1, self.concentration1, self._shape(shape))
+        _, log0 = sample_standard_gamma(key0, self.concentration0, self._shape(shape))
+        info = jnp.finfo(self.dtype)
+        return jnp.clip(sigmoid(log1 - log0), info.tiny, 1 - info.epsneg)
+
+    def mean(self) -> Array:
+        return divide(self.concentration1, self._total)
+
+    def mode(self) -> Array:
+        """Where the density peaks: an end if one concentration is at most 1, 1/2 for Beta(1, 1), NaN if both are below 1."""
+        a, b = self.concentration1, self.concentration0
+        peaked = (a > 1) & (b > 1)
+        middle = (a - 1) / jnp.where(peaked, a + b - 2, 1.0)
+        at_end = jnp.where(a > b, 1.0, 0.0)
+        flat = jnp.where((a == 1) & (b == 1), 0.5, at_end)
+        flat = jnp.where((a < 1) & (b < 1), jnp.nan, flat)
+        return jnp.where(peaked, middle, flat)
+
+    def variance(self) -> Array:
+        n = self._total
+        return divide(self.concentration1, n) * divide(self.concentration0, n) / (n + 1)
+
+    def entropy(self) -> Array:
+        a, b, n = self.concentration1, self.concentration0, self._total
+        leading = 0.5 * (jnp.log(a) + jnp.log(b) - 3 * jnp.log(n)) + _LOG_SQRT_2PI
+        excess = entropy_excess(a) + entropy_excess(b) - entropy_excess(n)
+        return leading + excess + log_minus_digamma(n)
+
+
+@register_kl(Beta, Beta)
+def _kl_beta(p: Beta, q: Beta) -> Array:
+    a, b, n = q.concentration1, q.concentration0, q._total
+    a_p, b_p, n_p = p.concentration1, p.concentration0, p._total
+    shares = deviance(a, n * divide(a_p, n_p)) + deviance(b, n * divide(b_p, n_p))
+    rest = stirling_bregman(a, a_p) + stirling_bregman(b, b_p) - stirling_bregman(n, n_p)
+    return shares + rest
+
+
+class Uniform(Distribution):
+    """The uniform distribution: log p(x) = -log(high - low), low <= x <= high.
+
+    Its mode is given as the midpoint; every value of the interval is one.
+
+    Parameters, of the batch's shape: `low` and `high`, low < high. A head cannot learn them, as no link
+    keeps one below the other and the data between them: fix them.
+    """
+
+    low: Array = param()
+    high: Array = param()
+
+    @property
+    def support(self) -> supports.Interval:
+        """The closed interval from low to high."""
+        return supports.interval(self.low, self.high)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        low, high = jnp.broadcast_arrays(self.low, self.high)
+        _checks.check_values(
+            low < high, high - low, "Uniform: low must be below high; at {index} high - low is {value}"
+        )
+
+    def _width(self) -> Array:
+        return self.high - self.low
+
+    def log_prob(self, value: Array) -> Array:
+        return -jnp.log(self._width()) + jnp.where(jnp.isnan(value), value, 0)
+
+    def cdf(self, value: Array) -> Array:
+        return divide(value - self.low, self._width())
+
+    def survival(self, value: Array) -> Array:
+        return divide(self.high - value, self._width())
+
+    def quantile(self, q: Array) -> Array:
+        return self.low + self._width() * q
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self.low + self._width() * jax.random.uniform(key, self._shape(shape), self.dtype)
+
+    def mean(self) -> Array:
+        return self.low + 0.5 * self._width()
+
+    def mode(self) -> Array:
+        return self.mean()
+
+    def variance(self) -> Array:
+        return self._width() ** 2 / 12
+
+    def stddev(self) -> Array:
+        return self._width() / math.sqrt(12)
+
+    def entropy(self) -> Array:
+        return jnp.log(self._width())
+
+
+@register_kl(Uniform, Uniform)
+def _kl_uniform(p: Uniform, q: Uniform) -> Array:
+    contained = (q.low <= p.low) & (p.high <= q.high)
+    return jnp.where(contained, q.entropy() - p.entropy(), jnp.inf)

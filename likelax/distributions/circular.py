@@ -1,0 +1,168 @@
+"""Directions in the plane: the von Mises distribution."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from likelax import supports
+from likelax._pytree import Array, param
+from likelax.distributions._invert import solve_decreasing
+from likelax.distributions.base import Distribution
+from likelax.distributions.kl import register_kl
+from likelax.numerics.bessel import bessel_ratio, bessel_ratio_defect, log_i0e, von_mises_cdf
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class VonMises(Distribution):
+    """The von Mises distribution of an angle: log p(x) = k cos(x - loc) - log(2 pi I0(k)), k = concentration.
+
+    Any real angle, in radians, is a value: the density has period 2 pi and integrates to 1 over one turn.
+    Samples, quantiles and the distribution function are those of the angle in [-pi, pi).
+    `mean` is the circular mean, `variance` the circular variance 1 - I1(k)/I0(k), in [0, 1].
+
+    Parameters, of the batch's shape: `loc`, a real angle; `concentration`, non-negative: 0 is the uniform.
+
+    Source: Mardia and Jupp, "Directional Statistics" (2000), section 3.5.4.
+    """
+
+    loc: Array = param(supports.real)
+    concentration: Array = param(supports.non_negative)
+
+    def log_prob(self, value: Array) -> Array:
+        # k (cos d - 1) without its cancellation, over exp(-k) I0(k).
+        drop = 2 * self.concentration * jnp.sin(0.5 * (value - self.loc)) ** 2
+        return -drop - _LOG_2PI - log_i0e(self.concentration)
+
+    def _arc(self, start: Array, end: Array) -> Array:
+        """The mass from one angle up to another, both counted from loc, in [-pi, pi): small ones keep their digits."""
+        k = self.concentration
+        below_start, below_end = von_mises_cdf(start, k), von_mises_cdf(end, k)
+        above_start, above_end = von_mises_cdf(-start, k), von_mises_cdf(-end, k)
+        upper = (start >= 0) & (end >= 0)
+        forward = jnp.where(upper, above_start - above_end, below_end - below_start)
+        return jnp.where(end >= start, forward, above_start + below_end)
+
+    def cdf(self, value: Array) -> Array:
+        mass = self._arc(_wrap(-math.pi - self.loc), _wrap(value - self.loc))
+        return jnp.where(value <= -math.pi, 0, jnp.where(value >= math.pi, 1, mass))
+
+    def survival(self, value: Array) -> Array:
+        mass = self._arc(_wrap(value - self.loc), _wrap(-math.pi - self.loc))
+        return jnp.where(value <= -math.pi, 1, jnp.where(value >= math.pi, 0, mass))
+
+    def quantile(self, q: Array) -> Array:
+        # Counting starts at -pi, from where `first` is the mass up to the angle opposite to loc.
+        first = von_mises_cdf(-_wrap(-math.pi - self.loc), self.concentration)
+        after = q >= first
+        below = jnp.where(after, q - first, 1 - first + q)
+        above = jnp.where(after, 1 - q + first, first - q)
+        lower = below < above
+        angle = _tail_angle(*jnp.broadcast_arrays(jnp.where(lower, below, above), self.concentration))
+        return _wrap(self.loc + jnp.where(lower, -angle, angle))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        concentration = jnp.broadcast_to(self.concentration, self._shape(shape))
+        angle = _draw(key, jax.lax.stop_gradient(concentration))
+        return _wrap(self.loc + _attach(angle, concentration))
+
+    def mean(self) -> Array:
+        return self.loc
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def variance(self) -> Array:
+        return bessel_ratio_defect(self.concentration)
+
+    def entropy(self) -> Array:
+        k = self.concentration
+        return _LOG_2PI + log_i0e(k) + k * bessel_ratio_defect(k)
+
+
+@register_kl(VonMises, VonMises)
+def _kl_von_mises(p: VonMises, q: VonMises) -> Array:
+    k, k_q = p.concentration, q.concentration
+    turn = 2 * k_q * bessel_ratio(k) * jnp.sin(0.5 * (p.loc - q.loc)) ** 2
+    return log_i0e(k_q) - log_i0e(k) + (k_q - k) * bessel_ratio_defect(k) + turn
+
+
+def _wrap(angle: Array) -> Array:
+    """The same direction in [-pi, pi)."""
+    return angle - 2 * math.pi * jnp.floor((angle + math.pi) / (2 * math.pi))
+
+
+def _pdf(angle: Array, k: Array) -> Array:
+    return jnp.exp(-2 * k * jnp.sin(0.5 * angle) ** 2 - log_i0e(k) - _LOG_2PI)
+
+
+# ---- quantiles ----
+
+
+@jax.custom_jvp
+def _tail_angle(p: Array, k: Array) -> Array:
+    """The angle in [0, pi] beyond which the mass is p <= 1/2."""
+
+    def excess(angle):
+        mass = von_mises_cdf(-angle, k)
+        return jnp.log(mass) - jnp.log(p), -_pdf(angle, k) / mass
+
+    start = jnp.minimum(0.5 * math.pi, 1 / jnp.sqrt(jnp.maximum(k, 0.1)))
+    return solve_decreasing(excess, jnp.zeros_like(p), jnp.full_like(p, math.pi), start)
+
+
+@_tail_angle.defjvp
+def _tail_angle_jvp(primals, tangents):
+    (p, k), (dp, dk) = primals, tangents
+    angle = _tail_angle(p, k)
+    _, dmass = jax.jvp(lambda k: von_mises_cdf(-angle, k), (k,), (dk,))
+    return angle, (dmass - dp) / _pdf(angle, k)
+
+
+# ---- samples ----
+
+
+def _draw(key: Array, k: Array) -> Array:
+    """Angles around 0 by Best and Fisher (1979), "Efficient simulation of the von Mises distribution".
+
+    Their s = (1 + rho^2)/(2 rho) is multiplied by k, and 1 - cos(angle) formed directly, so that neither k = 0
+    nor k = 1e8 loses digits.
+    """
+    root = jnp.hypot(1.0, 2 * k)
+    ks = 0.5 * (1 + root)
+    ks_minus_k = 0.5 * (1 + 1 / (root + 2 * k))
+
+    def draw(state):
+        count, angle, done = state
+        key_turn, key_accept = jax.random.split(jax.random.fold_in(key, count))
+        turn = jax.random.uniform(key_turn, k.shape, k.dtype, minval=-1.0)
+        log_u = -jax.random.exponential(key_accept, k.shape, k.dtype)
+        one_minus_z = 2 * jnp.sin(0.5 * math.pi * turn) ** 2
+        one_minus_cos = ks_minus_k * one_minus_z / (ks + k * (1 - one_minus_z))
+        c = ks_minus_k + k * one_minus_cos
+        # `not less` rather than `at least`: a concentration that is NaN must not loop for ever.
+        accepted = ~(jnp.log(c) + 1 - c < log_u)
+        half = jnp.arcsin(jnp.minimum(jnp.sqrt(0.5 * one_minus_cos), 1.0))
+        angle = jnp.where(done, angle, jnp.sign(turn) * 2 * half)
+        return count + 1, angle, done | accepted
+
+    wrong = ~(k >= 0)
+    start = jnp.int32(0), jnp.zeros_like(k), wrong
+    _, angle, _ = jax.lax.while_loop(lambda state: ~jnp.all(state[2]), draw, start)
+    return jnp.where(wrong, jnp.nan, angle)
+
+
+@jax.custom_jvp
+def _attach(angle: Array, k: Array) -> Array:
+    return angle
+
+
+@_attach.defjvp
+def _attach_jvp(primals, tangents):
+    # The implicit gradient, d angle / dk = -(dF/dk) / p(angle).
+    (angle, k), (_, dk) = primals, tangents
+    _, slope = jax.jvp(lambda k: von_mises_cdf(angle, k), (k,), (dk,))
+    return angle, -slope / _pdf(angle, k)

@@ -1,0 +1,357 @@
+"""Counts: the Poisson, the Binomial, the Geometric and the negative binomial."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from likelax import supports
+from likelax._pytree import Array, param
+from likelax.distributions import _count_samplers
+from likelax.distributions._odds import Odds, log_of, multiply, to_int, trial_kl
+from likelax.distributions.base import Distribution
+from likelax.distributions.gamma import sample_standard_gamma
+from likelax.distributions.kl import register_kl
+from likelax.numerics.gamma import (
+    binomial_log_pmf,
+    deviance,
+    log_betainc,
+    log_betaincc,
+    log_gammainc,
+    log_gammaincc,
+    negative_binomial_log_pmf,
+    negative_binomial_mean_log_pmf,
+    poisson_log_pmf,
+)
+from likelax.numerics.logspace import divide, log_sigmoid, log_sub_exp
+
+# exp() of anything lower is no normal number in float32.
+_LOWEST_LOG_RATE = -80.0
+
+
+def _quantile(dist: Distribution, q: Array) -> Array:
+    """The smallest k with cdf(k) >= q, by bisection.
+
+    Cantelli's inequality brackets it: mean - std sqrt((1-q)/q) <= quantile <= mean + std sqrt(q/(1-q)).
+    """
+    dist = jax.tree.map(jax.lax.stop_gradient, dist)
+    mean, std = dist.mean(), dist.stddev()
+    odds = jnp.sqrt(q / (1 - q))
+    low = jnp.maximum(jnp.floor(mean - std / odds) - 1, -1)
+    high = jnp.ceil(mean + std * odds) + 1
+
+    def middle(low: Array, high: Array) -> tuple[Array, Array]:
+        mid = jnp.floor(low + 0.5 * (high - low))
+        # Above 2^24 there may be no float in between.
+        return mid, (mid > low) & (mid < high)
+
+    def halve(bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        mid, _ = middle(*bracket)
+        reached = dist.cdf(mid) >= q
+        return jnp.where(reached, bracket[0], mid), jnp.where(reached, mid, bracket[1])
+
+    def between(bracket: tuple[Array, Array]) -> Array:
+        return jnp.any(middle(*bracket)[1])
+
+    low, high = jnp.broadcast_arrays(low, high)
+    return jax.lax.while_loop(between, halve, (low, high))[1]
+
+
+def _split_log_rate(log_rate: Array) -> tuple[Array, Array]:
+    """(rate, c) with log_rate = log(rate) + c: c is 0 unless the rate itself would underflow."""
+    kept = jnp.maximum(log_rate, _LOWEST_LOG_RATE)
+    return jnp.exp(kept), log_rate - kept
+
+
+def _log_beta_tail(a: Array, b: Array, log_x: Array, log_y: Array) -> Array:
+    """log I_x(a, b) with y = 1 - x, computed from the smaller of the two: 1 - 1e-8 is 1 in float32."""
+    rare = log_x <= log_y
+    z = jnp.exp(jnp.where(rare, log_x, log_y))
+    return jnp.where(rare, log_betainc(a, b, z), log_betaincc(b, a, z))
+
+
+class Poisson(Distribution):
+    """Counts of independent events: log p(k) = k log(rate) - rate - log k!, k = 0, 1, ...
+
+    With `log_rate` its negative log-density is the Poisson NLL of a log-linear model, log k! included.
+
+    Parameters, of the batch's shape: `rate`, non-negative, or its logarithm `log_rate`.
+
+    Samples are int32; one above 2^31 - 1 is that number. At rates above 2^24 (float32) they are
+    multiples of the spacing of floats there.
+    """
+
+    rate: Array = param(supports.non_negative, default=None)
+    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=log_of)
+
+    support = supports.non_negative_integer
+
+    def log_prob(self, value: Array) -> Array:
+        if self.given("rate"):
+            return poisson_log_pmf(value, self.rate)
+        rate, rest = _split_log_rate(self.log_rate)
+        return poisson_log_pmf(value, rate) + multiply(value, rest)
+
+    def log_cdf(self, value: Array) -> Array:
+        return log_gammaincc(value + 1, self.rate)
+
+    def log_survival(self, value: Array) -> Array:
+        return log_gammainc(value + 1, self.rate)
+
+    def quantile(self, q: Array) -> Array:
+        return _quantile(self, q)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        rate = jax.lax.stop_gradient(self.rate)
+        return to_int(_count_samplers.poisson(key, rate, self._shape(shape)))
+
+    def mean(self) -> Array:
+        return self.rate
+
+    def mode(self) -> Array:
+        return to_int(jnp.floor(self.rate))
+
+    def variance(self) -> Array:
+        return self.rate
+
+
+@register_kl(Poisson, Poisson)
+def _kl_poisson(p: Poisson, q: Poisson) -> Array:
+    return deviance(p.rate, q.rate)
+
+
+class Binomial(Odds):
+    """Successes in n trials: log p(k) = log C(n, k) + k log p + (n - k) log(1 - p), k = 0..n.
+
+    Parameters, of the batch's shape: `total_count` = n, a non-negative integer (a head has to be given it);
+    `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by keyword.
+
+    KL is known for equal `total_count` and NaN elsewhere. Samples are int32.
+    """
+
+    total_count: Array = param(supports.non_negative_integer)
+
+    @property
+    def support(self) -> supports.Support:
+        """The integers 0..total_count."""
+        return supports.integer_interval(0, self.total_count)
+
+    def log_prob(self, value: Array) -> Array:
+        return binomial_log_pmf(value, self.total_count, self._log_p(), self._log_q())
+
+    def _failures(self, value: Array) -> Array:
+        """n - k, at least 1 where the tails are asked for (n = 0 has none)."""
+        return jnp.where(self.total_count == 0, 1, self.total_count - value)
+
+    def log_cdf(self, value: Array) -> Array:
+        return _log_beta_tail(self._failures(value), value + 1, self._log_q(), self._log_p())
+
+    def log_survival(self, value: Array) -> Array:
+        return _log_beta_tail(value + 1, self._failures(value), self._log_p(), self._log_q())
+
+    def quantile(self, q: Array) -> Array:
+        return jnp.minimum(_quantile(self, q), self.total_count)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        n, log_p, log_q = jax.lax.stop_gradient((self.total_count, self._log_p(), self._log_q()))
+        return to_int(_count_samplers.binomial(key, n, log_p, log_q, self._shape(shape)))
+
+    def mean(self) -> Array:
+        return self.total_count * self._p()
+
+    def mode(self) -> Array:
+        return to_int(jnp.minimum(jnp.floor((self.total_count + 1) * self._p()), self.total_count))
+
+    def variance(self) -> Array:
+        return self.total_count * self._p() * self._q()
+
+
+@register_kl(Binomial, Binomial)
+def _kl_binomial(p: Binomial, q: Binomial) -> Array:
+    kl = multiply(p.total_count, trial_kl(p, q))
+    return jnp.where(p.total_count == q.total_count, kl, jnp.nan)
+
+
+class Geometric(Odds):
+    """Failures before the first success: log p(k) = log p + k log(1 - p), k = 0, 1, ...
+
+    p is the probability of a success: larger `logits` mean smaller counts.
+
+    Parameters, of the batch's shape: `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by keyword.
+    Samples are int32; one above 2^31 - 1 is that number.
+    """
+
+    support = supports.non_negative_integer
+
+    def log_prob(self, value: Array) -> Array:
+        return self._weigh(jnp.ones_like(value), value)
+
+    def _log_survival(self, value: Array) -> Array:
+        return multiply(value + 1, self._log_q())
+
+    def log_survival(self, value: Array) -> Array:
+        return self._log_survival(value)
+
+    def log_cdf(self, value: Array) -> Array:
+        return log_sub_exp(0.0, self._log_survival(value))
+
+    def survival(self, value: Array) -> Array:
+        return jnp.exp(self._log_survival(value))
+
+    def cdf(self, value: Array) -> Array:
+        return -jnp.expm1(self._log_survival(value))
+
+    def quantile(self, q: Array) -> Array:
+        guess = jnp.ceil(jnp.log1p(-q) / self._log_q()) - 1
+        guess = jnp.maximum(guess, 0)
+        # The division rounds: one step down or up where cdf itself says so.
+        down = (guess > 0) & (self.cdf(guess - 1) >= q)
+        up = self.cdf(guess) < q
+        return guess - down + up
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        waiting = jax.random.exponential(key, self._shape(shape), self.dtype)
+        return to_int(jnp.floor(waiting / -jax.lax.stop_gradient(self._log_q())))
+
+    def mean(self) -> Array:
+        return divide(self._q(), self._p()) if self.given("probs") else jnp.exp(-self.logits)
+
+    def mode(self) -> Array:
+        return jnp.zeros(self.batch_shape, jnp.int32)
+
+    def variance(self) -> Array:
+        mean = self.mean()
+        return mean * (1 + mean)
+
+    def entropy(self) -> Array:
+        return -self._log_p() - self._mean_log_q()
+
+    def _mean_log_q(self) -> Array:
+        """(1-p)/p log(1-p), -1 in the limit p = 0."""
+        p = jnp.exp(self._log_p())
+        tiny = p < jnp.finfo(p.dtype).eps**2
+        safe = jnp.where(tiny, 0.5, p)
+        log_q = jnp.where(tiny, 0, self._log_q())
+        return jnp.where(tiny, -1, multiply(divide(1 - safe, safe), log_q))
+
+
+@register_kl(Geometric, Geometric)
+def _kl_geometric(p: Geometric, q: Geometric) -> Array:
+    return divide(trial_kl(p, q), p._p())
+
+
+class _GammaPoisson(Distribution):
+    """Base of the negative binomial's two forms: a Poisson whose rate is Gamma-distributed."""
+
+    support = supports.non_negative_integer
+
+    def _r(self) -> Array:
+        """The Gamma's concentration."""
+        raise NotImplementedError
+
+    def _log_odds(self) -> Array:
+        """log(p/(1-p)), the logarithm of the Gamma's scale."""
+        raise NotImplementedError
+
+    def _log_p(self) -> Array:
+        return log_sigmoid(self._log_odds())
+
+    def _log_q(self) -> Array:
+        return log_sigmoid(-self._log_odds())
+
+    def log_cdf(self, value: Array) -> Array:
+        return _log_beta_tail(self._r(), value + 1, self._log_q(), self._log_p())
+
+    def log_survival(self, value: Array) -> Array:
+        return _log_beta_tail(value + 1, self._r(), self._log_p(), self._log_q())
+
+    def quantile(self, q: Array) -> Array:
+        return _quantile(self, q)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        key_gamma, key_poisson = jax.random.split(key)
+        shape = self._shape(shape)
+        r, log_odds = jax.lax.stop_gradient((self._r(), self._log_odds()))
+        _, log_gamma = sample_standard_gamma(key_gamma, r, shape)
+        return to_int(_count_samplers.poisson(key_poisson, jnp.exp(log_gamma + log_odds), shape))
+
+    def mode(self) -> Array:
+        # (r - 1) p / (1 - p) for r > 1.
+        mean = self.mean()
+        return to_int(jnp.floor(jnp.maximum(mean - mean / self._r(), 0)))
+
+    def variance(self) -> Array:
+        mean = self.mean()
+        return mean * (1 + mean / self._r())
+
+
+class NegativeBinomial(Odds, _GammaPoisson):
+    """Overdispersed counts: log p(k) = log C(k + r - 1, k) + k log p + r log(1 - p), k = 0, 1, ...
+
+    The successes before r failures, for any real r; a Poisson with a Gamma(r, (1-p)/p) rate. The mean is
+    r p/(1-p). For regression on the mean use `NegativeBinomial2`, which `from_mean` returns.
+
+    Parameters, of the batch's shape: `total_count` = r, positive; `logits` = log(p/(1-p)), real, or
+    `probs` = p in [0, 1), by keyword.
+
+    KL is known for equal `total_count` and NaN elsewhere. Samples are int32; one above 2^31 - 1 is that number.
+    """
+
+    total_count: Array = param(supports.positive, typical=1.0)
+
+    @staticmethod
+    def from_mean(mean: ArrayLike, dispersion: ArrayLike) -> NegativeBinomial2:
+        """The one with this mean and variance mean + dispersion mean^2: total_count = 1/dispersion."""
+        return NegativeBinomial2(mean, dispersion)
+
+    def _r(self) -> Array:
+        return self.total_count
+
+    def _log_odds(self) -> Array:
+        return self.logits
+
+    def log_prob(self, value: Array) -> Array:
+        return negative_binomial_log_pmf(value, self.total_count, self._log_p(), self._log_q())
+
+    def mean(self) -> Array:
+        if self.given("probs"):
+            return self.total_count * divide(self._p(), self._q())
+        return self.total_count * jnp.exp(self.logits)
+
+
+class NegativeBinomial2(_GammaPoisson):
+    """The negative binomial by its mean: variance rate + dispersion rate^2, the Poisson for dispersion -> 0.
+
+    log p(k) as in `NegativeBinomial` with r = 1/dispersion and p = rate/(r + rate). This is the NB2 of count
+    regression (Cameron and Trivedi 1998): a head reads `log_rate` and `dispersion` from the network, and neither
+    is ever converted into the other form.
+
+    Parameters, of the batch's shape: `rate`, the mean, non-negative, or its logarithm `log_rate`; `dispersion`,
+    positive.
+    """
+
+    rate: Array = param(supports.non_negative, default=None)
+    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=log_of)
+    dispersion: Array = param(supports.positive, typical=1.0)
+
+    def _r(self) -> Array:
+        return 1 / self.dispersion
+
+    def _log_odds(self) -> Array:
+        return self.log_rate + jnp.log(self.dispersion)
+
+    def log_prob(self, value: Array) -> Array:
+        if self.given("rate"):
+            return negative_binomial_mean_log_pmf(value, self._r(), self.rate)
+        rate, rest = _split_log_rate(self.log_rate)
+        return negative_binomial_mean_log_pmf(value, self._r(), rate) + multiply(value, rest)
+
+    def mean(self) -> Array:
+        return self.rate
+
+
+@register_kl(_GammaPoisson, _GammaPoisson)
+def _kl_gamma_poisson(p: _GammaPoisson, q: _GammaPoisson) -> Array:
+    trials = p._r() + p.mean()
+    return jnp.where(p._r() == q._r(), trials * trial_kl(p, q), jnp.nan)

@@ -1,0 +1,241 @@
+"""Waiting times: the Exponential and the Gamma, and the sampler that all Gamma-based families share."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from likelax import supports
+from likelax._pytree import Array, param
+from likelax.distributions.base import Distribution
+from likelax.distributions.kl import register_kl
+from likelax.numerics.gamma import (
+    deviance,
+    digamma,
+    gamma_log_pdf,
+    gammainc_inverse,
+    log1pmx,
+    log_gammainc,
+    log_gammaincc,
+    stirling_error,
+)
+from likelax.numerics.logspace import divide, log1mexp
+
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Exponential(Distribution):
+    """The exponential distribution: log p(x) = log rate - rate x, x >= 0.
+
+    Parameters, of the batch's shape: `rate`, positive, or its logarithm `log_rate`.
+    """
+
+    rate: Array = param(supports.positive, default=None)
+    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=jnp.log)
+
+    support = supports.non_negative
+
+    def log_prob(self, value: Array) -> Array:
+        return self.log_rate - self.rate * value
+
+    def cdf(self, value: Array) -> Array:
+        return -jnp.expm1(-self.rate * value)
+
+    def log_cdf(self, value: Array) -> Array:
+        return log1mexp(self.rate * value)
+
+    def log_survival(self, value: Array) -> Array:
+        return -self.rate * value
+
+    def quantile(self, q: Array) -> Array:
+        return -divide(jnp.log1p(-q), self.rate)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        draws = jax.random.exponential(key, self._shape(shape), self.dtype)
+        return divide(draws, self.rate)
+
+    def mean(self) -> Array:
+        return 1 / self.rate
+
+    def mode(self) -> Array:
+        return jnp.zeros_like(self.rate)
+
+    def variance(self) -> Array:
+        return self.rate**-2
+
+    def stddev(self) -> Array:
+        return 1 / self.rate
+
+    def entropy(self) -> Array:
+        return 1 - self.log_rate
+
+
+@register_kl(Exponential, Exponential)
+def _kl_exponential(p: Exponential, q: Exponential) -> Array:
+    log_ratio = q.log_rate - p.log_rate
+    return jnp.expm1(log_ratio) - log_ratio
+
+
+class Gamma(Distribution):
+    """The Gamma distribution: log p(x) = a log b + (a - 1) log x - b x - log Gamma(a), x >= 0.
+
+    a is the concentration, b the rate. At x = 0 the density is its limit: 0, b or infinite as a is above, at or
+    below 1. Samples below the smallest normal number of the dtype are rounded up to it, since
+    for a below 1 the density at 0 is infinite.
+
+    Parameters, of the batch's shape: `concentration`, positive; `rate`, positive, or its logarithm `log_rate`.
+    """
+
+    concentration: Array = param(supports.positive)
+    rate: Array = param(supports.positive, default=None)
+    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=jnp.log)
+
+    support = supports.non_negative
+
+    def log_prob(self, value: Array) -> Array:
+        if self.given("log_rate"):
+            return gamma_log_pdf(self.rate * value, self.concentration, 1.0) + self.log_rate
+        return gamma_log_pdf(value, self.concentration, self.rate)
+
+    def log_cdf(self, value: Array) -> Array:
+        return log_gammainc(self.concentration, self.rate * value)
+
+    def log_survival(self, value: Array) -> Array:
+        return log_gammaincc(self.concentration, self.rate * value)
+
+    def quantile(self, q: Array) -> Array:
+        return divide(gammainc_inverse(self.concentration, q), self.rate)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        draws, _ = sample_standard_gamma(key, self.concentration, self._shape(shape))
+        return jnp.maximum(divide(draws, self.rate), jnp.finfo(self.dtype).tiny)
+
+    def mean(self) -> Array:
+        return divide(self.concentration, self.rate)
+
+    def mode(self) -> Array:
+        return divide(jnp.maximum(self.concentration - 1, 0), self.rate)
+
+    def variance(self) -> Array:
+        return divide(self.mean(), self.rate)
+
+    def stddev(self) -> Array:
+        return divide(jnp.sqrt(self.concentration), self.rate)
+
+    def entropy(self) -> Array:
+        a = self.concentration
+        return 0.5 * jnp.log(a) + _LOG_SQRT_2PI + entropy_excess(a) - self.log_rate
+
+
+@register_kl(Gamma, Gamma)
+def _kl_gamma(p: Gamma, q: Gamma) -> Array:
+    a, b = p.concentration, q.concentration
+    return deviance(b, a * jnp.exp(q.log_rate - p.log_rate)) + stirling_bregman(b, a)
+
+
+# ---- lgamma without what cancels ----
+#
+# lgamma(a) = (a - 1/2) log a - a + log(2 pi)/2 + delta(a). Written in delta, entropies and divergences keep
+# their digits at concentrations of 1e8, where lgamma and digamma alone cancel to nothing.
+
+
+def _stirling_slope(a: Array) -> Array:
+    """delta'(a)."""
+    return jax.jvp(stirling_error, (a,), (jnp.ones_like(a),))[1]
+
+
+def log_minus_digamma(a: Array) -> Array:
+    """log a - digamma(a) = 1/(2a) - delta'(a)."""
+    return divide(0.5, a) - _stirling_slope(a)
+
+
+def entropy_excess(a: Array) -> Array:
+    """a + lgamma(a) - (a - 1) digamma(a) - log(2 pi a)/2: what an entropy has beyond its leading term."""
+    return stirling_error(a) + (a - 1) * log_minus_digamma(a)
+
+
+def stirling_bregman(b: Array, a: Array) -> Array:
+    """lgamma(b) - lgamma(a) - (b - a) digamma(a) - D(b, a), D the deviance: bounded for large a and b."""
+    half_log = -0.5 * log1pmx(divide(b - a, a))
+    return half_log + stirling_error(b) - stirling_error(a) - (b - a) * _stirling_slope(a)
+
+
+# ---- samples ----
+
+
+def _propose(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """cbrt(v) - 1 of Marsaglia and Tsang's proposal for a >= 1, and whether it is accepted."""
+    key_normal, key_uniform = jax.random.split(key)
+    normal = jax.random.normal(key_normal, shape, a.dtype)
+    # log of a uniform: minus an exponential.
+    log_u = -jax.random.exponential(key_uniform, shape, a.dtype)
+    d = a - 1 / 3
+    step = normal / (3 * jnp.sqrt(d))
+    possible = step > -1
+    step = jnp.where(possible, step, 0.0)
+    v_minus_1 = step * (3 + step * (3 + step))
+    bound = 0.5 * normal**2 + d * log1pmx(v_minus_1)
+    # `not greater` rather than `less`: a concentration that is NaN must not loop for ever.
+    return step, possible & ~(log_u > bound) | jnp.isnan(step)
+
+
+def _draw(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    a = jnp.broadcast_to(a, shape)
+    small = a < 1
+    raised = jnp.where(small, a + 1, a)
+    key_boost, key = jax.random.split(key)
+
+    def again(state):
+        return ~jnp.all(state[2])
+
+    def draw(state):
+        count, step, done = state
+        new, accepted = _propose(jax.random.fold_in(key, count), raised, shape)
+        return count + 1, jnp.where(done, step, new), done | accepted
+
+    start = jnp.int32(0), jnp.zeros_like(a), jnp.isnan(a) | (a <= 0)
+    _, step, _ = jax.lax.while_loop(again, draw, start)
+    d = raised - 1 / 3
+    # Gamma(a) = Gamma(a + 1) U^(1/a)
+    boost = jnp.where(small, -jax.random.exponential(key_boost, shape, a.dtype) / a, 0.0)
+    log_draw = jnp.log(d) + 3 * jnp.log1p(step) + boost
+    draw_ = d * (1 + step) ** 3 * jnp.exp(boost)
+    bad = ~(a > 0)
+    return jnp.where(bad, jnp.nan, draw_), jnp.where(bad, jnp.nan, log_draw)
+
+
+@jax.custom_jvp
+def _attach(draw: Array, log_draw: Array, a: Array) -> tuple[Array, Array]:
+    return draw, log_draw
+
+
+@_attach.defjvp
+def _attach_jvp(primals, tangents):
+    draw, log_draw, a = primals
+    da = tangents[2]
+    # For small draws P(X <= x) is x^a / Gamma(a + 1), which gives the slope of log x in closed form.
+    small = log_draw < 0.25 * math.log(jnp.finfo(draw.dtype).tiny)
+    safe = jnp.where(small, 1.0, draw)
+    slope = jnp.where(
+        small,
+        (digamma(a + 1) - log_draw) / a,
+        jax.lax.random_gamma_grad(a, safe) / safe,
+    )
+    return (draw, log_draw), (draw * slope * da, slope * da)
+
+
+def sample_standard_gamma(
+    key: Array, concentration: Array, shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Draws of Gamma(concentration, 1) and their logarithms (finite where the draw itself underflows).
+
+    `concentration` broadcasts to `shape`. The gradient in the concentration is the implicit one,
+    dx/da = -(dF/da)/p(x). One vectorised rejection loop: it compiles in a tenth of the time of a scalar one.
+
+    Sources: Marsaglia and Tsang (2000), "A simple method for generating gamma variables"; Figurnov, Mohamed and
+    Mnih (2018), "Implicit reparameterization gradients".
+    """
+    draw, log_draw = _draw(key, jax.lax.stop_gradient(concentration), shape)
+    return _attach(draw, log_draw, jnp.broadcast_to(concentration, shape))

@@ -1,0 +1,340 @@
+"""Families moved by a location and stretched by a scale, with tails thicker than the Normal's."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from likelax import supports
+from likelax._pytree import Array, param
+from likelax.distributions.base import Distribution
+from likelax.distributions.kl import register_kl
+from likelax.numerics.logspace import (
+    log1mexp,
+    log_add_exp,
+    log_sigmoid,
+    logcosh,
+    logit,
+    sigmoid,
+    standardize,
+)
+from likelax.numerics.normal import log_ndtr_interval, ndtr, ndtri
+
+_LOG_2 = math.log(2)
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Laplace(Distribution):
+    """The Laplace distribution: log p(x) = -|z| - log(2 scale), z = (x - loc)/scale.
+
+    With a fixed scale its negative log-density is the absolute error, whose gradient at 0 is taken as 0.
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    """
+
+    loc: Array = param(supports.real)
+    scale: Array = param(supports.positive, default=None)
+    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+
+    def _z(self, value: Array) -> Array:
+        return standardize(value, self.loc, self.scale)
+
+    def log_prob(self, value: Array) -> Array:
+        return -jnp.abs(self._z(value)) - _LOG_2 - self.log_scale
+
+    def log_cdf(self, value: Array) -> Array:
+        z = self._z(value)
+        return jnp.where(z < 0, z - _LOG_2, jnp.log1p(-0.5 * jnp.exp(-jnp.abs(z))))
+
+    def log_survival(self, value: Array) -> Array:
+        z = self._z(value)
+        return jnp.where(z > 0, -z - _LOG_2, jnp.log1p(-0.5 * jnp.exp(-jnp.abs(z))))
+
+    def quantile(self, q: Array) -> Array:
+        z = jnp.where(q < 0.5, jnp.log(2 * q), -jnp.log(2 * (1 - q)))
+        return self.loc + self.scale * z
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self.loc + self.scale * jax.random.laplace(key, self._shape(shape), self.dtype)
+
+    def mean(self) -> Array:
+        return self.loc
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def variance(self) -> Array:
+        return 2 * self.scale**2
+
+    def stddev(self) -> Array:
+        return math.sqrt(2) * self.scale
+
+    def entropy(self) -> Array:
+        return 1 + _LOG_2 + self.log_scale
+
+
+@register_kl(Laplace, Laplace)
+def _kl_laplace(p: Laplace, q: Laplace) -> Array:
+    log_ratio = p.log_scale - q.log_scale
+    z = jnp.abs(standardize(p.loc, q.loc, p.scale))
+    return jnp.exp(log_ratio) * (z + jnp.expm1(-z)) + jnp.expm1(log_ratio) - log_ratio
+
+
+class AsymmetricLaplace(Distribution):
+    """Two exponential tails of different length, joined at `loc`.
+
+    log p(x) = -max(a z, -z/a) - log(a + 1/a) - log scale, z = (x - loc)/scale, a = asymmetry: above 1
+    the lower tail is the longer one. `loc` is the mode and the a^2/(1 + a^2) quantile.
+    `AsymmetricLaplace.from_quantile` is the distribution of quantile regression.
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`;
+    `asymmetry`, positive, 1 for the Laplace.
+
+    Source: Kotz, Kozubowski and Podgorski, "The Laplace Distribution and Generalizations" (2001), ch. 3.
+    """
+
+    loc: Array = param(supports.real)
+    scale: Array = param(supports.positive, default=None)
+    asymmetry: Array = param(supports.positive)
+    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+
+    @classmethod
+    def from_quantile(cls, loc: ArrayLike, scale: ArrayLike, quantile: ArrayLike) -> Self:
+        """The distribution whose `quantile` is at `loc` and whose loss is the pinball loss.
+
+        -log p(x) = max(q u, (q - 1) u) + log(scale / (q (1 - q))), u = (x - loc)/scale, q = quantile: the
+        first term is the pinball (quantile) loss, the second its normaliser. Minimised over `loc`
+        it gives the conditional q-quantile.
+
+        Args:
+          loc: the quantile's place, real.
+          scale: what the error is measured in, positive.
+          quantile: which quantile, in (0, 1); they broadcast to the batch's shape.
+        """
+        quantile = jnp.asarray(quantile, jnp.result_type(float, quantile))
+        return cls(
+            loc,
+            scale / jnp.sqrt(quantile * (1 - quantile)),
+            jnp.sqrt(quantile / (1 - quantile)),
+        )
+
+    def _z(self, value: Array) -> Array:
+        return standardize(value, self.loc, self.scale)
+
+    def _log_below(self) -> Array:
+        """log P(X < loc) = log(a^2/(1 + a^2))."""
+        return log_sigmoid(2 * jnp.log(self.asymmetry))
+
+    def _log_above(self) -> Array:
+        return log_sigmoid(-2 * jnp.log(self.asymmetry))
+
+    def _log_normalizer(self) -> Array:
+        """log(a + 1/a) + log scale."""
+        return logcosh(jnp.log(self.asymmetry)) + _LOG_2 + self.log_scale
+
+    def log_prob(self, value: Array) -> Array:
+        z = self._z(value)
+        return -jnp.maximum(z * self.asymmetry, -z / self.asymmetry) - self._log_normalizer()
+
+    def log_cdf(self, value: Array) -> Array:
+        z, a = self._z(value), self.asymmetry
+        lower = self._log_below() + jnp.minimum(z, 0) / a
+        upper = jnp.log1p(-jnp.exp(self._log_above() - jnp.maximum(z, 0) * a))
+        return jnp.where(z < 0, lower, upper)
+
+    def log_survival(self, value: Array) -> Array:
+        z, a = self._z(value), self.asymmetry
+        lower = jnp.log1p(-jnp.exp(self._log_below() + jnp.minimum(z, 0) / a))
+        upper = self._log_above() - jnp.maximum(z, 0) * a
+        return jnp.where(z < 0, lower, upper)
+
+    def quantile(self, q: Array) -> Array:
+        a = self.asymmetry
+        lower = (jnp.log(q) - self._log_below()) * a
+        upper = (self._log_above() - jnp.log1p(-q)) / a
+        return self.loc + self.scale * jnp.where(lower < 0, lower, upper)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        above, below = jax.random.exponential(key, (2, *self._shape(shape)), self.dtype)
+        return self.loc + self.scale * (above / self.asymmetry - below * self.asymmetry)
+
+    def mean(self) -> Array:
+        return self.loc + self.scale * (1 / self.asymmetry - self.asymmetry)
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def stddev(self) -> Array:
+        return self.scale * jnp.hypot(1 / self.asymmetry, self.asymmetry)
+
+    def variance(self) -> Array:
+        return self.stddev() ** 2
+
+    def entropy(self) -> Array:
+        return 1 + self._log_normalizer()
+
+
+@register_kl(AsymmetricLaplace, AsymmetricLaplace)
+def _kl_asymmetric_laplace(p: AsymmetricLaplace, q: AsymmetricLaplace) -> Array:
+    # E_p[(x - l)+] and E_p[(l - x)+], the parts of x above and below q's place l, in units of q's scale.
+    ratio, a = jnp.exp(p.log_scale - q.log_scale), p.asymmetry
+    z = standardize(q.loc, p.loc, p.scale)
+    mean = 1 / a - a - z
+    tail_above = jnp.exp(p._log_above() - jnp.maximum(z, 0) * a) / a
+    tail_below = jnp.exp(p._log_below() + jnp.minimum(z, 0) / a) * a
+    above = ratio * jnp.where(z > 0, tail_above, mean + tail_below)
+    below = ratio * jnp.where(z > 0, tail_above - mean, tail_below)
+    cross = above * q.asymmetry + below / q.asymmetry + q._log_normalizer()
+    return cross - p.entropy()
+
+
+class Huber(Distribution):
+    """The distribution of the Huber loss: Normal within `delta` scales of `loc`, exponential beyond.
+
+    log p(x) = -h(z) - log Z - log scale, z = (x - loc)/scale, with h(z) = z^2/2 where |z| <= delta and
+    delta |z| - delta^2/2 elsewhere, and Z = sqrt(2 pi) erf(delta/sqrt 2) + (2/delta) exp(-delta^2/2).
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`;
+    `delta`, positive, where the square turns into a line: the Normal's when large,
+    the Laplace's (of scale `scale/delta`) when small.
+
+    Source: Huber (1964), "Robust estimation of a location parameter" (its least favourable density).
+    """
+
+    loc: Array = param(supports.real)
+    scale: Array = param(supports.positive, default=None)
+    delta: Array = param(supports.positive, typical=1.0)
+    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+
+    def _z(self, value: Array) -> Array:
+        return standardize(value, self.loc, self.scale)
+
+    def _loss(self, z: Array) -> Array:
+        r = jnp.clip(z, -self.delta, self.delta)
+        return r * (z - 0.5 * r)
+
+    def _log_masses(self) -> tuple[Array, Array, Array]:
+        """log of the mass within delta, of that in both tails, and of their sum Z."""
+        middle = _LOG_SQRT_2PI + log_ndtr_interval(-self.delta, self.delta)
+        tails = _LOG_2 - jnp.log(self.delta) - 0.5 * self.delta**2
+        return middle, tails, log_add_exp(middle, tails)
+
+    def _log_normalizer(self) -> Array:
+        return self._log_masses()[2]
+
+    def log_prob(self, value: Array) -> Array:
+        return -self._loss(self._z(value)) - self._log_normalizer() - self.log_scale
+
+    def _log_tail(self, z: Array) -> Array:
+        """log P(Z <= z) for z <= 0."""
+        middle, tails, log_z = self._log_masses()
+        edge = -jnp.maximum(-z, self.delta)
+        tail = -self._loss(edge) - jnp.log(self.delta) - log_z
+        inside = jnp.maximum(z, -self.delta)
+        within = _LOG_SQRT_2PI + log_ndtr_interval(-self.delta, inside) - log_z
+        return jnp.where(z <= -self.delta, tail, log_add_exp(tail, within))
+
+    def log_cdf(self, value: Array) -> Array:
+        z = self._z(value)
+        tail = self._log_tail(-jnp.abs(z))
+        return jnp.where(z < 0, tail, log1mexp(-tail))
+
+    def log_survival(self, value: Array) -> Array:
+        z = self._z(value)
+        tail = self._log_tail(-jnp.abs(z))
+        return jnp.where(z > 0, tail, log1mexp(-tail))
+
+    def _standard_quantile(self, q: Array) -> Array:
+        """The quantile of (x - loc)/scale for q <= 1/2."""
+        _, tails, log_z = self._log_masses()
+        in_tail = jnp.log(2 * q) < tails - log_z
+        log_q = jnp.where(in_tail, jnp.log(q), tails - log_z - _LOG_2)
+        tail = (log_q + log_z + jnp.log(self.delta)) / self.delta - 0.5 * self.delta
+        # Phi(z) = Phi(-delta) + (q - P(Z < -delta)) Z / sqrt(2 pi).
+        edge = ndtr(-self.delta) - jnp.exp(tails - _LOG_2 - _LOG_SQRT_2PI)
+        phi = jnp.exp(log_z - _LOG_SQRT_2PI) * q + edge
+        middle = ndtri(jnp.where(in_tail, 0.5, phi))
+        return jnp.where(in_tail, tail, middle)
+
+    def quantile(self, q: Array) -> Array:
+        upper = q > 0.5
+        z = self._standard_quantile(jnp.where(upper, 1 - q, q))
+        return self.loc + self.scale * jnp.where(upper, -z, z)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        key_sign, key_q = jax.random.split(key)
+        tiny = jnp.finfo(self.dtype).tiny
+        q = jax.random.uniform(key_q, self._shape(shape), self.dtype, minval=tiny, maxval=0.5)
+        sign = jax.random.rademacher(key_sign, self._shape(shape), self.dtype)
+        return self.loc + self.scale * sign * self._standard_quantile(q)
+
+    def _tail_share(self) -> Array:
+        _, tails, log_z = self._log_masses()
+        return jnp.exp(tails - log_z)
+
+    def mean(self) -> Array:
+        return self.loc
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def variance(self) -> Array:
+        return self.scale**2 * (1 + self._tail_share() * (1 + 2 / self.delta**2))
+
+    def entropy(self) -> Array:
+        return 0.5 * (1 + self._tail_share()) + self._log_normalizer() + self.log_scale
+
+
+class Logistic(Distribution):
+    """The logistic distribution: log p(x) = log s(z) + log s(-z) - log scale, z = (x - loc)/scale, s the sigmoid.
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    """
+
+    loc: Array = param(supports.real)
+    scale: Array = param(supports.positive, default=None)
+    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+
+    def _z(self, value: Array) -> Array:
+        return standardize(value, self.loc, self.scale)
+
+    def log_prob(self, value: Array) -> Array:
+        z = self._z(value)
+        return log_sigmoid(z) + log_sigmoid(-z) - self.log_scale
+
+    def cdf(self, value: Array) -> Array:
+        return sigmoid(self._z(value))
+
+    def survival(self, value: Array) -> Array:
+        return sigmoid(-self._z(value))
+
+    def log_cdf(self, value: Array) -> Array:
+        return log_sigmoid(self._z(value))
+
+    def log_survival(self, value: Array) -> Array:
+        return log_sigmoid(-self._z(value))
+
+    def quantile(self, q: Array) -> Array:
+        return self.loc + self.scale * logit(q)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self.loc + self.scale * jax.random.logistic(key, self._shape(shape), self.dtype)
+
+    def mean(self) -> Array:
+        return self.loc
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def variance(self) -> Array:
+        return self.stddev() ** 2
+
+    def stddev(self) -> Array:
+        return (math.pi / math.sqrt(3)) * self.scale
+
+    def entropy(self) -> Array:
+        return 2 + self.log_scale

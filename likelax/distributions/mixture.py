@@ -1,0 +1,293 @@
+"""Mixtures of distributions of one family."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from likelax._pytree import Array, node
+from likelax.distributions._odds import log_of, select
+from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Categorical
+from likelax.numerics.logspace import log_softmax, logsumexp
+from likelax.supports import Elementwise, Interval, Support
+
+
+class Mixture(Distribution):
+    """A mixture: log p(x) = log sum_k w_k p_k(x), the components being the last batch axis of `components`.
+
+    In nats. Sums of probabilities are formed in log space, so that a point far out in every component still has its density. A component
+    whose weight is zero adds nothing to values or gradients, whatever its parameters are; where the weights are given as probabilities,
+    the gradient in a zero weight is the right one, p_k(x) / p(x).
+
+    `mode`, `entropy` and KL have no closed form. For components over numbers, `quantile` inverts the mixture's cdf to the last bit and has
+    the implicit derivative.
+
+    Gradients of samples: for continuous components over numbers with a cdf, those of x where F(x) is held still, -(dF/dparameters) / p(x),
+    in all parameters and weights. For other continuous components, each sample differentiates its own component's parameters:
+    gradients in those are unbiased, and those in the weights are zero, which they should not be (use `log_prob` of the sample
+    for a score-function term). Discrete samples have none.
+
+    Args:
+      weights: a `Categorical` with as many categories as there are components, or an array `(*batch, component)` of probabilities.
+      components: a distribution of batch shape `(*batch, component)` and any event shape.
+
+    Raises:
+      ValueError: when the number of weights is not the number of components.
+    """
+
+    _delegates = True
+    weights: Categorical = node()
+    components: Distribution = node(extra_ndims=1)
+
+    def __init__(self, weights: Categorical | ArrayLike, components: Distribution):
+        if not isinstance(weights, Categorical):
+            weights = Categorical(probs=weights)
+        if not components.batch_ndim:
+            raise ValueError(
+                f"Mixture: the components are the last batch axis of {type(components).__name__}, which has batch shape (); "
+                "give its parameters that axis, e.g. lx.Normal(jnp.zeros(3), 1.0)"
+            )
+        super().__init__(weights, components)
+
+    def _check(self) -> None:
+        super()._check()
+        have, want = self._weights.shape[-1], self.components.batch_shape[-1]
+        if have != want:
+            raise ValueError(
+                f"Mixture: {have} weights for {want} components: the weights have shape {self._weights.shape}, the components "
+                f"batch shape {self.components.batch_shape}; both end with the axis of components"
+            )
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The components'."""
+        return self.components.event_shape
+
+    @property
+    def support(self) -> Any:
+        """The components', from the smallest of their lower bounds to the largest upper one."""
+        return _over_components(self.components.support, -1)
+
+    # Weights: w_k as given, log w_k, and which are not zero, all of shape (*batch, component).
+
+    @property
+    def _weights(self) -> Array:
+        return self.weights.probs if self.weights.given("probs") else self.weights.logits
+
+    @property
+    def _log_weights(self) -> Array:
+        if self.weights.given("probs"):
+            return log_of(self.weights.probs)
+        return log_softmax(self.weights.logits)
+
+    @property
+    def _alive(self) -> Array:
+        return self._weights > (0 if self.weights.given("probs") else -jnp.inf)
+
+    def _held(self) -> Distribution:
+        """The components, with parameters that have no gradient where the weight is zero.
+
+        A zero cotangent is not enough there: it meets the infinite slopes of the component's own formula.
+        """
+        components, alive = self.components, self._alive
+        ndim = components.batch_ndim
+
+        def hold(leaf: Array) -> Array:
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            # A parameter that is shared along a batch axis is in use if it is anywhere on it.
+            shared = tuple(i for i in range(ndim - 1) if leaf.shape[i] == 1)
+            used = jnp.any(alive, axis=shared, keepdims=True)
+            used = used.reshape(used.shape + (1,) * (leaf.ndim - ndim))
+            return jnp.where(used, leaf, jax.lax.stop_gradient(leaf))
+
+        return jax.tree.map(hold, components)
+
+    def _each(self, method: str, value: Array) -> Array:
+        """`components.method(value)`, `(*sample, *batch, component)`."""
+        event = self.event_ndim
+        spread = jnp.expand_dims(value, -1 - event)
+        alive = self._alive.reshape(self._alive.shape + (1,) * event)
+        spread = jnp.where(alive, spread, jax.lax.stop_gradient(spread))
+        return getattr(self._held(), method)(spread)
+
+    def _log_mix(self, logs: Array) -> Array:
+        """log sum_k w_k exp(logs_k)."""
+        alive = self._alive
+        out = logsumexp(jnp.where(alive, self._log_weights + jnp.where(alive, logs, 0), -jnp.inf))
+        if not self.weights.given("probs"):
+            return out
+        # log w has no slope at w = 0, where the sum's is exp(logs_k) / sum.
+        gap = jnp.where(alive | jnp.isnan(logs) | jnp.isinf(out[..., None]), 0, logs - out[..., None])
+        slope = jnp.exp(jnp.minimum(gap, 0.9 * jnp.log(jnp.finfo(gap.dtype).max)))
+        weights = self.weights.probs
+        change = jnp.where(alive, 0, weights - jax.lax.stop_gradient(weights))
+        return out + jnp.sum(change * jax.lax.stop_gradient(slope), axis=-1)
+
+    def _average(self, x: Array, ndims: int = 0) -> Array:
+        """sum_k w_k x_k over the component axis, which stands before the last `ndims`."""
+        weights = self.weights.probs
+        weights = weights.reshape(weights.shape + (1,) * ndims)
+        x = jnp.where((weights == 0) & ~jnp.isfinite(x), 0, x)
+        return jnp.sum(weights * x, axis=-1 - ndims)
+
+    # Densities and probabilities.
+
+    def log_prob(self, value: Array) -> Array:
+        return self._log_mix(self._each("log_prob", value))
+
+    def cdf(self, value: Array) -> Array:
+        return self._average(self._each("cdf", value))
+
+    def survival(self, value: Array) -> Array:
+        return self._average(self._each("survival", value))
+
+    def log_cdf(self, value: Array) -> Array:
+        return self._log_mix(self._each("log_cdf", value))
+
+    def log_survival(self, value: Array) -> Array:
+        return self._log_mix(self._each("log_survival", value))
+
+    def quantile(self, q: Array) -> Array:
+        return _quantile(self, q)
+
+    def posterior(self, value: ArrayLike) -> Categorical:
+        """Which component a value came from: p(k | value) = w_k p_k(value) / p(value), of batch shape `(*sample, *batch)`."""
+        logs = self._each("log_prob", self._value(value, "posterior"))
+        alive = self._alive
+        joint = jnp.where(alive, self._log_weights + jnp.where(alive, logs, 0), -jnp.inf)
+        return Categorical(logits=joint)
+
+    # Samples.
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        key_choice, key_value = jax.random.split(key)
+        batch, count = self.batch_shape, self.components.batch_shape[-1]
+        choice = self.weights.broadcast_to(batch).sample(key_choice, shape)
+        components = self._held().broadcast_to((*batch, count))
+        implicit = not self.event_ndim and not self.support.is_discrete and _has_cdf(components)
+        if implicit:
+            components = jax.lax.stop_gradient(components)
+        values = components.sample(key_value, shape)
+        choice = choice.reshape(choice.shape + (1,) * self.event_ndim)
+        value = select(choice, jnp.moveaxis(values, -1 - self.event_ndim, -1)).astype(values.dtype)
+        return _pathwise(self, value) if implicit else value
+
+    # Summaries.
+
+    def mean(self) -> Array:
+        return self._average(self._held().mean(), self.event_ndim)
+
+    def variance(self) -> Array:
+        components = self._held()
+        means = components.mean()
+        spread = means - jnp.expand_dims(self.mean(), -1 - self.event_ndim)
+        return self._average(components.variance() + spread**2, self.event_ndim)
+
+
+def _has_cdf(distribution: Distribution) -> bool:
+    return distribution._has("cdf") or distribution._has("log_cdf")
+
+
+def _over_components(support: Support, axis: int) -> Support:
+    """The union of an interval's values along the component axis; other supports have no such axis."""
+    if isinstance(support, Elementwise):
+        base = _over_components(support.base, axis - support.ndims)
+        return dataclasses.replace(support, base=base)
+    if not isinstance(support, Interval):
+        return support
+
+    def reduce(bound: Any, along: Callable[..., Array]) -> Any:
+        return bound if bound is None or not jnp.ndim(bound) else along(bound, axis=axis)
+
+    return dataclasses.replace(
+        support, lower=reduce(support.lower, jnp.min), upper=reduce(support.upper, jnp.max)
+    )
+
+
+# ---- the inverse of the cdf ----
+
+
+@jax.custom_jvp
+def _quantile(mixture: Mixture, q: Array) -> Array:
+    """The smallest number x with F(x) >= q, by bisection between the components' own quantiles.
+
+    The steps halve the *count of floating-point numbers* in the bracket, so that as many as a number has bits reach it to the last bit,
+    whatever its size.
+    """
+    alive = mixture._alive
+    each = mixture.components.quantile(q[..., None])
+    low = jnp.min(jnp.where(alive, each, jnp.inf), axis=-1)
+    high = jnp.max(jnp.where(alive, each, -jnp.inf), axis=-1)
+    discrete = mixture.support.is_discrete
+
+    def reached(x: Array) -> Array:
+        below = mixture.cdf(x) >= q
+        return below if discrete else jnp.where(q < 0.5, below, mixture.survival(x) <= 1 - q)
+
+    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, which cannot overflow
+        enough = reached(_from_rank(middle, each.dtype)) | (low == high)
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    bits = jnp.finfo(each.dtype).bits
+    _, found = jax.lax.fori_loop(0, bits, halve, (_to_rank(low), _to_rank(high)))
+    return jnp.where((q > 0) & (q < 1), _from_rank(found, each.dtype), jnp.where(q == 0, low, high))
+
+
+def _to_rank(x: Array) -> Array:
+    """The place of a floating-point number among all of them in order."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32 if x.dtype.itemsize == 4 else jnp.int64)
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
+
+
+def _from_rank(rank: Array, dtype: Any) -> Array:
+    bits = jnp.where(rank < 0, rank ^ jnp.iinfo(rank.dtype).max, rank)
+    return jax.lax.bitcast_convert_type(bits, dtype)
+
+
+@_quantile.defjvp
+def _quantile_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """F(x) = q: dx = (dq - dF) / p(x)."""
+    (mixture, q), (d_mixture, dq) = primals, tangents
+    x = _quantile(mixture, q)
+    inside = (q > 0) & (q < 1)
+    if mixture.support.is_discrete:
+        return x, jnp.zeros_like(x)
+    held = jnp.where(inside, x, mixture.support.inside(x).astype(x.dtype))
+    _, change = jax.jvp(lambda m: _side(m.cdf(held), m.survival(held), q), (mixture,), (d_mixture,))
+    return x, jnp.where(inside, (dq - change) / mixture.prob(held), 0)
+
+
+def _side(cdf: Array, survival: Array, q: Array) -> Array:
+    """F, or 1 - S in the upper half, where S has the digits."""
+    return jnp.where(q < 0.5, cdf, 1 - survival)
+
+
+@jax.custom_jvp
+def _pathwise(mixture: Mixture, value: Array) -> Array:
+    """`value`, a sample, with the gradient that holds F(value) still."""
+    return value
+
+
+@_pathwise.defjvp
+def _pathwise_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """dx = -dF / p = -(F/p) dlog F = (S/p) dlog S, the smaller of the two tails taken."""
+    (mixture, value), (d_mixture, _) = primals, tangents
+    x = _pathwise(mixture, value)
+
+    def tails(m: Mixture) -> tuple[Array, Array]:
+        return m.log_cdf(x), m.log_survival(x)
+
+    (log_cdf, log_survival), (d_cdf, d_survival) = jax.jvp(tails, (mixture,), (d_mixture,))
+    log_prob = mixture.log_prob(x)
+    lower = -jnp.exp(log_cdf - log_prob) * d_cdf
+    upper = jnp.exp(log_survival - log_prob) * d_survival
+    return x, jnp.where(log_cdf < log_survival, lower, upper)

@@ -1,0 +1,291 @@
+"""Families with power-law tails: Student's t and the Cauchy."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from likelax import supports
+from likelax._pytree import Array, param
+from likelax.distributions._invert import solve_decreasing
+from likelax.distributions.base import Distribution
+from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
+from likelax.distributions.kl import register_kl
+from likelax.numerics.gamma import log1pmx, log_beta, log_betainc, student_t_log_normalizer
+from likelax.numerics.logspace import divide, log1mexp, standardize
+from likelax.numerics.normal import log_ndtr
+
+_LOG_2 = math.log(2)
+_LOG_PI = math.log(math.pi)
+
+
+class Cauchy(Distribution):
+    """The Cauchy distribution: log p(x) = -log(1 + z^2) - log(pi scale), z = (x - loc)/scale.
+
+    Its mean, variance and standard deviation do not exist and are NaN.
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    """
+
+    loc: Array = param(supports.real)
+    scale: Array = param(supports.positive, default=None)
+    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+
+    def _z(self, value: Array) -> Array:
+        return standardize(value, self.loc, self.scale)
+
+    def log_prob(self, value: Array) -> Array:
+        return -_log1p_square(self._z(value)) - _LOG_PI - self.log_scale
+
+    def log_cdf(self, value: Array) -> Array:
+        z = self._z(value)
+        tail = _cauchy_log_tail(jnp.where(z < 0, -z, z))
+        return jnp.where(z < 0, tail, log1mexp(-tail))
+
+    def log_survival(self, value: Array) -> Array:
+        z = self._z(value)
+        tail = _cauchy_log_tail(jnp.where(z < 0, -z, z))
+        return jnp.where(z < 0, log1mexp(-tail), tail)
+
+    def quantile(self, q: Array) -> Array:
+        # tan(pi (q - 1/2)), counted from the nearer end.
+        central = (q > 0.25) & (q < 0.75)
+        middle = jnp.tan(math.pi * (jnp.where(central, q, 0.5) - 0.5))
+        lower = q < 0.5
+        outer = jnp.where(central, 0.25, jnp.where(lower, q, 1 - q))
+        tail = jnp.where(lower, -1, 1) / jnp.tan(math.pi * outer)
+        return self.loc + self.scale * jnp.where(central, middle, tail)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self.loc + self.scale * jax.random.cauchy(key, self._shape(shape), self.dtype)
+
+    def mean(self) -> Array:
+        return jnp.full_like(self.loc, jnp.nan)
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def variance(self) -> Array:
+        return jnp.full_like(self.loc, jnp.nan)
+
+    def entropy(self) -> Array:
+        return 2 * _LOG_2 + _LOG_PI + self.log_scale
+
+
+@register_kl(Cauchy, Cauchy)
+def _kl_cauchy(p: Cauchy, q: Cauchy) -> Array:
+    # log[((s_p + s_q)^2 + (l_p - l_q)^2) / (4 s_p s_q)]: Chyzak and Nielsen (2019), arXiv:1905.10965.
+    gap = p.loc - q.loc
+    ratio = jnp.sinh(0.5 * (p.log_scale - q.log_scale))
+    return jnp.log1p(ratio**2 + 0.25 * divide(gap, p.scale) * divide(gap, q.scale))
+
+
+class StudentT(Distribution):
+    """Student's t: log p(x) = -(df + 1)/2 log(1 + z^2/df) - log scale + log Gamma((df + 1)/2)
+    - log Gamma(df/2) - log(pi df)/2, z = (x - loc)/scale.
+
+    A regression with it does not follow outliers; as df grows it becomes the Normal. Its mean is
+    NaN for df <= 1; its variance is infinite for 1 < df <= 2 and NaN below.
+
+    Parameters, of the batch's shape: `df`, positive; `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    """
+
+    df: Array = param(supports.positive, typical=5.0)
+    loc: Array = param(supports.real)
+    scale: Array = param(supports.positive, default=None)
+    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+
+    def _z(self, value: Array) -> Array:
+        return standardize(value, self.loc, self.scale)
+
+    def log_prob(self, value: Array) -> Array:
+        z, df = jnp.broadcast_arrays(self._z(value), self.df)
+        return _log_density(z, df) - self.log_scale
+
+    def log_cdf(self, value: Array) -> Array:
+        z, df = jnp.broadcast_arrays(self._z(value), self.df)
+        tail = _log_tail(jnp.where(z < 0, -z, z), df)
+        return jnp.where(z < 0, tail, log1mexp(-tail))
+
+    def log_survival(self, value: Array) -> Array:
+        z, df = jnp.broadcast_arrays(self._z(value), self.df)
+        tail = _log_tail(jnp.where(z < 0, -z, z), df)
+        return jnp.where(z < 0, log1mexp(-tail), tail)
+
+    def quantile(self, q: Array) -> Array:
+        lower = q < 0.5
+        log_tail = jnp.log(jnp.where(lower, q, 1 - q))
+        z = _tail_quantile(*jnp.broadcast_arrays(log_tail, self.df))
+        return self.loc + self.scale * jnp.where(lower, -z, z)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        key_normal, key_gamma = jax.random.split(key)
+        normal = jax.random.normal(key_normal, self._shape(shape), self.dtype)
+        _, log_gamma = sample_standard_gamma(key_gamma, 0.5 * self.df, self._shape(shape))
+        return self.loc + self.scale * normal * jnp.exp(0.5 * (jnp.log(0.5 * self.df) - log_gamma))
+
+    def mean(self) -> Array:
+        return jnp.where(self.df > 1, self.loc, jnp.nan)
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def variance(self) -> Array:
+        finite = self.df > 2
+        variance = self.scale**2 * (1 + 2 / jnp.where(finite, self.df - 2, 1))
+        return jnp.where(finite, variance, jnp.where(self.df > 1, jnp.inf, jnp.nan))
+
+    def entropy(self) -> Array:
+        n = 0.5 * self.df
+        # digamma(n + 1/2) - digamma(n) = E[log(1 + z^2/df)]
+        step = jnp.log1p(0.5 / n) - (log_minus_digamma(n + 0.5) - log_minus_digamma(n))
+        return (n + 0.5) * step - student_t_log_normalizer(self.df) + self.log_scale
+
+
+# ---- the kernel ----
+
+
+@jax.custom_jvp
+def _log1p_square(t: Array) -> Array:
+    """log(1 + t^2), without overflow of the square. Derivative 2 t/(1 + t^2)."""
+    large = jnp.abs(t) > 1
+    inner, outer = jnp.where(large, 0.0, t), jnp.where(large, t, 1.0)
+    far = 2 * jnp.log(jnp.abs(outer)) + jnp.log1p((1 / outer) ** 2)
+    return jnp.where(large, far, jnp.log1p(inner**2))
+
+
+@_log1p_square.defjvp
+def _log1p_square_jvp(primals, tangents):
+    (t,), (dt,) = primals, tangents
+    return _log1p_square(t), 2 * _share(t)[0] * dt
+
+
+def _share(t: Array) -> tuple[Array, Array]:
+    """t/(1 + t^2) and t^2/(1 + t^2)."""
+    large = jnp.abs(t) > 1
+    inner, inverse = jnp.where(large, 0.0, t), 1 / jnp.where(large, t, 1.0)
+    first = jnp.where(large, inverse / (1 + inverse**2), inner / (1 + inner**2))
+    second = jnp.where(large, 1 / (1 + inverse**2), inner**2 / (1 + inner**2))
+    return first, second
+
+
+@jax.custom_jvp
+def _log_kernel(z: Array, df: Array) -> Array:
+    """(df + 1)/2 log(1 + z^2/df)."""
+    return (0.5 * df + 0.5) * _log1p_square(z / jnp.sqrt(df))
+
+
+@_log_kernel.defjvp
+def _log_kernel_jvp(primals, tangents):
+    (z, df), (dz, ddf) = primals, tangents
+    root = jnp.sqrt(df)
+    t = z / root
+    first, share = _share(t)
+    # In df: [log(1 + t^2) - share]/2 - share/(2 df). The bracket is of order t^4 for large df, where its
+    # two parts, of order t^2, have lost all its digits.
+    small = jnp.abs(t) < 1
+    w = jnp.where(small, t, 0.0) ** 2
+    bracket = jnp.where(small, log1pmx(w) + w * share, _log1p_square(t) - share)
+    slope = 0.5 * bracket - 0.5 * share / df
+    return _log_kernel(z, df), (df + 1) / root * first * dz + slope * ddf
+
+
+def _log_density(z: Array, df: Array) -> Array:
+    return student_t_log_normalizer(df) - _log_kernel(z, df)
+
+
+# ---- tails ----
+
+
+def _cauchy_log_tail(z: Array) -> Array:
+    """log P(Z > z) for z >= 0; beyond 1e4 the arctangent of 1/z is 1/z less a third of its cube."""
+    far = z > 1e4
+    near = jnp.arctan2(1.0, jnp.where(far, 1.0, z))
+    inverse = 1 / jnp.where(far, z, 1.0)
+    deep = jnp.log1p(-(inverse**2) / 3) - jnp.log(jnp.where(far, z, 1.0))
+    return jnp.where(far, deep, jnp.log(near)) - _LOG_PI
+
+
+def _normal_deviate(z: Array, df: Array) -> Array:
+    """The Normal deviate with the same tail, by Hill (1970), "Student's t-distribution", Algorithm 395.
+
+    For df > 50 and z^2 < df its log tail is right to 2e-8, for df > 1e5 to 1e-13 of itself.
+    """
+    a = df - 0.5
+    b = 48 * a * a
+    t = z / jnp.sqrt(df)
+    # sqrt(a log(1 + t^2)) as a multiple of t, whose slope is finite at 0.
+    w = t * t
+    small = w < 1e-4
+    ratio = jnp.where(
+        small,
+        1 - w * (1 / 2 - w * (1 / 3 - w * (1 / 4 - w / 5))),
+        jnp.log1p(jnp.where(small, 1.0, w)) / jnp.where(small, 1.0, w),
+    )
+    u = jnp.sqrt(a * ratio) * t
+    v = u * u
+    third = (((4 * v + 33) * v + 240) * v + 855) / (10 * b * (b + 0.8 * v * v + 100))
+    return u + u * ((v + 3) / b - third)
+
+
+def _log_tail_value(z: Array, df: Array) -> Array:
+    t = z / jnp.sqrt(df)
+    info = jnp.finfo(z.dtype)
+    # For large df 1/(1 + t^2) is a number near 1 that holds too little of z.
+    like_normal = (df > (50 if z.dtype == jnp.float32 else 1e5)) & (t < 1)
+    far = t > 1 / info.eps
+    centre = (z < 1) & (t < 1)
+    inside = ~(like_normal | far)
+    normal = log_ndtr(
+        -_normal_deviate(jnp.where(like_normal, z, 0.0), jnp.where(like_normal, df, 100.0))
+    )
+    # P(|Z| < z) = I_{t^2/(1+t^2)}(1/2, df/2), and the complement with both sides exchanged.
+    half_df, t_in = 0.5 * jnp.where(like_normal, 1.0, df), jnp.where(inside, t, 1.0)
+    half = jnp.full_like(half_df, 0.5)
+    x = jnp.where(centre, _share(t_in)[1], 1 / (1 + t_in**2))
+    beta = log_betainc(jnp.where(centre, half, half_df), jnp.where(centre, half_df, half), x)
+    # At z = 0 nothing is inside: log(1 - 0).
+    between = log1mexp(-jnp.where(centre, beta, -1.0))
+    regular = jnp.where(centre, between, beta)
+    t_far = jnp.where(far, t, 1.0)
+    power = -2 * half_df * jnp.log(t_far) - jnp.log(half_df) - log_beta(half_df, half)
+    out = jnp.where(far, power, regular) - _LOG_2
+    return jnp.where(like_normal, normal, out)
+
+
+@jax.custom_jvp
+def _log_tail(z: Array, df: Array) -> Array:
+    """log P(Z > z) for z >= 0, in four regions. Derivative in z: minus the hazard."""
+    return _log_tail_value(z, df)
+
+
+@_log_tail.defjvp
+def _log_tail_jvp(primals, tangents):
+    (z, df), (dz, ddf) = primals, tangents
+    value = _log_tail(z, df)
+    _, change = jax.jvp(lambda df: _log_tail_value(z, df), (df,), (ddf,))
+    return value, change - jnp.exp(_log_density(z, df) - value) * dz
+
+
+@jax.custom_jvp
+def _tail_quantile(log_tail: Array, df: Array) -> Array:
+    """The z >= 0 with log P(Z > z) = log_tail, found on the scale of asinh(z)."""
+
+    def excess(s):
+        z = jnp.sinh(s)
+        value = _log_tail(z, df)
+        return value - log_tail, -jnp.exp(_log_density(z, df) - value) * jnp.cosh(s)
+
+    largest = jnp.full_like(log_tail, 0.99 * math.log(float(jnp.finfo(log_tail.dtype).max)))
+    start = jnp.arcsinh(jnp.sqrt(-2 * (log_tail + _LOG_2)))
+    return jnp.sinh(solve_decreasing(excess, jnp.zeros_like(start), largest, start))
+
+
+@_tail_quantile.defjvp
+def _tail_quantile_jvp(primals, tangents):
+    (log_tail, df), (dlog_tail, ddf) = primals, tangents
+    z = _tail_quantile(log_tail, df)
+    _, change = jax.jvp(lambda df: _log_tail(z, df), (df,), (ddf,))
+    return z, (change - dlog_tail) * jnp.exp(log_tail - _log_density(z, df))

@@ -1,0 +1,5 @@
+"""Figures of predictive distributions, on matplotlib (extra `plot`)."""
+
+from likelax.plotting.figures import Figure, count_frequencies, panels, predictive_bands, save
+
+__all__ = ["Figure", "count_frequencies", "panels", "predictive_bands", "save"]

@@ -1,0 +1,6 @@
+"""Checks that a distribution, of the library or your own, is what it says."""
+
+from likelax.testing.check import check_distribution
+from likelax.testing.report import Report, Row
+
+__all__ = ["Report", "Row", "check_distribution"]

@@ -1,0 +1,20 @@
+"""What executes the annotations of likelax: beartype, for each function that it can read.
+
+jaxtyping hands over one function at a time, and beartype knows `Self` only inside whole classes:
+such a hint alone is left out, the others of its function are checked.
+"""
+
+import re
+from collections.abc import Callable
+
+from beartype import beartype
+
+_SELF = re.compile(r"\bSelf\b")
+
+
+def check_annotations(function: Callable) -> Callable:
+    """`function`, checking what it is given and returns."""
+    hints = getattr(function, "__annotations__", {})
+    for name in [name for name, hint in hints.items() if _SELF.search(str(hint))]:
+        del hints[name]
+    return beartype(function)

@@ -1,0 +1,98 @@
+"""Functions against mpmath: values, gradients and Hessians in eps of the dtype."""
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+
+INF = float("inf")
+DTYPES = [np.float32, np.float64]
+
+
+def partial(f, args, i):
+    """df/dx_i by central differences, steps of 10^-(digits / 8): the error is their square."""
+    h = (abs(args[i]) or mp.mpf(1)) * mp.mpf(10) ** -(mp.mp.dps // 8)
+    up, down = ([*args[:i], args[i] + s * h, *args[i + 1 :]] for s in (1, -1))
+    return (f(*up) - f(*down)) / (2 * h)
+
+
+def second(f, args, i, j):
+    return partial(lambda *a: partial(f, a, j), args, i)
+
+
+def worst(got, want, dtype, floor):
+    """The largest error over eps * max(floor, |want|), and where it is; floor is a number or one each."""
+    info = np.finfo(dtype)
+    noise = mp.mpf(10) ** -(mp.mp.dps // 4)  # what differencing leaves of a zero
+    want = [w if abs(w) > noise**2 else mp.mpf(0) for w in want]
+    floors = np.broadcast_to(floor, len(want)).tolist()
+    # Results near the smallest float are denormal or flushed to 0.
+    scales = [max(abs(w), f, float(info.tiny) / float(info.eps)) for w, f in zip(want, floors, strict=True)]
+    errors = [
+        float(abs(mp.mpf(float(g)) - w) / (float(info.eps) * s))
+        for g, w, s in zip(got, want, scales, strict=True)
+    ]
+    errors = [e if e == e else INF for e in errors]
+    i = int(np.argmax(errors))
+    return errors[i], i
+
+
+def run(f, points, dtype):
+    """Value, gradient, Hessian and jvp of f at the points, jitted and mapped: one compile."""
+
+    def everything(*args):
+        argnums = tuple(range(len(args)))
+        tangents = tuple(jnp.ones_like(a) for a in args)
+        gradient = jax.grad(f, argnums)(*args)
+        forward = jax.jvp(f, args, tangents)[1]
+        return f(*args), gradient, jax.hessian(f, argnums)(*args), forward
+
+    with jax.enable_x64(dtype == np.float64):
+        out = jax.jit(jax.vmap(everything))(*(jnp.asarray(p, dtype) for p in points))
+        return jax.tree.map(np.asarray, out)
+
+
+def check(
+    f, reference, points, dtype, *, value=8.0, slope=32.0, curve=64.0, floors=(1, 0, 0), digits=200
+):
+    """Assert that f and its derivatives are within so many eps of the reference at the points.
+
+    Errors are counted in eps * max(floor, |truth|); the floors of value, gradient and Hessian are the natural
+    scales of what may be zero. Second derivatives beyond the largest float are left out.
+    """
+    points = np.asarray(points, dtype).T
+    got, gradient, hessian, forward = run(f, points, dtype)
+    largest, eps = float(np.finfo(dtype).max), float(np.finfo(dtype).eps)
+    with mp.workdps(digits):
+        exact = [[mp.mpf(float(c)) for c in p] for p in points.T]
+        error, i = worst(got, [reference(*p) for p in exact], dtype, floors[0])
+        assert error <= value, ("value", error, points[:, i], got[i])
+        for k in range(len(points)):
+            want = [partial(reference, p, k) for p in exact]
+            error, i = worst(gradient[k], want, dtype, floors[1])
+            told = (error, points[:, i], gradient[k][i], mp.nstr(want[i], 12))
+            assert error <= slope, ("gradient", k, *told)
+            for j in range(k + 1):
+                want = [second(reference, p, k, j) for p in exact]
+                keep = [n for n, w in enumerate(want) if abs(w) < largest]
+                want = [want[n] for n in keep]
+                floor = np.broadcast_to(floors[2], len(exact))[keep]
+                for entry in (hessian[k][j], hessian[j][k]):
+                    error, i = worst(entry[keep], want, dtype, floor)
+                    told = (error, points[:, keep[i]], entry[keep[i]], mp.nstr(want[i], 12))
+                    assert error <= curve, ("hessian", k, j, *told)
+    scale = np.maximum(1.0, sum(np.abs(g) for g in gradient))
+    np.testing.assert_array_less(np.abs(forward - sum(gradient)) / scale, 8 * eps)
+
+
+def all_derivatives(f, *args):
+    """f and (jvps, gradients, Hessians), as floats come: for edges, where there must be no NaN."""
+
+    def everything(*args):
+        argnums = tuple(range(len(args)))
+        ones = tuple(jnp.ones_like(a) for a in args)
+        first = (ones[0], *(jnp.zeros_like(a) for a in args[1:]))
+        forward = jax.jvp(f, args, ones)[1], jax.jvp(f, args, first)[1]
+        return f(*args), (forward, jax.grad(f, argnums)(*args), jax.hessian(f, argnums)(*args))
+
+    return jax.jit(jax.vmap(everything))(*args)

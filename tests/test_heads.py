@@ -1,0 +1,224 @@
+"""Heads: the right parameters from raw outputs, sane whatever those are, and clear about what they want."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import likelax as lx
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+
+
+def raw(head, value=None, batch=(4,)):
+    shape = (*batch, head.size)
+    values = RNG.normal(size=shape) if value is None else np.full(shape, value)
+    return jnp.asarray(values, jnp.float32)
+
+
+def test_links_follow_the_supports():
+    r = raw(lx.Head(lx.Normal))
+    dist = lx.Head(lx.Normal)(r)
+    assert dist.given("log_scale") and not dist.given("scale")
+    np.testing.assert_array_equal(dist.loc, r[:, 0])
+    np.testing.assert_array_equal(dist.log_scale, r[:, 1])
+    poisson = lx.Head(lx.Poisson)(r[:, :1])
+    np.testing.assert_array_equal(poisson.log_rate, r[:, 0])
+    coin = lx.Head(lx.Bernoulli)(r[:, :1])
+    assert coin.given("logits")
+    np.testing.assert_array_equal(coin.logits, r[:, 0])
+
+
+def test_fixed_learned_and_read_parameters():
+    head = lx.Head(lx.StudentT, df=lx.learned(7.0), scale=0.5)
+    assert head.size == 1
+    params = head.init(KEY, raw(head))
+    assert set(params) == {"df"}
+    dist = head(raw(head), params)
+    np.testing.assert_allclose(dist.df.ravel(), 7.0, rtol=1e-5)
+    np.testing.assert_allclose(dist.scale.ravel(), 0.5)
+    assert dist.batch_shape == (4,)
+    grad = jax.grad(lambda p: jnp.sum(head(raw(head, 0.3), p).log_prob(jnp.arange(4.0))))(params)
+    assert grad["df"].shape == () and grad["df"] != 0
+
+
+def test_a_head_of_learned_parameters_only():
+    head = lx.Head(lx.Normal, loc=lx.learned(1.5), log_scale=lx.learned())
+    assert head.size == 0
+    dist = head(jnp.zeros((4, 0)), head.init(KEY, jnp.zeros((4, 0))))
+    np.testing.assert_allclose(
+        dist.log_prob(np.arange(4.0)), stats.norm.logpdf(np.arange(4.0), 1.5, 1.0), rtol=1e-5
+    )
+
+
+def test_event_shape_repeats_a_family_and_sums():
+    head = lx.Head(lx.Normal, event_shape=(2, 3), scale=lx.learned())
+    assert head.size == 6
+    params = head.init(KEY, raw(head))
+    assert params["scale"].shape == (2, 3)
+    r = raw(head)
+    dist = head(r, params)
+    assert (dist.batch_shape, dist.event_shape) == ((4,), (2, 3))
+    x = RNG.normal(size=(4, 2, 3))
+    expected = stats.norm.logpdf(x, np.asarray(r).reshape(4, 2, 3), 1.0).sum((1, 2))
+    np.testing.assert_allclose(dist.log_prob(x), expected, rtol=1e-5)
+
+
+def test_vector_families_take_their_size_from_the_event():
+    head = lx.Head(lx.MultivariateNormal, event_shape=(3,))
+    assert head.size == 3 + 6
+    r = raw(head)
+    dist = head(r)
+    assert (dist.batch_shape, dist.event_shape) == ((4,), (3,))
+    tril = np.asarray(dist.scale_tril)
+    assert np.all(np.triu(tril, 1) == 0) and np.all(np.diagonal(tril, axis1=1, axis2=2) > 0)
+    repeated = lx.Head(lx.Dirichlet, event_shape=(2, 3))
+    assert repeated.size == 6
+    assert repeated(raw(repeated)).event_shape == (2, 3)
+
+
+def test_categorical_sizes():
+    head = lx.Head(lx.Categorical, event_shape=(5,), num_categories=3)
+    assert head.size == 15
+    assert head(raw(head)).event_shape == (5,)
+    r = raw(lx.Head(lx.Categorical, num_categories=3))
+    np.testing.assert_array_equal(lx.Head(lx.Categorical, num_categories=3)(r).logits, r)
+
+
+def test_heads_nest():
+    head = lx.Head(lx.ZeroInflated, base=lx.Head(lx.Poisson))
+    assert head.size == 2
+    r = raw(head)
+    dist = head(r)
+    rate, extra = np.exp(np.asarray(r[:, 1], float)), 1 / (1 + np.exp(-np.asarray(r[:, 0], float)))
+    if not np.allclose(dist.base.log_rate, r[:, 1]):  # the other order of the fields
+        rate, extra = np.exp(np.asarray(r[:, 0], float)), 1 / (1 + np.exp(-np.asarray(r[:, 1], float)))
+    np.testing.assert_allclose(dist.prob(0), extra + (1 - extra) * np.exp(-rate), rtol=1e-5)
+    pixels = lx.Head(lx.Quantized, base=lx.Head(lx.Logistic), low=0, high=16, bins=17, event_shape=(4,))
+    assert pixels.size == 8
+    dist = pixels(raw(pixels))
+    assert (dist.batch_shape, dist.event_shape) == ((4,), (4,))
+    learns = lx.Head(lx.ZeroInflated, base=lx.Head(lx.NegativeBinomial, total_count=lx.learned()))
+    params = learns.init(KEY, raw(learns))
+    assert set(params["base"]) == {"total_count"}
+    assert learns(raw(learns), params).batch_shape == (4,)
+
+
+def test_mixture_head():
+    head = lx.MixtureHead(lx.Head(lx.Normal), 3)
+    assert head.size == 9
+    r = raw(head)
+    dist = head(r)
+    assert (dist.batch_shape, dist.event_shape) == ((4,), ())
+    weights = np.exp(np.asarray(r[:, :3], float))
+    weights /= weights.sum(-1, keepdims=True)
+    each = np.asarray(r[:, 3:], float).reshape(4, 3, 2)
+    x = RNG.normal(size=4)
+    density = (weights * stats.norm.pdf(x[:, None], each[..., 0], np.exp(each[..., 1]))).sum(-1)
+    np.testing.assert_allclose(dist.log_prob(x), np.log(density), rtol=1e-5)
+    vectors = lx.MixtureHead(lx.Head(lx.Normal, event_shape=(2,)), 3)
+    assert vectors(raw(vectors)).event_shape == (2,)
+
+
+def test_transformed_head():
+    head = lx.TransformedHead(lx.Head(lx.Normal), lx.bijectors.Exp())
+    r = raw(head)
+    x = RNG.gamma(2.0, size=4)
+    expected = lx.LogNormal(r[:, 0], log_scale=r[:, 1]).log_prob(x)
+    np.testing.assert_allclose(head(r).log_prob(x), expected, rtol=1e-5)
+
+
+def test_raw_outputs_in_bfloat16_are_computed_in_float32():
+    r = raw(lx.Head(lx.Normal)).astype(jnp.bfloat16)
+    assert lx.Head(lx.Normal)(r).log_prob(jnp.zeros(4)).dtype == jnp.float32
+
+
+HEADS = {
+    "Normal": (lx.Head(lx.Normal), 0.7),
+    "LogNormal": (lx.Head(lx.LogNormal), 0.7),
+    "HalfNormal": (lx.Head(lx.HalfNormal), 0.7),
+    "Laplace": (lx.Head(lx.Laplace), 0.7),
+    "AsymmetricLaplace": (lx.Head(lx.AsymmetricLaplace), 0.7),
+    "Huber": (lx.Head(lx.Huber), 0.7),
+    "Logistic": (lx.Head(lx.Logistic), 0.7),
+    "Cauchy": (lx.Head(lx.Cauchy), 0.7),
+    "StudentT": (lx.Head(lx.StudentT), 0.7),
+    "Exponential": (lx.Head(lx.Exponential), 0.7),
+    "Gamma": (lx.Head(lx.Gamma), 0.7),
+    "Beta": (lx.Head(lx.Beta), 0.7),
+    "VonMises": (lx.Head(lx.VonMises), 0.7),
+    "Bernoulli": (lx.Head(lx.Bernoulli), 1),
+    "Binomial": (lx.Head(lx.Binomial, total_count=5), 2),
+    "NegativeBinomial": (lx.Head(lx.NegativeBinomial), 2),
+    "Poisson": (lx.Head(lx.Poisson), 2),
+    "Geometric": (lx.Head(lx.Geometric), 2),
+    "Categorical": (lx.Head(lx.Categorical, num_categories=4), 2),
+    "OrderedLogistic": (lx.Head(lx.OrderedLogistic, cutpoints=lx.learned(), num_cutpoints=3), 2),
+    "MultivariateNormal": (lx.Head(lx.MultivariateNormal, event_shape=3), (0.7, -0.2, 0.1)),
+    "MultivariateNormalDiag": (lx.Head(lx.MultivariateNormalDiag, event_shape=3), (0.7, -0.2, 0.1)),
+    "Dirichlet": (lx.Head(lx.Dirichlet, event_shape=3), (0.7, 0.2, 0.1)),
+    "Mixture": (lx.MixtureHead(lx.Head(lx.Normal), 3), 0.7),
+    "ZeroInflated": (lx.Head(lx.ZeroInflated, base=lx.Head(lx.NegativeBinomial)), 2),
+    "Quantized": (lx.Head(lx.Quantized, base=lx.Head(lx.Logistic), low=0, high=16, bins=17), 3),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_predictions_are_finite_and_sane_for_any_raw_output(name):
+    """At 0 the loss is a few nats; at +-100 it and its gradient are still finite."""
+    head, target = HEADS[name]
+
+    @jax.jit
+    def nll(r):
+        params = head.init(KEY, r)
+        return -head(r, params).log_prob(jnp.asarray(target))
+
+    gradient = jax.jit(jax.grad(nll))
+    signs = np.where(np.arange(head.size) % 2 == 0, 1.0, -1.0)
+    for value in (0.0, 100.0, -100.0, 100 * signs, -100 * signs):
+        r = jnp.broadcast_to(jnp.asarray(value, jnp.float32), (head.size,))
+        assert np.isfinite(nll(r)), f"loss at {value}"
+        assert np.all(np.isfinite(gradient(r))), f"gradient at {value}"
+    assert float(nll(jnp.zeros(head.size))) < 8
+
+
+REFUSED = {
+    "no class": (lambda: lx.Head(lx.Normal(0.0, 1.0)), TypeError, r"lx\.Head\(lx\.Normal\)"),
+    "unknown name": (lambda: lx.Head(lx.Normal, sd=1.0), TypeError, "no 'sd'; it has loc, log_scale, scale"),
+    "two alternatives": (
+        lambda: lx.Head(lx.Normal, scale=1.0, log_scale=0.0),
+        TypeError,
+        "one of scale= and log_scale=; give one",
+    ),
+    "no size": (lambda: lx.Head(lx.Categorical), ValueError, r"num_categories=10"),
+    "no event": (lambda: lx.Head(lx.Dirichlet), ValueError, r"event_shape=\(3,\)"),
+    "no count": (lambda: lx.Head(lx.Binomial), ValueError, "cannot learn total_count: fix it"),
+    "no base": (lambda: lx.Head(lx.ZeroInflated), ValueError, r"base=lx\.Head\(\.\.\.\)"),
+    "uniform": (lambda: lx.Head(lx.Uniform), ValueError, "cannot learn low: fix it"),
+    "no components": (lambda: lx.MixtureHead(lx.Head(lx.Normal), 0), ValueError, "at least 1, got 0"),
+    "last axis": (
+        lambda: lx.Head(lx.Normal)(jnp.zeros((4, 3))),
+        ValueError,
+        r"reads 2 raw outputs on the last axis, the network puts out shape \(4, 3\)",
+    ),
+    "mixture's last axis": (
+        lambda: lx.MixtureHead(lx.Head(lx.Normal), 3)(jnp.zeros((4, 3))),
+        ValueError,
+        "reads 9 raw outputs",
+    ),
+    "learned without params": (
+        lambda: lx.Head(lx.Normal, scale=lx.learned())(jnp.zeros((4, 1))),
+        ValueError,
+        r"head\.init\(key, raw\)",
+    ),
+    "no head": (lambda: lx.Conditional(None, lx.Normal), TypeError, r"lx\.Head\(lx\.Normal\)"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_named(case):
+    call, error, match = REFUSED[case]
+    with pytest.raises(error, match=match):
+        call()

@@ -1,0 +1,191 @@
+"""The losses that people know, as likelihoods: each equal to its textbook form, constants included.
+
+The table "I have ... use ..." in the README has these rows.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from nets import linear
+from scipy import special, stats
+
+import likelax as lx
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+N = 40
+X = RNG.normal(size=(N, 2)).astype(np.float32)
+Y = (X @ [1.0, -0.5] + RNG.normal(size=N)).astype(np.float32)
+COUNTS = RNG.poisson(3.0, size=N)
+LABELS = RNG.integers(0, 3, N)
+COIN = RNG.integers(0, 2, N)
+SOFT = RNG.dirichlet(np.ones(3), N).astype(np.float32)
+POSITIVE = RNG.gamma(2.0, size=N).astype(np.float32)
+
+
+def fitted(head, target, objective=lx.Likelihood, **batch):
+    """(loss, aux, raw outputs in float64) of a linear model at its initial values."""
+    model = objective(linear(head.size), head)
+    params, _ = model.init(KEY, lx.Batch(target, X))
+    loss, aux = model(params, KEY, lx.Batch(target, X, **batch))
+    return float(loss), aux, np.asarray(X @ params["net"]["w"], np.float64)
+
+
+def test_squared_error_is_a_normal_of_fixed_scale():
+    loss, _, raw = fitted(lx.Head(lx.Normal, scale=1.0), Y)
+    mse = np.mean((Y - raw[:, 0]) ** 2)
+    assert loss == pytest.approx(0.5 * mse + 0.5 * np.log(2 * np.pi), rel=1e-6)
+    loss, _, raw = fitted(lx.Head(lx.Normal, scale=np.sqrt(0.5)), Y)
+    assert loss == pytest.approx(mse + 0.5 * np.log(np.pi), rel=1e-6)
+
+
+def test_heteroscedastic_normal():
+    loss, _, raw = fitted(lx.Head(lx.Normal), Y)
+    assert loss == pytest.approx(-stats.norm.logpdf(Y, raw[:, 0], np.exp(raw[:, 1])).mean(), rel=1e-6)
+
+
+def test_absolute_error_is_a_laplace():
+    loss, _, raw = fitted(lx.Head(lx.Laplace, scale=1.0), Y)
+    assert loss == pytest.approx(np.mean(np.abs(Y - raw[:, 0])) + np.log(2), rel=1e-6)
+
+
+def test_huber():
+    loss, _, raw = fitted(lx.Head(lx.Huber, scale=1.0, delta=0.7), Y)
+    huber = np.mean(special.huber(0.7, Y - raw[:, 0]))
+    log_z = np.log(
+        np.sqrt(2 * np.pi) * special.erf(0.7 / np.sqrt(2)) + 2 / 0.7 * np.exp(-(0.7**2) / 2)
+    )
+    assert loss == pytest.approx(huber + log_z, rel=1e-6)
+
+
+def test_pinball_is_an_asymmetric_laplace():
+    tau = 0.9
+    model = lx.Likelihood(linear(1), QuantileHead(tau))
+    params, _ = model.init(KEY, lx.Batch(Y, X))
+    loss, _ = model(params, KEY, lx.Batch(Y, X))
+    u = Y - np.asarray(X @ params["net"]["w"], np.float64)[:, 0]
+    pinball = np.mean(np.maximum(tau * u, (tau - 1) * u))
+    assert float(loss) == pytest.approx(pinball - np.log(tau * (1 - tau)), rel=1e-6)
+
+
+class QuantileHead(lx.Head):
+    """The README's row: the conditional quantile `tau` as the location."""
+
+    def __init__(self, tau):
+        self._tau = tau
+        super().__init__(lx.Laplace, scale=1.0)
+
+    def __call__(self, raw, params=None):
+        return lx.AsymmetricLaplace.from_quantile(raw[..., 0], 1.0, self._tau)
+
+
+def test_binary_cross_entropy_with_logits_and_positive_weight():
+    loss, _, raw = fitted(lx.Head(lx.Bernoulli), COIN)
+    each = np.asarray(optax.sigmoid_binary_cross_entropy(raw[:, 0], COIN))
+    assert loss == pytest.approx(each.mean(), rel=1e-6)
+    weight = np.where(COIN == 1, 3.0, 1.0)
+    loss, _, _ = fitted(lx.Head(lx.Bernoulli), COIN, weight=weight)
+    # torch's pos_weight divides by N where the weighted mean divides by the weights' sum.
+    assert loss * weight.sum() / N == pytest.approx(np.mean(weight * each), rel=1e-6)
+
+
+def test_cross_entropy_with_class_weights_and_ignored_targets():
+    head = lx.Head(lx.Categorical, num_categories=3)
+    loss, _, raw = fitted(head, LABELS)
+    log_p = special.log_softmax(raw, axis=-1)
+    each = -log_p[np.arange(N), LABELS]
+    assert loss == pytest.approx(each.mean(), rel=1e-6)
+    weight = np.array([1.0, 2.0, 0.5])[LABELS]
+    assert fitted(head, LABELS, weight=weight)[0] == pytest.approx(
+        np.average(each, weights=weight), rel=1e-6
+    )
+    ignored = np.where(np.arange(N) % 5 == 0, -100, LABELS)
+    loss = fitted(head, ignored, mask=ignored != -100)[0]
+    assert loss == pytest.approx(each[ignored != -100].mean(), rel=1e-6)
+    assert fitted(head, ignored)[0] == np.inf  # not ignored: such a label has no probability
+
+
+def test_label_smoothing_is_no_likelihood_and_says_so():
+    head = lx.Head(lx.Categorical, num_categories=3)
+
+    def smooth(net, head):
+        return lx.CrossEntropy(net, head, label_smoothing=0.1)
+
+    loss, aux, raw = fitted(head, LABELS, smooth)
+    log_p = special.log_softmax(raw, axis=-1)
+    nll = -log_p[np.arange(N), LABELS].mean()
+    expected = 0.9 * nll - 0.1 * log_p.mean()
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert float(aux.terms["nll"]) == pytest.approx(nll, rel=1e-6)
+    assert aux.claim.relation == "none"
+
+
+def test_soft_labels_are_an_expected_likelihood():
+    head = lx.Head(lx.Categorical, num_categories=3)
+    loss, aux, raw = fitted(head, SOFT, lx.CrossEntropy)
+    log_p = special.log_softmax(raw, axis=-1)
+    assert loss == pytest.approx(-np.mean(np.sum(SOFT * log_p, -1)), rel=1e-5)
+    assert aux.claim.relation == "exact"
+
+
+def test_poisson_with_its_constant():
+    loss, _, raw = fitted(lx.Head(lx.Poisson), COUNTS)
+    each = np.exp(raw[:, 0]) - COUNTS * raw[:, 0] + special.gammaln(COUNTS + 1)
+    assert loss == pytest.approx(each.mean(), rel=2e-6)
+
+
+def test_negative_binomial():
+    loss, _, raw = fitted(lx.Head(lx.NegativeBinomial), COUNTS)
+    # the raw outputs, in the fields' order: log of total_count, logits of the counted event
+    dist = lx.Head(lx.NegativeBinomial)(jnp.asarray(raw, jnp.float32))
+    total = np.asarray(dist.total_count, np.float64)
+    p = 1 / (1 + np.exp(-np.asarray(dist.logits, np.float64)))
+    assert loss == pytest.approx(-stats.nbinom.logpmf(COUNTS, total, 1 - p).mean(), rel=3e-6)
+
+
+def test_gamma_regression():
+    loss, _, raw = fitted(lx.Head(lx.Gamma), POSITIVE)
+    shape, rate = np.exp(raw[:, 0]), np.exp(raw[:, 1])
+    assert loss == pytest.approx(-stats.gamma.logpdf(POSITIVE, shape, scale=1 / rate).mean(), rel=3e-6)
+
+
+def test_focal_loss_is_no_likelihood_and_says_so():
+    head = lx.Head(lx.Categorical, num_categories=3)
+    loss, aux, raw = fitted(head, LABELS, lx.Focal)
+    p = special.softmax(raw, axis=-1)[np.arange(N), LABELS]
+    assert loss == pytest.approx(np.mean((1 - p) ** 2 * -np.log(p)), rel=1e-5)
+    assert float(aux.terms["nll"]) == pytest.approx(np.mean(-np.log(p)), rel=1e-6)
+    assert aux.claim.relation == "none"
+    with pytest.raises(ValueError, match="no likelihood"):
+        lx.perplexity(aux)
+
+
+def test_focal_gradient_is_finite_where_the_label_is_certain():
+    head = lx.Head(lx.Bernoulli)
+    model = lx.Focal(linear(1), head)
+
+    def loss(w):
+        return model({"net": {"w": w}, "head": {}}, KEY, lx.Batch(np.ones(1, int), np.ones((1, 2))))[0]
+
+    for w in (0.0, 60.0, -60.0):
+        assert np.all(np.isfinite(jax.grad(loss)(jnp.full((2, 1), w))))
+
+
+@pytest.mark.parametrize("wrong", [{"label_smoothing": 1.5}, {"label_smoothing": -0.1}])
+def test_smoothing_out_of_range_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"label_smoothing is in \[0, 1\]"):
+        lx.CrossEntropy(linear(3), lx.Head(lx.Categorical, num_categories=3), **wrong)
+
+
+def test_negative_gamma_is_refused():
+    with pytest.raises(ValueError, match="gamma is at least 0"):
+        lx.Focal(linear(1), lx.Head(lx.Bernoulli), gamma=-1.0)
+
+
+@pytest.mark.parametrize("objective", [lx.Likelihood, lx.CrossEntropy])
+def test_float_labels_are_refused(objective):
+    match = r"astype\(int\)"
+    with pytest.raises((TypeError, ValueError), match=match):
+        fitted(lx.Head(lx.Categorical, num_categories=3), LABELS.astype(np.float32), objective)

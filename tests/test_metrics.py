@@ -1,0 +1,126 @@
+"""Evaluation, bits per dimension, perplexity and comparison: right numbers, honest refusals."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+from nets import linear
+
+import likelax as lx
+from likelax.objective import Claim, Measure
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 2)).astype(np.float32)
+LABELS = RNG.integers(0, 4, 50)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    model = lx.Likelihood(linear(4), lx.Head(lx.Categorical, num_categories=4))
+    return model, model.init(KEY, lx.Batch(LABELS, X)).params
+
+
+def fake(loss, relation="exact", kind="counting", dims=1, spread=1.0, seed=0, n=400):
+    """An evaluation of n examples with a known mean."""
+    each = np.random.default_rng(seed).normal(size=n) * spread
+    each = each - each.mean() + loss
+    claim = Claim(relation, True, Measure(kind, dims))
+    return lx.Evaluation(loss, spread / math.sqrt(n), n, claim, each, np.ones(n), {})
+
+
+def test_evaluate_pools_batches_with_its_standard_error(classifier):
+    model, params = classifier
+    whole = lx.evaluate(model, params, KEY, lx.Batch(LABELS, X))
+    pieces = lx.datasets.batches(lx.Batch(LABELS, X), 16)
+    pooled = lx.evaluate(model, params, KEY, pieces)
+    assert whole.count == pooled.count == 50
+    np.testing.assert_allclose(pooled.loss, whole.loss, rtol=1e-6)
+    np.testing.assert_allclose(
+        pooled.standard_error, np.std(whole.per_example, ddof=1) / math.sqrt(50), rtol=1e-5
+    )
+    assert pooled.claim.relation == "exact"
+    assert "± " in str(pooled) and "exact; 50 examples" in str(pooled)
+
+
+def test_weighted_standard_error_is_the_spread_of_repeated_samples():
+    """The ratio estimator against 4000 fresh samples of weights and costs that depend on them."""
+    from likelax.metrics import _ratio
+
+    rng = np.random.default_rng(3)
+    weight = rng.gamma(2.0, size=(4000, 60))
+    cost = 1.0 + 0.3 * weight + rng.normal(size=weight.shape)
+    results = [_ratio(c * w, w) for c, w in zip(cost, weight, strict=True)]
+    spread = np.std([mean for mean, _ in results])
+    claimed = np.mean([error for _, error in results])
+    assert abs(claimed / spread - 1) < 0.06  # 4 / sqrt(2 * 4000) = 0.045, and the bias at n=60
+
+
+def test_evaluate_needs_an_example(classifier):
+    model, params = classifier
+    for batches in ([], [lx.Batch(LABELS, X, np.zeros(50, bool))]):
+        with pytest.raises(ValueError, match="no example"):
+            lx.evaluate(model, params, KEY, batches)
+
+
+def test_perplexity_and_bits_of_a_uniform_classifier(classifier):
+    model, params = classifier
+    flat = jax.tree.map(lambda p: 0 * p, params)
+    _, aux = model(flat, KEY, lx.Batch(LABELS, X))
+    np.testing.assert_allclose(lx.perplexity(aux), 4.0, rtol=1e-6)
+    np.testing.assert_allclose(lx.bits_per_dim(aux), 2.0, rtol=1e-6)
+
+
+def test_bits_count_the_dimensions_of_an_event():
+    np.testing.assert_allclose(lx.bits_per_dim(fake(64 * math.log(2) * 3, dims=64)), 3.0)
+    density = fake(64 * math.log(2) * -5, kind="lebesgue", dims=64)
+    np.testing.assert_allclose(lx.bits_per_dim(density, bin_width=1 / 256), 3.0, rtol=1e-6)
+
+
+REFUSED = {
+    "bits of none": (lambda: lx.bits_per_dim(fake(1.0, "none")), "no likelihood"),
+    "bits of a density": (lambda: lx.bits_per_dim(fake(1.0, kind="lebesgue")), "bin_width=1/256"),
+    "perplexity of a density": (lambda: lx.perplexity(fake(1.0, kind="lebesgue")), "discrete values"),
+    "perplexity of none": (lambda: lx.perplexity(fake(1.0, "none")), "no likelihood"),
+    "compare with none": (lambda: lx.compare(fake(1.0), fake(1.0, "none")), "no likelihood"),
+    "compare measures": (lambda: lx.compare(fake(1.0), fake(1.0, kind="lebesgue")), "different measures"),
+    "compare dims": (lambda: lx.compare(fake(1.0), fake(1.0, dims=2)), "different measures"),
+    "compare examples": (lambda: lx.compare(fake(1.0), fake(1.0, n=10)), "different examples"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_dishonest_numbers_are_refused(case):
+    call, match = REFUSED[case]
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ("exact", "exact", "the first is better"),
+        ("upper", "exact", "the first is better"),
+        ("exact", "upper", "undecided"),
+        ("upper", "upper", "undecided"),
+        ("exact", "lower", "the first is better"),
+    ],
+)
+def test_a_bound_below_a_bound_proves_nothing(a, b, verdict):
+    result = lx.compare(fake(1.0, a), fake(2.0, b, seed=1))
+    assert result.verdict.startswith(verdict)
+    flipped = lx.compare(fake(2.0, b, seed=1), fake(1.0, a))
+    assert flipped.verdict.startswith(verdict.replace("first", "second"))
+    if (a, b) == ("upper", "upper"):
+        assert result.claim.relation == "none"
+
+
+def test_comparison_pairs_the_examples():
+    a = fake(1.0)
+    b = dataclasses.replace(a, per_example=a.per_example + 0.01, loss=1.01)
+    result = lx.compare(a, b)
+    np.testing.assert_allclose(result.difference, -0.01, rtol=1e-9)
+    assert result.standard_error < 1e-9
+    assert "no difference" in lx.compare(fake(1.0), fake(1.01, seed=2)).verdict
