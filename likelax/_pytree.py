@@ -151,7 +151,9 @@ def _signature(cls: type[Node]) -> inspect.Signature:
     for f in dataclasses.fields(cls):
         optional = f.name in grouped or f.default is not dataclasses.MISSING
         default = f.default if f.default is not dataclasses.MISSING else None
-        kind = inspect.Parameter.KEYWORD_ONLY if f.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        kind = (
+            inspect.Parameter.KEYWORD_ONLY if f.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        )
         parameter = inspect.Parameter(
             f.name, kind, default=default if optional else inspect.Parameter.empty
         )
@@ -217,12 +219,16 @@ class Node:
         cls = type(self)
         name = cls.__name__
         if len(args) > len(cls._order):
-            raise TypeError(f"{name} takes at most {len(cls._order)} positional arguments {cls._order}, got {len(args)}")
+            raise TypeError(
+                f"{name} takes at most {len(cls._order)} positional arguments {cls._order}, got {len(args)}"
+            )
         values = dict(zip(cls._order, args, strict=False))
         known = {p.name for p in cls._params} | set(cls._nodes) | set(cls._statics)
         for key, value in kwargs.items():
             if key not in known:
-                raise TypeError(f"{name} has no parameter {key!r}; it has {', '.join(sorted(known))}")
+                raise TypeError(
+                    f"{name} has no parameter {key!r}; it has {', '.join(sorted(known))}"
+                )
             if key in values:
                 raise TypeError(f"{name} got {key!r} twice, by position and by keyword")
             values[key] = value
@@ -275,7 +281,9 @@ class Node:
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:
         """The same number of batch axes everywhere (see the module's docstring)."""
         cls = type(self)
-        ranks = {p.name: values[p.name].ndim - p.core_ndims for p in cls._params if p.name in values}
+        ranks = {
+            p.name: values[p.name].ndim - p.core_ndims for p in cls._params if p.name in values
+        }
         for f in cls._nodes:
             if isinstance(values[f], Node):
                 extra = cls.__dataclass_fields__[f].metadata["extra_ndims"]  # type: ignore[attr-defined]

@@ -60,5 +60,3 @@ class Conditional:
     def merge(self, params: Any, state: Any = ()) -> Any:
         """The user's own network with these values: an NNX module, a bound Linen one, or a function."""
         return self.net.merge(params["net"], state)
-
-

@@ -66,14 +66,16 @@ class _Link:
 
     def __init__(self, spec: Param, canonical: Param, core_shape: tuple[int, ...]):
         if spec.support is None or spec.support.is_discrete:
-            raise ValueError(
-                f"a head cannot learn {spec.name}: fix it, {spec.name}=..."
-            )
+            raise ValueError(f"a head cannot learn {spec.name}: fix it, {spec.name}=...")
         self.support: Support = spec.support
         self.shift = math.log(canonical.typical if canonical.typical is not None else 1.0)
         is_log = self.support in (supports.positive, supports.log_positive)
-        self.bijector = None if is_log or self.support.is_everything else bijectors.constrain(self.support)
-        self.raw_shape = core_shape if self.bijector is None else self.bijector.inverse_shape(core_shape)
+        self.bijector = (
+            None if is_log or self.support.is_everything else bijectors.constrain(self.support)
+        )
+        self.raw_shape = (
+            core_shape if self.bijector is None else self.bijector.inverse_shape(core_shape)
+        )
 
     def __call__(self, raw: Array) -> Array:
         if self.support in (supports.positive, supports.log_positive):
@@ -117,10 +119,15 @@ class Head:
     """
 
     def __init__(
-        self, family: type[Distribution], event_shape: int | tuple[int, ...] = (), **sizes_or_fixed: Any
+        self,
+        family: type[Distribution],
+        event_shape: int | tuple[int, ...] = (),
+        **sizes_or_fixed: Any,
     ):
         if not (isinstance(family, type) and issubclass(family, Distribution)):
-            raise TypeError(f"a Distribution class wanted, got {family!r}; write lx.Head(lx.Normal)")
+            raise TypeError(
+                f"a Distribution class wanted, got {family!r}; write lx.Head(lx.Normal)"
+            )
         self.family = family
         self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         is_vector = any("event" in p.shape for p in family._params)

@@ -29,7 +29,9 @@ class _Supervised(Objective):
         if batch.input is not None:
             return batch.input
         if self._net is not None:
-            raise ValueError("the network takes an input and the batch has none; write lx.Batch(target=y, input=x)")
+            raise ValueError(
+                "the network takes an input and the batch has none; write lx.Batch(target=y, input=x)"
+            )
         shape = jnp.shape(batch.target)
         return jnp.zeros(shape[: len(shape) - len(self.head.event_shape)] + (0,))
 

@@ -114,7 +114,9 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
     claim = result.claim
     _refuse(claim, "bits per dimension")
     if claim.measure is None:
-        raise ValueError("bits per dimension needs a measure: pass the aux or the Evaluation of a batch")
+        raise ValueError(
+            "bits per dimension needs a measure: pass the aux or the Evaluation of a batch"
+        )
     bits = jnp.asarray(result.loss) / (claim.measure.dims * math.log(2))
     if claim.measure.kind == "counting":
         return bits
@@ -176,7 +178,9 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison:
             "score both on the same values (lx.Quantized for counts against densities)"
         )
     if a.count != b.count or not np.array_equal(a.weight, b.weight):
-        raise ValueError(f"these scored different examples: {a.count} and {b.count}, or other weights")
+        raise ValueError(
+            f"these scored different examples: {a.count} and {b.count}, or other weights"
+        )
     pairs = (a.per_example - b.per_example) * a.weight
     difference, error = _ratio(pairs, a.weight)
     claim = dataclasses.replace(a.claim - b.claim, measure=a.claim.measure)

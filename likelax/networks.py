@@ -95,7 +95,11 @@ class _NNX:
         if not isinstance(self._net, nnx.Module):
             streams = self._split(self._net(rngs=nnx.Rngs(0)))[2]
         return nnx.merge(
-            graph, _filled(params_like, params), streams, _filled(state_like, state or {}), copy=True
+            graph,
+            _filled(params_like, params),
+            streams,
+            _filled(state_like, state or {}),
+            copy=True,
         )
 
     def apply(
@@ -107,7 +111,11 @@ class _NNX:
         streams = _reseeded(streams, key, train)
         # A copy: merging without one ties the module's variables to the ones outside the trace.
         module = nnx.merge(
-            graph, _filled(params_like, params), streams, _filled(state_like, state or {}), copy=True
+            graph,
+            _filled(params_like, params),
+            streams,
+            _filled(state_like, state or {}),
+            copy=True,
         )
         module.train() if train else module.eval()
         output = module(input, **_flags(type(module).__call__, train))  # type: ignore[operator]
@@ -126,7 +134,9 @@ def _reseeded(streams: Any, key: Array | None, train: bool) -> Any:
     """Every random stream of the module, whatever its tag, restarted from `key`."""
     if key is None:
         if train and jax.tree.leaves(streams):
-            raise ValueError("this network draws random numbers in training (dropout, say): pass key=")
+            raise ValueError(
+                "this network draws random numbers in training (dropout, say): pass key="
+            )
         key = jax.random.key(0)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)

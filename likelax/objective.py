@@ -198,7 +198,9 @@ class Objective:
           ValueError: when shapes do not fit together.
         """
         if not isinstance(batch, Batch):
-            raise TypeError(f"a Batch wanted, got {type(batch).__name__}; write lx.Batch(target=y, input=x)")
+            raise TypeError(
+                f"a Batch wanted, got {type(batch).__name__}; write lx.Batch(target=y, input=x)"
+            )
         key = check_key(key)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)
@@ -227,7 +229,8 @@ class Objective:
         raise NotImplementedError(f"{type(self).__name__} has no single network to give back")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_frozen", False):
+        # Frozen, as jit's cache wants of a static argument: each attribute is set once.
+        if name in self.__dict__:
             raise AttributeError(f"{type(self).__name__} is frozen: make a new one")
         object.__setattr__(self, name, value)
 
@@ -319,9 +322,7 @@ def measure_of(dist: Distribution) -> Measure:
     return Measure("counting" if discrete else "lebesgue", dims)
 
 
-def target_log_prob(
-    dist: Distribution, target: Any, keep: Array | None, *, owner: str
-) -> Array:
+def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owner: str) -> Array:
     """log p(target), shape `batch`, checked: one distribution for each target, no broadcasting.
 
     Raises:

@@ -207,9 +207,7 @@ log_positive = Real("real, the logarithm of a positive number")
 positive = Interval("positive", lower=0.0, open_lower=True)
 non_negative = Interval("non-negative", lower=0.0)
 unit_interval = Interval("in [0, 1]", lower=0.0, upper=1.0)
-open_unit_interval = Interval(
-    "in (0, 1)", lower=0.0, upper=1.0, open_lower=True, open_upper=True
-)
+open_unit_interval = Interval("in (0, 1)", lower=0.0, upper=1.0, open_lower=True, open_upper=True)
 boolean = Interval("0 or 1", 0, True, lower=0.0, upper=1.0)
 non_negative_integer = Interval("a non-negative integer", 0, True, lower=0.0)
 real_vector = Real("a real vector", 1)

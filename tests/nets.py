@@ -22,7 +22,10 @@ class Stateful(nnx.Module):
         self.first, self.last = nnx.Linear(2, 8, rngs=rngs), nnx.Linear(8, out, rngs=rngs)
         self.norm = nnx.BatchNorm(8, rngs=rngs)
         self.drop = nnx.List(
-            [nnx.Dropout(0.5, rngs=nnx.Rngs(odd=3), rng_collection="odd"), nnx.Dropout(0.1, rngs=rngs)]
+            [
+                nnx.Dropout(0.5, rngs=nnx.Rngs(odd=3), rng_collection="odd"),
+                nnx.Dropout(0.1, rngs=rngs),
+            ]
         )
 
     def __call__(self, x):

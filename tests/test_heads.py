@@ -92,11 +92,11 @@ def test_heads_nest():
     assert head.size == 2
     r = raw(head)
     dist = head(r)
-    rate, extra = np.exp(np.asarray(r[:, 1], float)), 1 / (1 + np.exp(-np.asarray(r[:, 0], float)))
-    if not np.allclose(dist.base.log_rate, r[:, 1]):  # the other order of the fields
-        rate, extra = np.exp(np.asarray(r[:, 0], float)), 1 / (1 + np.exp(-np.asarray(r[:, 1], float)))
+    extra, rate = 1 / (1 + np.exp(-np.asarray(r[:, 0], float))), np.exp(np.asarray(r[:, 1], float))
     np.testing.assert_allclose(dist.prob(0), extra + (1 - extra) * np.exp(-rate), rtol=1e-5)
-    pixels = lx.Head(lx.Quantized, base=lx.Head(lx.Logistic), low=0, high=16, bins=17, event_shape=(4,))
+    pixels = lx.Head(
+        lx.Quantized, base=lx.Head(lx.Logistic), low=0, high=16, bins=17, event_shape=(4,)
+    )
     assert pixels.size == 8
     dist = pixels(raw(pixels))
     assert (dist.batch_shape, dist.event_shape) == ((4,), (4,))
@@ -186,7 +186,11 @@ def test_predictions_are_finite_and_sane_for_any_raw_output(name):
 
 REFUSED = {
     "no class": (lambda: lx.Head(lx.Normal(0.0, 1.0)), TypeError, r"lx\.Head\(lx\.Normal\)"),
-    "unknown name": (lambda: lx.Head(lx.Normal, sd=1.0), TypeError, "no 'sd'; it has loc, log_scale, scale"),
+    "unknown name": (
+        lambda: lx.Head(lx.Normal, sd=1.0),
+        TypeError,
+        "no 'sd'; it has loc, log_scale, scale",
+    ),
     "two alternatives": (
         lambda: lx.Head(lx.Normal, scale=1.0, log_scale=0.0),
         TypeError,
@@ -197,7 +201,11 @@ REFUSED = {
     "no count": (lambda: lx.Head(lx.Binomial), ValueError, "cannot learn total_count: fix it"),
     "no base": (lambda: lx.Head(lx.ZeroInflated), ValueError, r"base=lx\.Head\(\.\.\.\)"),
     "uniform": (lambda: lx.Head(lx.Uniform), ValueError, "cannot learn low: fix it"),
-    "no components": (lambda: lx.MixtureHead(lx.Head(lx.Normal), 0), ValueError, "at least 1, got 0"),
+    "no components": (
+        lambda: lx.MixtureHead(lx.Head(lx.Normal), 0),
+        ValueError,
+        "at least 1, got 0",
+    ),
     "last axis": (
         lambda: lx.Head(lx.Normal)(jnp.zeros((4, 3))),
         ValueError,

@@ -43,7 +43,9 @@ def test_squared_error_is_a_normal_of_fixed_scale():
 
 def test_heteroscedastic_normal():
     loss, _, raw = fitted(lx.Head(lx.Normal), Y)
-    assert loss == pytest.approx(-stats.norm.logpdf(Y, raw[:, 0], np.exp(raw[:, 1])).mean(), rel=1e-6)
+    assert loss == pytest.approx(
+        -stats.norm.logpdf(Y, raw[:, 0], np.exp(raw[:, 1])).mean(), rel=1e-6
+    )
 
 
 def test_absolute_error_is_a_laplace():
@@ -148,7 +150,9 @@ def test_negative_binomial():
 def test_gamma_regression():
     loss, _, raw = fitted(lx.Head(lx.Gamma), POSITIVE)
     shape, rate = np.exp(raw[:, 0]), np.exp(raw[:, 1])
-    assert loss == pytest.approx(-stats.gamma.logpdf(POSITIVE, shape, scale=1 / rate).mean(), rel=3e-6)
+    assert loss == pytest.approx(
+        -stats.gamma.logpdf(POSITIVE, shape, scale=1 / rate).mean(), rel=3e-6
+    )
 
 
 def test_focal_loss_is_no_likelihood_and_says_so():
@@ -167,7 +171,9 @@ def test_focal_gradient_is_finite_where_the_label_is_certain():
     model = lx.Focal(linear(1), head)
 
     def loss(w):
-        return model({"net": {"w": w}, "head": {}}, KEY, lx.Batch(np.ones(1, int), np.ones((1, 2))))[0]
+        return model(
+            {"net": {"w": w}, "head": {}}, KEY, lx.Batch(np.ones(1, int), np.ones((1, 2)))
+        )[0]
 
     for w in (0.0, 60.0, -60.0):
         assert np.all(np.isfinite(jax.grad(loss)(jnp.full((2, 1), w))))

@@ -82,10 +82,16 @@ def test_bits_count_the_dimensions_of_an_event():
 REFUSED = {
     "bits of none": (lambda: lx.bits_per_dim(fake(1.0, "none")), "no likelihood"),
     "bits of a density": (lambda: lx.bits_per_dim(fake(1.0, kind="lebesgue")), "bin_width=1/256"),
-    "perplexity of a density": (lambda: lx.perplexity(fake(1.0, kind="lebesgue")), "discrete values"),
+    "perplexity of a density": (
+        lambda: lx.perplexity(fake(1.0, kind="lebesgue")),
+        "discrete values",
+    ),
     "perplexity of none": (lambda: lx.perplexity(fake(1.0, "none")), "no likelihood"),
     "compare with none": (lambda: lx.compare(fake(1.0), fake(1.0, "none")), "no likelihood"),
-    "compare measures": (lambda: lx.compare(fake(1.0), fake(1.0, kind="lebesgue")), "different measures"),
+    "compare measures": (
+        lambda: lx.compare(fake(1.0), fake(1.0, kind="lebesgue")),
+        "different measures",
+    ),
     "compare dims": (lambda: lx.compare(fake(1.0), fake(1.0, dims=2)), "different measures"),
     "compare examples": (lambda: lx.compare(fake(1.0), fake(1.0, n=10)), "different examples"),
 }

@@ -39,7 +39,10 @@ def test_plain_network_gives_its_own_output():
 
 def test_dropout_is_reseeded_by_the_key_and_off_in_evaluation(adapted):
     net, params, state = adapted
-    run = jax.jit(lambda key, train: net.apply(params, X, key=key, state=state, train=train)[0], static_argnums=1)
+    run = jax.jit(
+        lambda key, train: net.apply(params, X, key=key, state=state, train=train)[0],
+        static_argnums=1,
+    )
     one, again, two = run(KEY, True), run(KEY, True), run(jax.random.key(7), True)
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(one, two)
@@ -55,7 +58,8 @@ def test_every_stream_of_a_module_is_reseeded():
         adapted = adapt(net)
         params, state = adapted.init(KEY, X)
         return [
-            adapted.apply(params, X, key=jax.random.key(k), state=state, train=True)[0] for k in (1, 2)
+            adapted.apply(params, X, key=jax.random.key(k), state=state, train=True)[0]
+            for k in (1, 2)
         ]
 
     for rates in [(0.5, 0.0), (0.0, 0.5)]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -115,17 +116,28 @@ def test_objectives_are_static_arguments_and_frozen(normal):
 
 def test_no_batch_and_no_key_are_refused(normal):
     model, params = normal
+    # Unwrapped: in the tests the annotations would speak first.
+    call = inspect.unwrap(lx.Objective.__call__)
     with pytest.raises(TypeError, match=r"lx\.Batch\(target=y, input=x\)"):
-        model(params, KEY, (X, Y))
+        call(model, params, KEY, (X, Y))
     with pytest.raises(TypeError, match=r"jax\.random\.key\(0\)"):
-        model(params, 0, lx.Batch(Y, X))
+        call(model, params, 0, lx.Batch(Y, X))
 
 
 SHAPES = {
-    "column target": (lx.Batch(Y[:, None], X), r"\(6,\).*the target has \(6, 1\); write target\[\.\.\., 0\]"),
-    "short target": (lx.Batch(Y[:4], X), r"the target has \(4,\); are input and target of one batch"),
+    "column target": (
+        lx.Batch(Y[:, None], X),
+        r"\(6,\).*the target has \(6, 1\); write target\[\.\.\., 0\]",
+    ),
+    "short target": (
+        lx.Batch(Y[:4], X),
+        r"the target has \(4,\); are input and target of one batch",
+    ),
     "column mask": (lx.Batch(Y, X, MASK[:, None]), r"mask has shape \(6, 1\).*mask\.reshape"),
-    "short weight": (lx.Batch(Y, X, weight=np.ones(3)), r"weight has shape \(3,\), the target \(6,\)"),
+    "short weight": (
+        lx.Batch(Y, X, weight=np.ones(3)),
+        r"weight has shape \(3,\), the target \(6,\)",
+    ),
 }
 
 
@@ -152,7 +164,9 @@ def test_debug_checks_find_the_target():
     message = r"at index \(3\) the target is -3.*Poisson: a non-negative integer; mend the data"
     with lx.debug_checks(), pytest.raises(ValueError, match=message):
         model(params, KEY, lx.Batch(counts, X))
-    grads = lx.debug_checks(lambda p: jax.value_and_grad(model, has_aux=True)(p, KEY, lx.Batch(counts, X)))
+    grads = lx.debug_checks(
+        lambda p: jax.value_and_grad(model, has_aux=True)(p, KEY, lx.Batch(counts, X))
+    )
     with pytest.raises(ValueError, match=message):
         grads(params)
     with lx.debug_checks():  # left out: nothing to say
@@ -170,7 +184,9 @@ def test_claims_add_and_subtract():
     assert (exact + Claim("none")).relation == "none"
     one = Claim("exact", True, Measure("counting", 3))
     assert (one + one).measure == Measure("counting", 6)
-    assert str(Claim("upper", vanishes="num_particles")) == "upper bound, closing with num_particles"
+    assert (
+        str(Claim("upper", vanishes="num_particles")) == "upper bound, closing with num_particles"
+    )
 
 
 def test_a_subclass_writes_init_and_score():

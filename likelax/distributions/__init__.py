@@ -9,7 +9,13 @@ from likelax.distributions.categorical import (
     OrderedLogistic,
 )
 from likelax.distributions.circular import VonMises
-from likelax.distributions.counts import Binomial, Geometric, NegativeBinomial, Poisson
+from likelax.distributions.counts import (
+    Binomial,
+    Geometric,
+    NegativeBinomial,
+    NegativeBinomial2,
+    Poisson,
+)
 from likelax.distributions.dirichlet import Dirichlet
 from likelax.distributions.gamma import Exponential, Gamma
 from likelax.distributions.inflated import ZeroInflated
@@ -45,6 +51,7 @@ __all__ = [
     "MultivariateNormal",
     "MultivariateNormalDiag",
     "NegativeBinomial",
+    "NegativeBinomial2",
     "Normal",
     "OneHotCategorical",
     "OrderedLogistic",

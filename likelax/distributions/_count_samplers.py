@@ -60,17 +60,16 @@ def _by_rejection(
         return ~jnp.all(carry[2])
 
     def draw(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        key, k, done = carry
-        key, key_u, key_v = jax.random.split(key, 3)
-        # 1 - uniform is in (0, 1], so that neither s nor the logarithm is at 0.
-        u = 0.5 - (1 - jax.random.uniform(key_u, shape, shift.dtype))
-        v = 1 - jax.random.uniform(key_v, shape, shift.dtype)
+        round_, k, done = carry
+        # In (0, 1], so that neither s nor the logarithm is taken at 0.
+        u, v = 1 - jax.random.uniform(jax.random.fold_in(key, round_), (2, *shape), shift.dtype)
+        u = 0.5 - u
         s = jnp.maximum(0.5 - jnp.abs(u), jnp.finfo(shift.dtype).tiny)
         proposal = jnp.floor((2 * a / s + b) * u + shift)
         accept = jnp.log(v * scale / (a / (s * s) + b)) <= log_ratio(proposal)
-        return key, jnp.where(accept & ~done, proposal, k), done | accept
+        return round_ + 1, jnp.where(accept & ~done, proposal, k), done | accept
 
-    start = (key, shift, jnp.isnan(shift))
+    start = (jnp.int32(0), shift, jnp.isnan(shift))
     return jax.lax.while_loop(keep_on, draw, start)[1]
 
 

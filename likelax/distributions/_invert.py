@@ -35,7 +35,7 @@ def solve_decreasing(
 
     def improve(state):
         step, low, high, x, _ = state
-        value, slope = function(x)
+        value, slope = jax.lax.optimization_barrier(function(x))
         low, high = jnp.where(value > 0, x, low), jnp.where(value > 0, high, x)
         newton = x - value / slope
         # A Newton step that rounding throws just over the bracket is the end, not a reason to halve.

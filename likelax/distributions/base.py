@@ -411,7 +411,10 @@ class Masked(Distribution):
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:
         base, mask = values["base"], values["mask_"]
         rank = max(base.batch_ndim, mask.ndim)
-        return {"base": add_axes(base, rank - base.batch_ndim), "mask_": add_axes(mask, rank - mask.ndim)}
+        return {
+            "base": add_axes(base, rank - base.batch_ndim),
+            "mask_": add_axes(mask, rank - mask.ndim),
+        }
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

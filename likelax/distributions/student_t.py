@@ -211,7 +211,8 @@ def _cauchy_log_tail(z: Array) -> Array:
 def _normal_deviate(z: Array, df: Array) -> Array:
     """The Normal deviate with the same tail, by Hill (1970), "Student's t-distribution", Algorithm 395.
 
-    For df > 50 and z^2 < df its log tail is right to 2e-8, for df > 1e5 to 1e-13 of itself.
+    For df > 50 and z^2 < df its log tail is right to 2e-8; for df > 200 and z < 3, or df > 1e5 and
+    z^2 < df, to 1e-14.
     """
     a = df - 0.5
     b = 48 * a * a
@@ -234,7 +235,10 @@ def _log_tail_value(z: Array, df: Array) -> Array:
     t = z / jnp.sqrt(df)
     info = jnp.finfo(z.dtype)
     # For large df 1/(1 + t^2) is a number near 1 that holds too little of z.
-    like_normal = (df > (50 if z.dtype == jnp.float32 else 1e5)) & (t < 1)
+    if z.dtype == jnp.float32:
+        like_normal = (df > 50) & (t < 1)
+    else:
+        like_normal = ((df > 200) & (z < 3)) | ((df > 1e5) & (t < 1))
     far = t > 1 / info.eps
     centre = (z < 1) & (t < 1)
     inside = ~(like_normal | far)

@@ -210,6 +210,9 @@ def _same_bijector(p: Bijector, q: Bijector) -> bool:
     def same(a: Array, b: Array) -> bool:
         if a is b:
             return True
+        # Leading axes of length 1 were added to fit the base.
+        rank = max(a.ndim, b.ndim)
+        a, b = add_axes(a, rank - a.ndim), add_axes(b, rank - b.ndim)
         return not is_traced(a, b) and a.shape == b.shape and bool(jnp.all(a == b))
 
     return all(same(a, b) for a, b in zip(p_leaves, q_leaves, strict=True))

@@ -98,18 +98,20 @@ def _hazard(z: Array) -> Array:
 def _hazard_jvp(primals, tangents):
     (z,), (dz,) = primals, tangents
     hazard = _hazard(z)
-    infinite = jnp.isinf(z)
-    safe = jnp.where(infinite, 0.0, z)
-    excess = jnp.where(z >= 0, _excess_upper(jnp.maximum(safe, 0.0)), hazard - safe)
-    slope = jnp.where(infinite, 0.0, hazard) * excess
-    return hazard, jnp.where(z == jnp.inf, 1.0, slope) * dz
+    upper = z >= 0
+    x = jnp.where(upper, z, 0.0)
+    y = jnp.where(upper | jnp.isinf(z), 0.0, z)
+    # hazard (hazard - z) is 1 + excess'; only the latter keeps its digits when it is differentiated again.
+    above = 1.0 + jax.jvp(_excess_upper, (x,), (jnp.ones_like(x),))[1]
+    below = jnp.where(upper, 1.0, hazard)
+    return hazard, jnp.where(upper, above, below * (below - y)) * dz
 
 
 def inverse_mills(z: ArrayLike) -> Array:
     """phi(z) / Phi(-z), the hazard (inverse Mills ratio) of the upper tail; about z for large z, 0 at -inf.
 
     The derivative of log_ndtr(z) is inverse_mills(-z), and E[Z | Z > z] is inverse_mills(z). Its own derivative,
-    h (h - z), is formed from the excess h - z itself.
+    h (h - z), is formed from the excess h - z by its series.
     """
     return _hazard(*as_floats(z))
 

@@ -23,8 +23,8 @@ def second(f, args, i, j):
 def worst(got, want, dtype, floor):
     """The largest error over eps * max(floor, |want|), and where it is; floor is a number or one each."""
     info = np.finfo(dtype)
-    noise = mp.mpf(10) ** -(mp.mp.dps // 4)  # what differencing leaves of a zero
-    want = [w if abs(w) > noise**2 else mp.mpf(0) for w in want]
+    noise = mp.mpf(10) ** -(mp.mp.dps // 2)  # what differencing leaves of a zero
+    want = [mp.mpf(0) if g == 0 and abs(w) < noise else w for g, w in zip(got, want, strict=True)]
     floors = np.broadcast_to(floor, len(want)).tolist()
     # Results near the smallest float are denormal or flushed to 0.
     scales = [max(abs(w), f, float(info.tiny) / float(info.eps)) for w, f in zip(want, floors, strict=True)]

@@ -73,8 +73,12 @@ def test_step_is_pure_over_a_donated_state(model):
     before = np.asarray(train_state.params["net"]["w"])
     one_step = lx.train.step(model, optimizer)
     after, aux = one_step(train_state, BATCH)
-    grads = jax.grad(lambda p: model(p, KEY, BATCH)[0])({"net": {"w": before}, "head": {"scale": jnp.zeros(())}})
-    np.testing.assert_allclose(after.params["net"]["w"], before - 0.1 * grads["net"]["w"], rtol=1e-5)
+    grads = jax.grad(lambda p: model(p, KEY, BATCH)[0])(
+        {"net": {"w": before}, "head": {"scale": jnp.zeros(())}}
+    )
+    np.testing.assert_allclose(
+        after.params["net"]["w"], before - 0.1 * grads["net"]["w"], rtol=1e-5
+    )
     assert aux.state == () and int(after.step) == 1
     assert train_state.params["net"]["w"].is_deleted()
 
