@@ -2,8 +2,8 @@
 
     python examples/custom_likelihood.py
 
-Wind speeds are often taken to be Rayleigh distributed. The class below is all that is needed; its check, its place in a Flax model
-and in a mixture follow from it.
+Wind speeds are often taken to be Rayleigh distributed. The class below is all that is needed; its
+check, its place in a Flax model and in a mixture follow from it.
 """
 
 import argparse

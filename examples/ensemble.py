@@ -2,7 +2,8 @@
 
     python examples/ensemble.py
 
-Nothing here is particular to ensembles: `jax.vmap` of `init`, of the training step and of `predict`.
+Nothing here is particular to ensembles: `jax.vmap` of `init`, of the training step and of
+`predict`.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python examples/own_loop.py
 
-likelax gives the loss and keeps out of the loop: the state is yours, the optimiser is optax's, the network is Flax's. The head decides
-what is assumed of the noise: here a StudentT whose location and scale depend on the input and whose degrees of freedom are learned.
+likelax gives the loss and keeps out of the loop: the state is yours, the optimiser is optax's, the
+network is Flax's. The head decides what is assumed of the noise: here a StudentT whose location
+and scale depend on the input and whose degrees of freedom are learned.
 """
 
 import argparse

@@ -1,17 +1,18 @@
 """likelax: train anything by likelihood.
 
-A Flax network plus a distribution head is a conditional distribution; its log-likelihood is the loss::
+A Flax network plus a distribution head is a conditional distribution; its log-likelihood is the
+loss::
 
     import jax, likelax as lx, optax
     from flax import nnx
 
-    head = lx.Head(lx.Normal)                    # learns mean and scale; Head(lx.Normal, scale=1.0) is MSE
+    head = lx.Head(lx.Normal)          # learns mean and scale; Head(lx.Normal, scale=1.0) is MSE
     model = lx.Likelihood(MLP(head.size, rngs=nnx.Rngs(0)), head)
     batch = lx.Batch(target=y, input=x)
 
     params, state = model.init(jax.random.key(0), batch)
     (loss, aux), grads = jax.value_and_grad(model, has_aux=True)(params, key, batch, state=state)
-    dist = model.predict(params, x, state=state)  # a Distribution: .mean(), .quantile(0.9), .sample(key)
+    dist = model.predict(params, x, state=state)  # .mean(), .quantile(0.9), .sample(key), ...
 
 Every number says how it relates to a likelihood: `aux.claim`.
 """

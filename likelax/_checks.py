@@ -1,7 +1,7 @@
 """Checks of values on request, and the wording that every error here shares.
 
-Shapes, dtypes and static values are always checked, where they are used. Checks of *values* need the
-numbers, which `jit` does not have while it traces; they run only under `debug_checks`.
+Shapes, dtypes and static values are always checked, where they are used. Checks of *values* need
+the numbers, which `jit` does not have while it traces; they run only under `debug_checks`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def debug_checks(function: Callable[..., Any] | None = None) -> Any:
 
     Raises:
       ValueError: from eager code whose values are outside a support.
-      jax.experimental.checkify.JaxRuntimeError: the same, found in compiled code (a ValueError too).
+      jax.experimental.checkify.JaxRuntimeError: the same, found in compiled code (a ValueError
+      too).
     """
     return _mode("raise") if function is None else checked(function)
 

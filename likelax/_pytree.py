@@ -5,14 +5,18 @@ A subclass of `Node` says its fields as annotations::
     class Normal(Distribution):
         loc: Array = param(supports.real)
         scale: Array = param(supports.positive, default=None)
-        log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+        log_scale: Array = param(
+            supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log
+        )
 
-and thereby becomes a frozen dataclass, registered as a keyed pytree whose array leaves are its parameters. Of `scale` and `log_scale`
-exactly one is given and stored; reading the other one converts.
+and thereby becomes a frozen dataclass, registered as a keyed pytree whose array leaves are its
+parameters. Of `scale` and `log_scale` exactly one is given and stored; reading the other one
+converts.
 
-Two rules make a node right under every transformation. Unflattening fills the attributes and runs nothing else, so a node may hold
-whatever JAX puts into it. And the constructor gives all parameters the *same number of batch axes* (by leading axes of length 1): a
-`Normal(loc, scale)` built inside `vmap` from a mapped scalar and an unmapped vector comes out as `(B, 1)` beside `(B, 3)`, which
+Two rules make a node right under every transformation. Unflattening fills the attributes and runs
+nothing else, so a node may hold whatever JAX puts into it. And the constructor gives all parameters
+the *same number of batch axes* (by leading axes of length 1): a `Normal(loc, scale)` built inside
+`vmap` from a mapped scalar and an unmapped vector comes out as `(B, 1)` beside `(B, 3)`, which
 broadcast to what was meant, where `(B,)` beside `(B, 3)` would not.
 """
 
@@ -66,9 +70,11 @@ def param(
 
     Args:
       support: the values that it may take; heads choose their link by it.
-      shape: names of the trailing axes of one value: `()` for a number, `("event",)` for a vector as long as the event.
+      shape: names of the trailing axes of one value: `()` for a number, `("event",)` for a vector
+        as long as the event.
       typical: the value that a head gives at a raw output of 0 (default: 1 for a positive one).
-      instead_of: the name of the field that this one is an alternative of; exactly one of them is given, this one by keyword.
+      instead_of: the name of the field that this one is an alternative of; exactly one of them is
+        given, this one by keyword.
       to: converts this parameter to the one that it stands for.
       back: the inverse of `to`.
       default: the value when none is given. Alternatives need none.
@@ -185,7 +191,8 @@ class Node:
         for f in fields:
             if "kind" not in f.metadata:
                 raise TypeError(
-                    f"{cls.__name__}.{f.name} does not say what it is; write {f.name}: lx.Array = lx.param(), lx.node() or lx.static()"
+                    f"{cls.__name__}.{f.name} does not say what it is; write {f.name}: lx.Array = "
+                    "lx.param(), lx.node() or lx.static()"
                 )
         cls._params = _params_of(cls)
         cls._groups = {
@@ -220,7 +227,8 @@ class Node:
         name = cls.__name__
         if len(args) > len(cls._order):
             raise TypeError(
-                f"{name} takes at most {len(cls._order)} positional arguments {cls._order}, got {len(args)}"
+                f"{name} takes at most {len(cls._order)} positional arguments {cls._order}, got "
+                f"{len(args)}"
             )
         values = dict(zip(cls._order, args, strict=False))
         known = {p.name for p in cls._params} | set(cls._nodes) | set(cls._statics)
@@ -243,7 +251,8 @@ class Node:
                 names = " or ".join(f"{p.name}=" for p in group)
                 got = " and ".join(f"{g}=" for g in given) if given else "none"
                 raise TypeError(
-                    f"{name} takes {'exactly one of ' if len(group) > 1 else ''}{names}, got {got}; write {name}(..., {group[0].name}=...)"
+                    f"{name} takes {'exactly one of ' if len(group) > 1 else ''}{names}, got "
+                    f"{got}; write {name}(..., {group[0].name}=...)"
                 )
         for key in cls._nodes + cls._statics:
             if key not in values:
@@ -264,7 +273,8 @@ class Node:
                 value = values[p.name] = jnp.asarray(value)
             if p.name == "logits" and not jnp.issubdtype(value.dtype, jnp.floating):
                 raise TypeError(
-                    f"{name}: logits are real numbers, got {value.dtype} of shape {value.shape} (labels, perhaps?); "
+                    f"{name}: logits are real numbers, got {value.dtype} of shape {value.shape} "
+                    "(labels, perhaps?); "
                     "write logits=jnp.asarray(logits, float)"
                 )
         dtype = parameter_dtype([values[p.name] for p in given])
@@ -274,7 +284,8 @@ class Node:
                 values[p.name] = jnp.asarray(value, dtype)
             if values[p.name].ndim < p.core_ndims:
                 raise ValueError(
-                    f"{name}: {p.name} has shape (..., {', '.join(p.shape)}), got shape {values[p.name].shape}"
+                    f"{name}: {p.name} has shape (..., {', '.join(p.shape)}), got shape "
+                    f"{values[p.name].shape}"
                 )
         return values
 
@@ -306,7 +317,8 @@ class Node:
                 if sizes.setdefault(label, (size, p.name))[0] != size:
                     other = self.__dict__[sizes[label][1]]
                     raise ValueError(
-                        f"{type(self).__name__}: {p.name} of shape {value.shape} does not fit {sizes[label][1]} of shape "
+                        f"{type(self).__name__}: {p.name} of shape {value.shape} does not fit "
+                        f"{sizes[label][1]} of shape "
                         f"{other.shape}: both have the axis '{label}'"
                     )
         self.batch_shape  # noqa: B018  (raises when the batch shapes do not broadcast)
@@ -319,7 +331,8 @@ class Node:
                 _checks.check_values(
                     p.support.contains(value),
                     value,
-                    f"{type(self).__name__}: {p.name} must be {p.support}; at {{index}} it is {{value}}",
+                    f"{type(self).__name__}: {p.name} must be {p.support}; at {{index}} it is "
+                    f"{{value}}",
                 )
 
     # Shapes.
@@ -347,7 +360,8 @@ class Node:
         except ValueError:
             parts = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise ValueError(
-                f"{cls.__name__}: the batch shapes do not broadcast: {parts}; add axes of length 1, e.g. x[:, None]"
+                f"{cls.__name__}: the batch shapes do not broadcast: {parts}; add axes of length "
+                "1, e.g. x[:, None]"
             ) from None
 
     @property
@@ -366,7 +380,7 @@ class Node:
         return name in self.__dict__
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with these parameters (one of a group of alternatives takes the place of another)."""
+        """A copy with these parameters; an alternative takes the place of what was given."""
         groups = {p.name: p.group for p in type(self)._params}
         changed = {groups.get(name, name) for name in changes}
         kept = {k: v for k, v in self.__dict__.items() if groups.get(k, k) not in changed}

@@ -3,13 +3,14 @@
 Each parameter of a distribution declares its support, and the head picks the link from it:
 
 * real: the raw output itself;
-* a logarithm (`log_scale`, `log_rate`): the raw output, kept in log space and never exponentiated and taken the logarithm of again;
+* a logarithm (`log_scale`, `log_rate`): the raw output, kept in log space and never exponentiated
+  and taken the logarithm of again;
 * positive: the exponential, times the parameter's typical value;
 * logits: the raw output;
 * anything else: the bijector onto the support (`lx.bijectors.constrain`).
 
-Logarithms are exactly the raw output between -20 and 20 and grow logarithmically beyond, so that a network that has gone astray
-predicts a density that is still finite.
+Logarithms are exactly the raw output between -20 and 20 and grow logarithmically beyond, so that a
+network that has gone astray predicts a density that is still finite.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class HeadLike(Protocol):
         """The distribution: `(*batch, size) -> batch_shape == batch`."""
 
 
-class learned:  # noqa: N801  (reads as a value: scale=lx.learned())
+class learned:  # lower case, since it reads as a value: scale=lx.learned()
     """A parameter that is trained but does not depend on the input.
 
     Args:
@@ -106,16 +107,19 @@ class Head:
 
     Args:
       family: a Distribution class.
-      event_shape: the shape of one target. Families over numbers are repeated over it, and their log-densities summed.
-      **sizes_or_fixed: for a parameter, its fixed value or `lx.learned()`; for a field that holds a distribution, a head (or a fixed
-        one); for a static field, its value; for an axis named by the parameters (`num_categories`), its size.
+      event_shape: the shape of one target. Families over numbers are repeated over it, and their
+        log-densities summed.
+      **sizes_or_fixed: for a parameter, its fixed value or `lx.learned()`; for a field that holds a
+        distribution, a head (or a fixed one); for a static field, its value; for an axis named by
+        the parameters (`num_categories`), its size.
 
     Attributes:
       size: how many raw outputs it wants on the last axis.
 
     Raises:
       TypeError: for a name that the family does not have, or two alternatives of one parameter.
-      ValueError: for a size that is missing, or a parameter that cannot be learned and is not fixed.
+      ValueError: for a size that is missing, or a parameter that cannot be learned and is not
+        fixed.
     """
 
     def __init__(
@@ -133,7 +137,8 @@ class Head:
         is_vector = any("event" in p.shape for p in family._params)
         if is_vector and not self.event_shape:
             raise ValueError(
-                f"{family.__name__} is a distribution over vectors; write lx.Head(lx.{family.__name__}, event_shape=(3,))"
+                f"{family.__name__} is a distribution over vectors; write "
+                f"lx.Head(lx.{family.__name__}, event_shape=(3,))"
             )
         self._repeats = self.event_shape[:-1] if is_vector else self.event_shape
         axes = {name for p in family._params for name in p.shape} - {"event"}
@@ -169,14 +174,16 @@ class Head:
             both = [p.name for p in group if p.name in given]
             if len(both) > 1:
                 raise TypeError(
-                    f"{family.__name__} takes one of {' and '.join(f'{n}=' for n in both)}; give one"
+                    f"{family.__name__} takes one of {' and '.join(f'{n}=' for n in both)}; give "
+                    "one"
                 )
 
     def _core_shape(self, spec: Param, sizes: dict[str, Any]) -> tuple[int, ...]:
         for name in spec.shape:
             if name not in sizes:
                 raise ValueError(
-                    f"{self.family.__name__} needs the size of its axis; write lx.Head(lx.{self.family.__name__}, {name}=10)"
+                    f"{self.family.__name__} needs the size of its axis; write "
+                    f"lx.Head(lx.{self.family.__name__}, {name}=10)"
                 )
         return tuple(int(sizes[name]) for name in spec.shape)
 
@@ -239,7 +246,8 @@ class Head:
     def _checked(self, raw: Any) -> Array:
         if raw.ndim < 1 or raw.shape[-1] != self.size:
             raise ValueError(
-                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out shape {raw.shape}; "
+                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out "
+                f"shape {raw.shape}; "
                 f"give the network's last layer {self.size} outputs (head.size)"
             )
         return raw.astype(parameter_dtype([raw]))
@@ -255,7 +263,8 @@ class Head:
         missing = [name for name in self._learned if name not in params]
         if missing:
             raise ValueError(
-                f"{self!r} has learned parameters, {', '.join(missing)}; write head(raw, head.init(key, raw))"
+                f"{self!r} has learned parameters, {', '.join(missing)}; write head(raw, "
+                "head.init(key, raw))"
             )
         batch = raw.shape[:-1]
         values: dict[str, Any] = dict(self._fixed)
@@ -306,7 +315,8 @@ class MixtureHead:
     def _split(self, raw: Any) -> tuple[Array, Array]:
         if raw.ndim < 1 or raw.shape[-1] != self.size:
             raise ValueError(
-                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out shape {raw.shape}; "
+                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out "
+                f"shape {raw.shape}; "
                 f"give the network's last layer {self.size} outputs (head.size)"
             )
         k = self.num_components

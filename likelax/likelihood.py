@@ -30,7 +30,8 @@ class _Supervised(Objective):
             return batch.input
         if self._net is not None:
             raise ValueError(
-                "the network takes an input and the batch has none; write lx.Batch(target=y, input=x)"
+                "the network takes an input and the batch has none; write lx.Batch(target=y, "
+                "input=x)"
             )
         shape = jnp.shape(batch.target)
         return jnp.zeros(shape[: len(shape) - len(self.head.event_shape)] + (0,))
@@ -63,16 +64,18 @@ class Likelihood(_Supervised):
 
         model = lx.Likelihood(MLP(head.size, rngs=nnx.Rngs(0)), head)
         params, state = model.init(jax.random.key(0), batch)
-        (loss, aux), grads = jax.value_and_grad(model, has_aux=True)(params, key, batch, state=state)
+        grad = jax.value_and_grad(model, has_aux=True)
+        (loss, aux), grads = grad(params, key, batch, state=state)
 
-    An ensemble is `jax.vmap` over the parameters; give the network as a function of `rngs`, so that every key makes other ones::
+    An ensemble is `jax.vmap` over the parameters; give the network as a function of `rngs`, so that
+    every key makes other ones::
 
         model = lx.Likelihood(functools.partial(MLP, head.size), head)
         params, state = jax.vmap(lambda key: model.init(key, batch))(jax.random.split(key, 5))
 
     Args:
-      net: a Flax NNX module or a function `make(rngs=...)` of one, a Linen module, a pair `(init, apply)`, or None
-        (`likelax.networks`); its output's last axis has `head.size` entries.
+      net: a Flax NNX module or a function `make(rngs=...)` of one, a Linen module, a pair `(init,
+        apply)`, or None (`likelax.networks`); its output's last axis has `head.size` entries.
       head: `lx.Head(lx.Normal)` or another.
     """
 
@@ -88,8 +91,9 @@ class Likelihood(_Supervised):
 class CrossEntropy(_Supervised):
     """The cross-entropy -sum_k q_k log p_k of class probabilities q, in nats.
 
-    With soft labels `q`, `(batch, classes)`, it is the expected NLL of labels drawn from q: exact. With whole-number labels
-    and `label_smoothing` s, q = (1 - s) one_hot + s / classes, and the number is no likelihood; the plain NLL is in `terms["nll"]`.
+    With soft labels `q`, `(batch, classes)`, it is the expected NLL of labels drawn from q: exact.
+    With whole-number labels and `label_smoothing` s, q = (1 - s) one_hot + s / classes, and the
+    number is no likelihood; the plain NLL is in `terms["nll"]`.
 
     Args:
       net: a network, as in `Likelihood`.
@@ -119,7 +123,8 @@ class CrossEntropy(_Supervised):
             soft = target.astype(log_p.dtype)
         if soft.shape != log_p.shape:
             raise ValueError(
-                f"CrossEntropy: class probabilities of shape {log_p.shape} wanted, got {target.shape}; labels are whole numbers, "
+                f"CrossEntropy: class probabilities of shape {log_p.shape} wanted, got "
+                f"{target.shape}; labels are whole numbers, "
                 "write target.astype(int)"
             )
         soft = (1 - self.label_smoothing) * soft + self.label_smoothing / classes

@@ -21,7 +21,8 @@ class Evaluation:
 
     Attributes:
       loss: the weighted mean, in nats per example.
-      standard_error: of `loss`, over examples (the first axis): what another sample of this size would change.
+      standard_error: of `loss`, over examples (the first axis): what another sample of this size
+        would change.
       count: how many examples had a weight.
       claim: what the number says of the negative log-likelihood.
       per_example: each example's weighted mean, `(count,)`, in the order of the batches.
@@ -38,7 +39,8 @@ class Evaluation:
     terms: dict[str, float]
 
     def __str__(self) -> str:
-        return f"{self.loss:.4f} ± {self.standard_error:.4f} nats ({self.claim}; {self.count} examples)"
+        value = f"{self.loss:.4f} ± {self.standard_error:.4f} nats"
+        return f"{value} ({self.claim}; {self.count} examples)"
 
 
 def evaluate(
@@ -96,7 +98,8 @@ def _ratio(total: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
 def _refuse(claim: Claim, what: str) -> None:
     if claim.relation == "none":
         raise ValueError(
-            f"{what} of a loss that is no likelihood means nothing; evaluate the NLL itself: lx.Likelihood(net, head)"
+            f"{what} of a loss that is no likelihood means nothing; evaluate the NLL itself: "
+            "lx.Likelihood(net, head)"
         )
 
 
@@ -105,8 +108,9 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
 
     Args:
       result: an `Aux` or an `Evaluation`; dims is the event's size.
-      bin_width: for a density of data that are whole multiples of it: log2 of it is taken off, and the result bounds the code length of
-        the discrete data from above if they were dequantised uniformly. Without it a density has no bits: its value depends on the unit.
+      bin_width: for a density of data that are whole multiples of it: log2 of it is taken off, and
+        the result bounds the code length of the discrete data from above if they were dequantised
+        uniformly. Without it a density has no bits: its value depends on the unit.
 
     Raises:
       ValueError: for a loss that is no likelihood, or a density without `bin_width`.
@@ -122,7 +126,8 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
         return bits
     if bin_width is None:
         raise ValueError(
-            "bits per dimension of a density depend on the unit of the data; write bits_per_dim(result, bin_width=1/256), "
+            "bits per dimension of a density depend on the unit of the data; write "
+            "bits_per_dim(result, bin_width=1/256), "
             "or score the discrete values themselves: lx.Quantized(base, low, high, bins)"
         )
     return bits - math.log2(bin_width)
@@ -148,7 +153,8 @@ class Comparison:
     Attributes:
       difference: a's loss minus b's: negative where a is better.
       standard_error: of the difference; over pairs when both scored the same examples.
-      claim: of the difference; "none" for two bounds: the smaller bound need not be the better model.
+      claim: of the difference; "none" for two bounds: the smaller bound need not be the better
+        model.
       verdict: in words.
     """
 
@@ -164,8 +170,9 @@ class Comparison:
 def compare(a: Evaluation, b: Evaluation) -> Comparison:
     """Which of two models is better on the same held-out examples, and how surely.
 
-    The verdict says "better" only where the difference is over two standard errors and the claims allow it: an exact NLL below another
-    exact one, or an upper bound below an exact NLL. One upper bound below another says nothing of the models.
+    The verdict says "better" only where the difference is over two standard errors and the claims
+    allow it: an exact NLL below another exact one, or an upper bound below an exact NLL. One upper
+    bound below another says nothing of the models.
 
     Raises:
       ValueError: when one is no likelihood, or the two are densities against different measures.
@@ -174,7 +181,8 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison:
         _refuse(side.claim, "a comparison")
     if a.claim.measure != b.claim.measure:
         raise ValueError(
-            f"these are densities against different measures, {a.claim.measure} and {b.claim.measure}: their nats cannot be compared; "
+            f"these are densities against different measures, {a.claim.measure} and "
+            f"{b.claim.measure}: their nats cannot be compared; "
             "score both on the same values (lx.Quantized for counts against densities)"
         )
     if a.count != b.count or not np.array_equal(a.weight, b.weight):

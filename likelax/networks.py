@@ -8,10 +8,12 @@
 A network may be
 
 * a Flax NNX module (its present values are where training starts),
-* a function that makes one, called as `make(rngs=nnx.Rngs(key))`: `functools.partial(MLP, 64)` or a class whose constructor takes
-  nothing but `rngs` (each `init` key then gives other initial values, as an ensemble wants),
+* a function that makes one, called as `make(rngs=nnx.Rngs(key))`: `functools.partial(MLP, 64)` or a
+  class whose constructor takes nothing but `rngs` (each `init` key then gives other initial values,
+  as an ensemble wants),
 * a Flax Linen module,
-* a pair `(init, apply)` of functions, `init(key, input) -> params`, `apply(params, input) -> output`,
+* a pair `(init, apply)` of functions, `init(key, input) -> params`, `apply(params, input) ->
+  output`,
 * None: the input is the output.
 """
 
@@ -207,7 +209,9 @@ Network = _NNX | _Linen | _Functions
 
 
 def _makes_nnx(net: Any) -> bool:
-    """Whether `net(rngs=...)` makes a module: a module class, a partial of one, or any function of rngs."""
+    """Whether `net(rngs=...)` makes a module: a module class, a partial of one, or any function of
+    rngs.
+    """
     made = net.func if isinstance(net, functools.partial) else net
     if isinstance(made, type) and issubclass(made, nnx.Module):
         return True
@@ -231,6 +235,8 @@ def adapt(net: Any) -> Network:
     if _makes_nnx(net):
         return _NNX(net)
     raise TypeError(
-        f"a network is a Flax NNX module, a function make(rngs=...) of one, a Flax Linen module, or a pair (init, apply); got {net!r}; "
-        "for a function without parameters write (lambda key, input: {}, lambda params, input: f(input))"
+        "a network is a Flax NNX module, a function make(rngs=...) of one, a Flax Linen module, "
+        f"or a pair (init, apply); got {net!r}; "
+        "for a function without parameters write (lambda key, input: {}, lambda params, input: "
+        "f(input))"
     )

@@ -37,8 +37,8 @@ class Claim:
     """How a number relates to the true negative log-likelihood.
 
     Attributes:
-      relation: of the number's expected value against the true NLL: "exact", an "upper" or "lower" bound, an "estimate", or "none" (no
-        likelihood at all).
+      relation: of the number's expected value against the true NLL: "exact", an "upper" or "lower"
+        bound, an "estimate", or "none" (no likelihood at all).
       unbiased: whether the gradient is that of the expected value.
       measure: of the data's density; None where there is none, or before an example was seen.
       vanishes: what closes the gap of a bound or an estimate ("num_particles", "ode tolerance").
@@ -54,7 +54,9 @@ class Claim:
         return self._joined(other, _SUM.get(frozenset((self.relation, other.relation)), "none"))
 
     def __sub__(self, other: Claim) -> Claim:
-        """The claim of a difference: exact minus a bound is the opposite bound, bound minus bound none."""
+        """The claim of a difference: exact minus a bound is the opposite bound, bound minus bound
+        none.
+        """
         relation = _SUM.get(frozenset((self.relation, _OPPOSITE[other.relation])), "none")
         if self.relation != "exact" and other.relation != "exact" and relation != "estimate":
             relation = "none"
@@ -104,7 +106,8 @@ class Batch:
     Attributes:
       target: what has a likelihood, `(batch, *event)`.
       input: what the network takes, None for none.
-      mask: boolean, `(batch,)` or more leading axes of the log-density: False is left out, whatever it holds, NaN included.
+      mask: boolean, `(batch,)` or more leading axes of the log-density: False is left out, whatever
+        it holds, NaN included.
       weight: how much each counts, a shape as for `mask`.
     """
 
@@ -155,7 +158,8 @@ class Objective:
     Calling one is pure, compiled on first use, and differentiable::
 
         params, state = objective.init(jax.random.key(0), batch)
-        (loss, aux), grads = jax.value_and_grad(objective, has_aux=True)(params, key, batch, state=state)
+        grad = jax.value_and_grad(objective, has_aux=True)
+        (loss, aux), grads = grad(params, key, batch, state=state)
 
     Objects are frozen and hash by identity, so that one can be a static argument.
     """
@@ -177,7 +181,8 @@ class Objective:
         """Each example's share of the loss; what a subclass writes.
 
         Args:
-          params, key, batch, state, train: as in `__call__`; masked inputs that are not finite are already replaced.
+          params, key, batch, state, train: as in `__call__`; masked inputs that are not finite are
+          already replaced.
           keep: the mask to use, or None: `weight == 0` counts as masked out.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no score")
@@ -278,13 +283,14 @@ def _check_leading(name: str, factor: Any, target: Any) -> None:
         shape, wanted = jnp.shape(factor), jnp.shape(leaf)
         if shape != wanted[: len(shape)]:
             raise ValueError(
-                f"Batch.{name} has shape {shape}, the target {wanted}: {name} must have its shape, or its first axes; "
+                f"Batch.{name} has shape {shape}, the target {wanted}: {name} must have its shape, "
+                "or its first axes; "
                 f"write {name}={name}.reshape({wanted[:1]})"
             )
 
 
 def _clean(tree: Any, keep: Array | None) -> Any:
-    """Inputs that are masked out and not finite become 0: a NaN would reach the weights' gradients."""
+    """Inputs that are masked out and not finite become 0: a NaN would reach the gradients."""
     if keep is None:
         return tree
 
@@ -308,7 +314,8 @@ def _effective_weight(batch: Batch, per_example: Array) -> Array:
         factor = jnp.asarray(factor)
         if factor.shape != per_example.shape[: factor.ndim]:
             raise ValueError(
-                f"Batch.{name} has shape {factor.shape}, one value of the target is a whole event: the log-density has shape "
+                f"Batch.{name} has shape {factor.shape}, one value of the target is a whole event: "
+                "the log-density has shape "
                 f"{per_example.shape}; {name} must have its shape, or its first axes"
             )
         weight = weight * _trailing(factor, per_example.ndim).astype(per_example.dtype)
@@ -332,7 +339,8 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
     wanted = dist.batch_shape + dist.event_shape
     if target.shape != wanted:
         raise ValueError(
-            f"{owner}: the head predicts targets of shape {wanted} (batch {dist.batch_shape}, event {dist.event_shape}), "
+            f"{owner}: the head predicts targets of shape {wanted} (batch {dist.batch_shape}, "
+            f"event {dist.event_shape}), "
             f"the target has {target.shape}; {_mend(target.shape, wanted)}"
         )
     value = dist._value(target)
@@ -342,7 +350,8 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
         _checks.check_values(
             good,
             value,
-            f"{owner}: at {{index}} the target is {{value}}, outside the support of {type(dist).__name__}: {dist.support}; "
+            f"{owner}: at {{index}} the target is {{value}}, outside the support of "
+            f"{type(dist).__name__}: {dist.support}; "
             "mend the data or leave it out with Batch(mask=...)",
         )
     if keep is not None:

@@ -1,8 +1,8 @@
 """Supports: which values a variable may take.
 
-A support says whether a value is inside (`contains`), and gives an inside value to compute with where it is not (`project`), so that no
-formula is evaluated where it does not hold. The bounds of an interval may be arrays: the support of `Uniform(low, high)` is made from
-its parameters.
+A support says whether a value is inside (`contains`), and gives an inside value to compute with
+where it is not (`project`), so that no formula is evaluated where it does not hold. The bounds of
+an interval may be arrays: the support of `Uniform(low, high)` is made from its parameters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Heads: the right parameters from raw outputs, sane whatever those are, and clear about what they want."""
+"""Heads: the right parameters from raw outputs, sane whatever those are, and clear about what they
+want.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from nets import linear
 from scipy import special, stats
 
 import likelax as lx
+from nets import linear
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

@@ -6,10 +6,10 @@ import math
 import jax
 import numpy as np
 import pytest
-from nets import linear
 
 import likelax as lx
 from likelax.objective import Claim, Measure
+from nets import linear
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

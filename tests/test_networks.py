@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from nets import Linen, Plain, Stateful, linear
 
 import likelax as lx
 from likelax.networks import adapt
+from nets import Linen, Plain, Stateful, linear
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
 KEY = jax.random.key(0)

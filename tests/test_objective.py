@@ -3,16 +3,17 @@
 import dataclasses
 import functools
 import inspect
+import operator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from nets import Plain, Stateful, linear
 
 import likelax as lx
 from likelax.objective import Claim, Measure
+from nets import Plain, Stateful, linear
 
 KEY = jax.random.key(0)
 X = np.array(jax.random.normal(jax.random.key(1), (6, 2)))
@@ -97,7 +98,8 @@ def test_an_ensemble_is_vmap_over_params():
     batch = lx.Batch(Y, X)
     params, _ = jax.vmap(lambda key: model.init(key, batch))(jax.random.split(KEY, 3))
     together = jax.vmap(lambda p: loss(model, p, batch))(params)
-    alone = [loss(model, jax.tree.map(lambda leaf: leaf[i], params), batch) for i in range(3)]
+    members = [jax.tree.map(operator.itemgetter(i), params) for i in range(3)]
+    alone = [loss(model, member, batch) for member in members]
     np.testing.assert_allclose(together, alone, rtol=1e-6)
     assert len(set(np.asarray(together).tolist())) == 3
     dist = jax.vmap(lambda p: model.predict(p, X))(params)

@@ -36,17 +36,21 @@ class Distribution(Node):
 
     What the base class does around the methods that a subclass writes:
 
-    * `log_prob(value)` is only asked about values inside the support; outside it is -inf, with zero gradient. NaN gives NaN. The
-      value arrives as an array of a floating dtype, at least float32.
-    * `log_cdf`, `log_survival`, `cdf`, `survival` are only asked about values strictly inside the bounds of the support; `quantile`
-      only about 0 < q < 1. Of the four, one of each pair is enough (`log_cdf` and `log_survival` for accurate tails).
+    * `log_prob(value)` is only asked about values inside the support; outside it is -inf, with zero
+      gradient. NaN gives NaN. The value arrives as an array of a floating dtype, at least float32.
+    * `log_cdf`, `log_survival`, `cdf`, `survival` are only asked about values strictly inside the
+      bounds of the support; `quantile` only about 0 < q < 1. Of the four, one of each pair is
+      enough (`log_cdf` and `log_survival` for accurate tails).
     * `mean`, `mode`, `variance`, `entropy` may return any shape that broadcasts to the right one.
     * Called outside any JAX transformation, they are compiled once per shape.
 
-    Then `lx.testing.check_distribution(Rayleigh(2.0), key=jax.random.key(0))` holds the class against its own density.
+    Then `lx.testing.check_distribution(Rayleigh(2.0), key=jax.random.key(0))` holds the class
+    against its own density.
 
-    Shapes: parameters are `(*batch, *own axes)`, a value is `(*sample, *batch, *event)`, a log-density `(*sample, *batch)`. Units are
-    nats. A distribution over vectors names the event's axis in its parameters' shapes: `param(supports.real, shape=("event",))`.
+    Shapes: parameters are `(*batch, *own axes)`, a value is `(*sample, *batch, *event)`, a
+    log-density `(*sample, *batch)`. Units are nats. A distribution over vectors names the event's
+    axis in its parameters' shapes:
+    `param(supports.real, shape=("event",))`.
     """
 
     # Families over whole numbers that are indices, not quantities, refuse floating values.
@@ -65,7 +69,9 @@ class Distribution(Node):
 
     @property
     def support(self) -> Any:
-        """Where the density is not zero; a subclass may set a constant, `support = supports.positive`."""
+        """Where the density is not zero; a subclass may set a constant, `support =
+        supports.positive`.
+        """
         return supports.real
 
     # Shapes.
@@ -91,7 +97,9 @@ class Distribution(Node):
     # Densities and probabilities.
 
     def log_prob(self, value: ArrayLike) -> Array:
-        """log p(value) in nats: `(*sample, *batch, *event) -> (*sample, *batch)`; -inf outside the support, NaN at NaN."""
+        """log p(value) in nats: `(*sample, *batch, *event) -> (*sample, *batch)`; -inf outside the
+        support, NaN at NaN.
+        """
         self._missing("log_prob", "define it: a distribution is its log_prob")
 
     def prob(self, value: ArrayLike) -> Array:
@@ -121,7 +129,7 @@ class Distribution(Node):
         return _log(self.survival(value))
 
     def quantile(self, q: ArrayLike) -> Array:
-        """The smallest value with P(X <= value) >= q, `(*sample, *batch)`; NaN unless 0 <= q <= 1."""
+        """The smallest value with P(X <= value) >= q, `(*sample, *batch)`; NaN off [0, 1]."""
         self._missing("quantile", "invert cdf numerically, or take quantiles of .sample(key, (n,))")
 
     # Samples.
@@ -193,7 +201,8 @@ class Distribution(Node):
         if self._takes_indices:
             if jnp.issubdtype(x.dtype, jnp.floating):
                 raise TypeError(
-                    f"{name}.{method}: values are whole numbers that count the classes from 0, got {x.dtype} of shape {x.shape}; "
+                    f"{name}.{method}: values are whole numbers that count the classes from 0, got "
+                    f"{x.dtype} of shape {x.shape}; "
                     "write value.astype(int)"
                 )
             # Bounds are compared in the labels' dtype, which has to hold them: 999 as uint8 is 231.
@@ -211,7 +220,8 @@ class Distribution(Node):
                 jnp.broadcast_shapes(own, batch)
         except ValueError:
             raise ValueError(
-                f"{name}.{method}: a value has shape (*sample, *batch, *event) with batch {batch} and event {event}, got {x.shape}"
+                f"{name}.{method}: a value has shape (*sample, *batch, *event) with batch {batch} "
+                f"and event {event}, got {x.shape}"
             ) from None
         return x
 
@@ -334,7 +344,9 @@ _GUARDS: dict[str, Callable[[str, Callable[..., Any]], Callable[..., Any]]] = {
 
 
 class Independent(Distribution):
-    """The last `ndims` batch axes of `base` as event axes: log-densities are summed over them, in float32 or wider."""
+    """The last `ndims` batch axes of `base` as event axes: log-densities are summed over them, in
+    float32 or wider.
+    """
 
     _delegates = True
     base: Distribution = node()
@@ -346,7 +358,8 @@ class Independent(Distribution):
     def _check(self) -> None:
         if not 0 <= self.ndims <= self.base.batch_ndim:
             raise ValueError(
-                f"Independent: ndims is {self.ndims}, but {type(self.base).__name__} has batch shape {self.base.batch_shape}"
+                f"Independent: ndims is {self.ndims}, but {type(self.base).__name__} has batch "
+                f"shape {self.base.batch_shape}"
             )
 
     @property

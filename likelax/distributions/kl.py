@@ -32,7 +32,8 @@ def register_kl(p: type, q: type) -> Callable[[Formula], Formula]:
 
 
 def kl_divergence(p: Any, q: Any) -> jax.Array:
-    """KL(p || q) = E_p[log p - log q] in nats, of shape `batch`; subclasses use their parents' formula.
+    """KL(p || q) = E_p[log p - log q] in nats, of shape `batch`; subclasses use their parents'
+    formula.
 
     Raises:
       NotImplementedError: when the pair has no formula: estimate it with samples of p.
@@ -44,6 +45,7 @@ def kl_divergence(p: Any, q: Any) -> jax.Array:
                 return formula(p, q)
     pair = f"KL({type(p).__name__} || {type(q).__name__})"
     raise NotImplementedError(
-        f"{pair} has no closed form here; estimate it: x, log_p = p.sample_and_log_prob(key, (1000,)); "
+        f"{pair} has no closed form here; estimate it: x, log_p = p.sample_and_log_prob(key, "
+        "(1000,)); "
         "jnp.mean(log_p - q.log_prob(x), axis=0), or add yours with lx.register_kl"
     )

@@ -21,7 +21,7 @@ from likelax.tour.section import Row, Section, Settings, train_row
 
 
 class GeneralizedPoisson(Distribution):
-    """A likelihood of one's own: Consul and Jain 1973, P(k) = r (r + s k)^(k-1) e^(-r - s k) / k!."""
+    """A likelihood of one's own: P(k) = r (r + s k)^(k-1) e^(-r - s k) / k! (Consul, Jain 1973)."""
 
     rate: Array = param(supports.positive)
     spread: Array = param(supports.open_unit_interval)

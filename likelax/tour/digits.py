@@ -27,6 +27,7 @@ def section(settings: Settings) -> Section:
     dist = best.model.predict(best.params, data.test.input, state=best.state)
     accuracy = np.mean(np.asarray(dist.mode()) == data.test.target)
     notes = [
-        f"accuracy {accuracy:.1%}; as hard as guessing among {float(perplexity(best.held_out)):.2f} classes"
+        f"accuracy {accuracy:.1%}; as hard as guessing among "
+        f"{float(perplexity(best.held_out)):.2f} classes"
     ]
     return Section("Classes: which digit an 8x8 image shows", data, rows, notes)

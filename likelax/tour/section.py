@@ -1,4 +1,4 @@
-"""What the sections of the tour share: settings, a network, one trained model, one printed table."""
+"""What the sections of the tour share: settings, a network, a trained model, a printed table."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def train_row(
 ) -> Row:
     """Trains an MLP with this head and scores it on the held-out rows.
 
-    Every model of a section has the same data, batches, network and schedule: the head is what differs.
+    Every model of a section has the same data, batches, network and schedule: the head is what
+    differs.
     """
     started = time.perf_counter()
     steps = settings.steps or steps

@@ -59,7 +59,8 @@ def step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Aux]]:
     """A compiled training step, `(train_state, batch) -> (train_state, aux)`.
 
-    The train state is donated: use the one that comes back. `aux.state` is empty: it is in the train state.
+    The train state is donated: use the one that comes back. `aux.state` is empty: it is in the
+      train state.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -146,7 +147,8 @@ def fit(
         raise ValueError(f"steps is at least 1, got {steps}")
     if not isinstance(batches, Batch) and iter(batches) is batches and steps > 1:
         raise ValueError(
-            "batches can be gone through only once (an iterator); pass lx.datasets.batches(...) or a list"
+            "batches can be gone through only once (an iterator); pass lx.datasets.batches(...) "
+            "or a list"
         )
     stream_of_batches = _endless([batches] if isinstance(batches, Batch) else batches)
     first = next(stream_of_batches)
@@ -202,8 +204,10 @@ def _collect(recent: list[Aux], start: int) -> dict[str, np.ndarray]:
         if not np.isfinite(row["loss"]):
             terms = ", ".join(f"{name} {float(value):.6g}" for name, value in row.items())
             raise FloatingPointError(
-                f"the loss is not finite at step {start + offset}: {terms}; look for a target outside the support "
-                "(with lx.debug_checks(): model(params, key, batch)), or take a smaller learning rate"
+                f"the loss is not finite at step {start + offset}: {terms}; look for a target "
+                "outside the support "
+                "(with lx.debug_checks(): model(params, key, batch)), or take a smaller learning "
+                "rate"
             )
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 

@@ -1,4 +1,6 @@
-"""The training loop: it learns, repeats itself, goes on from where it stopped, and stops when it must."""
+"""The training loop: it learns, repeats itself, goes on from where it stopped, and stops when it
+must.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from nets import Stateful, linear
 
 import likelax as lx
+from nets import Stateful, linear
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
