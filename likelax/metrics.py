@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -84,6 +84,26 @@ def evaluate(
     loss, error = _ratio(total, weight)
     terms = {name: value / float(weight.sum()) for name, value in terms.items()}
     return Evaluation(loss, error, len(total), claim, total / weight, weight, terms)
+
+
+def pool(parts: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation from several on different examples, as of the folds of a cross-validation.
+
+    Raises:
+      ValueError: when they make different claims.
+    """
+    claims = {part.claim for part in parts}
+    if len(claims) != 1:
+        raise ValueError(f"evaluations of one claim wanted, got {[str(c) for c in claims]}")
+    each = np.concatenate([part.per_example for part in parts])
+    weight = np.concatenate([part.weight for part in parts])
+    loss, error = _ratio(each * weight, weight)
+    shares = [float(part.weight.sum() / weight.sum()) for part in parts]
+    terms = {
+        name: sum(s * p.terms[name] for s, p in zip(shares, parts, strict=True))
+        for name in parts[0].terms
+    }
+    return Evaluation(loss, error, len(each), parts[0].claim, each, weight, terms)
 
 
 def _ratio(total: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Invertible maps, each with its log-determinant: `Bijector` is the manual for adding one.
 
-`Transformed(base, bijector)` makes distributions with them, and `constrain(support)` is the map from
-real numbers onto a support.
+`Transformed(base, bijector)` makes distributions with them, and `constrain(support)` is the map
+from real numbers onto a support.
 """
 
 from likelax.bijectors.base import Bijector

@@ -22,8 +22,8 @@ from likelax.supports import Support
 class Bijector(Node):
     """An invertible, differentiable map: a frozen pytree whose array leaves are its parameters.
 
-    A subclass is one class. It names its parameters and writes two methods, each of which gives the value
-    and the log-determinant of the Jacobian together::
+    A subclass is one class. It names its parameters and writes two methods, each of which gives the
+    value and the log-determinant of the Jacobian together::
 
         class LeakyReLU(lx.bijectors.Bijector):
             slope: lx.Array = lx.param(lx.supports.positive)
@@ -39,19 +39,24 @@ class Bijector(Node):
 
     and, where they differ from the defaults, these attributes or properties:
 
-    * `domain`, `codomain`: the supports that it maps from and onto (default: the real numbers). Their event axes are the axes that
-      one application mixes, `event_ndim` of x and `inverse_event_ndim` of y: 0 for an elementwise map, 1 for one of vectors.
-    * `forward_shape`, `inverse_shape`: the shape of y from that of x and back, where they are not the same.
-    * `increasing`: for an elementwise map, True or False (or a boolean array, where parameters decide): distributions
-      transformed by it then have a cdf and quantiles.
-    * `is_affine`: whether the Jacobian is constant: distributions transformed by it then keep their mean.
+    * `domain`, `codomain`: the supports that it maps from and onto (default: the real numbers).
+      Their event axes are the axes that one application mixes, `event_ndim` of x and
+      `inverse_event_ndim` of y: 0 for an elementwise map, 1 for one of vectors.
+    * `forward_shape`, `inverse_shape`: the shape of y from that of x and back, where they are not
+      the same.
+    * `increasing`: for an elementwise map, True or False (or a boolean array, where parameters
+      decide): distributions transformed by it then have a cdf and quantiles.
+    * `is_affine`: whether the Jacobian is constant: distributions transformed by it then keep their
+      mean.
 
-    What the base class does around the methods: x is an array of a floating dtype, at least float32, whose shape was checked, and the
-    log-determinant, in nats, may have any shape that broadcasts to the batch.
+    What the base class does around the methods: x is an array of a floating dtype, at least
+    float32, whose shape was checked, and the log-determinant, in nats, may have any shape that
+    broadcasts to the batch.
 
-    Shapes: parameters are `(*batch, *own axes)`, x is `(*sample, *batch, *event)` and the log-determinant `(*sample, *batch)`.
-    An elementwise map of a vector has one log-determinant for each element; `Chain` and `Transformed` sum them where they
-    must. The inverse map as an object is `Invert(bijector)`.
+    Shapes: parameters are `(*batch, *own axes)`, x is `(*sample, *batch, *event)` and the
+    log-determinant `(*sample, *batch)`. An elementwise map of a vector has one log-determinant for
+    each element; `Chain` and `Transformed` sum them where they must. The inverse map as an object
+    is `Invert(bijector)`.
     """
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -73,7 +78,7 @@ class Bijector(Node):
 
     @property
     def increasing(self) -> Any:
-        """True or False for a monotone elementwise map, an array where parameters decide; else None."""
+        """For a monotone elementwise map, True or False, or an array of them; else None."""
         return None
 
     @property
@@ -112,11 +117,11 @@ class Bijector(Node):
     # Shapes and sets.
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of y for x of this shape (leading axes pass through); raises if it does not fit."""
+        """The shape of y for x of this shape, leading axes included; raises if it does not fit."""
         return tuple(shape)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of x for y of this shape (leading axes pass through); raises if it does not fit."""
+        """The shape of x for y of this shape, leading axes included; raises if it does not fit."""
         return tuple(shape)
 
     def image(self, support: Support) -> Support:
@@ -124,8 +129,10 @@ class Bijector(Node):
         extra = support.event_ndims - self.event_ndim
         if extra < 0:
             raise ValueError(
-                f"{type(self).__name__} maps values with {self.event_ndim} axes, and those that are "
-                f"{support} have {support.event_ndims}; write supports.elementwise(support, {-extra})"
+                f"{type(self).__name__} maps values with {self.event_ndim} axes, and those that "
+                "are "
+                f"{support} have {support.event_ndims}; write supports.elementwise(support, "
+                f"{-extra})"
             )
         if _covers(support, self.domain):
             return elementwise(self.codomain, extra)
@@ -155,7 +162,8 @@ class Bijector(Node):
             jnp.broadcast_shapes(x.shape[: x.ndim - ndim], self.batch_shape)
         except ValueError:
             raise ValueError(
-                f"{name}.{method}: a value has shape (*sample, *batch, *event) with batch {self.batch_shape} and {ndim} event axes, "
+                f"{name}.{method}: a value has shape (*sample, *batch, *event) with batch "
+                f"{self.batch_shape} and {ndim} event axes, "
                 f"got {x.shape}; add axes of length 1, e.g. x[:, None]"
             ) from None
         return x
@@ -190,13 +198,14 @@ def check_bijector(value: object, where: str) -> Bijector:
         return value
     if isinstance(value, type) and issubclass(value, Bijector):
         raise TypeError(
-            f"{where}: got the class {value.__name__}; write {value.__name__}(), with its parameters"
+            f"{where}: got the class {value.__name__}; write {value.__name__}(), with its "
+            "parameters"
         )
     raise TypeError(f"{where}: a bijector wanted, got {value!r}; write for example bijectors.Exp()")
 
 
 def has_dependent_entries(support: Support) -> bool:
-    """Whether a value holds more numbers than it is free to choose, as simplices and triangles do."""
+    """Whether a value has more entries than degrees of freedom, as simplices and triangles."""
     while isinstance(support, supports.Elementwise):
         support = support.base
     return isinstance(support, supports.Simplex | supports.LowerCholesky)
@@ -254,7 +263,7 @@ class _ImageOfInterval(supports.Interval):
 
 
 def _clip(end: Any, is_open: bool, own: Any, own_open: bool, sign: int) -> tuple[Any, bool, bool]:
-    """The inner one of two lower (upper for sign -1) ends: (end, whether open, whether the second)."""
+    """The inner of two lower (sign -1: upper) ends: (end, is it open, is it the second)."""
     if end is None or own is None:
         return (own, own_open, True) if end is None else (end, is_open, False)
     if isinstance(end, int | float) and isinstance(own, int | float):

@@ -114,8 +114,10 @@ class Chain(Bijector):
                 given, wanted = inner.codomain, outer.domain
                 if has_dependent_entries(given) != has_dependent_entries(wanted):
                     raise ValueError(
-                        f"Chain: {type(outer).__name__} maps values that are {wanted}, and {type(inner).__name__} gives values that "
-                        f"are {given}: their entries are not equally free, so log-determinants would not add up; "
+                        f"Chain: {type(outer).__name__} maps values that are {wanted}, and "
+                        f"{type(inner).__name__} gives values that "
+                        f"are {given}: their entries are not equally free, so log-determinants "
+                        "would not add up; "
                         f"transform before {type(inner).__name__} instead"
                     )
         self.batch_shape  # noqa: B018  (raises when the batch shapes do not broadcast)
@@ -215,7 +217,8 @@ class Chain(Bijector):
 def _as_tuple(bijectors: Any) -> tuple[Any, ...]:
     if not isinstance(bijectors, list | tuple) or not bijectors:
         raise TypeError(
-            f"Chain takes a tuple of at least one bijector, got {bijectors!r}; write Chain((f, g)) for f(g(x))"
+            f"Chain takes a tuple of at least one bijector, got {bijectors!r}; write Chain((f, g)) "
+            "for f(g(x))"
         )
     return tuple(bijectors)
 

@@ -1,7 +1,8 @@
 """Bijectors from unconstrained numbers onto a support, and `constrain`, which picks one.
 
-Rounding must not leave a support: 5 + exp(-30) is 5 in float32, and not above 5. What is rounded onto an open end here is moved to the
-float next to it, inside; the log-determinant is that of x and knows nothing of it.
+Rounding must not leave a support: 5 + exp(-30) is 5 in float32, and not above 5. What is rounded
+onto an open end here is moved to the float next to it, inside; the log-determinant is that of x and
+knows nothing of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from likelax.supports import Support
 
 
 def _next(x: Array, like: Array, sign: int) -> Array:
-    """The float after x in this direction; next to 0 the smallest that hardware does not flush to 0."""
+    """The float after x in this direction; next to 0 the least that is not flushed to 0."""
     x = jax.lax.stop_gradient(x).astype(like.dtype)
     tiny = sign * jnp.finfo(x.dtype).tiny
     return jnp.where(jnp.abs(x) < jnp.abs(tiny), tiny, jnp.nextafter(x, sign * jnp.inf))
@@ -59,7 +60,9 @@ class Above(Bijector):
 
 
 class Between(Bijector):
-    """y = low + (high - low) sigmoid(x), log-determinant log(high - low) + log sigmoid(x) + log sigmoid(-x).
+    """y = low + (high - low) sigmoid(x).
+
+    Log-determinant log(high - low) + log sigmoid(x) + log sigmoid(-x).
 
     Args:
       low, high: real, low < high, shape `batch`.
@@ -129,8 +132,9 @@ class _OpenSimplex(supports.Simplex):
 class SimplexFromLogits(Bijector):
     """K-1 real numbers to K positive ones that sum to 1, by breaking a stick; 0 goes to 1/K each.
 
-    y_k = z_k (1 - y_1 - ... - y_(k-1)) with z_k = sigmoid(x_k - log(K - k)); the log-determinant, with respect to y_1, ..., y_(K-1),
-    is log y_1 + ... + log y_K. As in the Stan reference manual, "Unit simplex".
+    y_k = z_k (1 - y_1 - ... - y_(k-1)) with z_k = sigmoid(x_k - log(K - k)); the log-determinant,
+    with respect to y_1, ..., y_(K-1), is log y_1 + ... + log y_K. As in the Stan reference manual,
+    "Unit simplex".
     """
 
     domain = supports.real_vector
@@ -167,9 +171,9 @@ def _log_remaining(count: int, dtype: Any) -> Array:
 
 
 class LowerCholesky(Bijector):
-    """d (d + 1) / 2 real numbers, row by row, to a lower triangle with the exponential on its diagonal.
+    """d (d + 1) / 2 real numbers, row by row, to a lower triangle with positive diagonal.
 
-    The log-determinant is the sum of those that go to the diagonal.
+    The diagonal is the exponential of its numbers, the log-determinant their sum.
     """
 
     domain = supports.real_vector
@@ -215,7 +219,8 @@ def _triangle_side(shape: tuple[int, ...]) -> int:
     size = (math.isqrt(8 * count + 1) - 1) // 2
     if size * (size + 1) // 2 != count or size == 0:
         raise ValueError(
-            f"LowerCholesky fills a triangle of d rows with d (d + 1) / 2 numbers (1, 3, 6, 10, ...), got {count} in shape {tuple(shape)}"
+            "LowerCholesky fills a triangle of d rows with d (d + 1) / 2 numbers (1, 3, 6, 10, "
+            f"...), got {count} in shape {tuple(shape)}"
         )
     return size
 
@@ -227,10 +232,11 @@ def _matrix_side(shape: tuple[int, ...], name: str) -> int:
 
 
 class CholeskyProduct(Bijector):
-    """A lower triangle L with positive diagonal to L L', log-determinant d log 2 + sum_i (d + 1 - i) log L_ii, i = 1..d.
+    """A lower triangle L with positive diagonal to L L'.
 
-    Volumes are those of the d (d + 1) / 2 numbers on and below the diagonals. The inverse, a Cholesky factorisation, is NaN where rounding leaves
-    no positive definite matrix.
+    Log-determinant d log 2 + d log L_11 + (d - 1) log L_22 + ... + log L_dd. Volumes are those of
+    the d (d + 1) / 2 numbers on and below the diagonals. The inverse, a Cholesky factorisation, is
+    NaN where rounding leaves no positive definite matrix.
     """
 
     domain = supports.lower_cholesky
@@ -260,14 +266,16 @@ class CholeskyProduct(Bijector):
 def constrain(support: Support) -> Bijector:
     """The bijector from unconstrained real numbers (vectors) onto a support (its interior).
 
-    real: Identity; positive: Exp; above or below a bound: Above; between two: Between; and SimplexFromLogits, Ordered,
-    LowerCholesky, CholeskyProduct after LowerCholesky. A support in each element of more axes has the bijector of one element.
+    real: Identity; positive: Exp; above or below a bound: Above; between two: Between; and
+    SimplexFromLogits, Ordered, LowerCholesky, CholeskyProduct after LowerCholesky. A support in
+    each element of more axes has the bijector of one element.
 
     Args:
       support: of `lx.supports`.
 
     Raises:
-      ValueError: when no real vector can be mapped onto it one to one (whole numbers), or none is known.
+      ValueError: when no real vector can be mapped onto it one to one (whole numbers), or none is
+        known.
     """
     if isinstance(support, supports.Elementwise):
         return constrain(support.base)
@@ -299,9 +307,10 @@ def _onto_interval(support: supports.Interval) -> Bijector:
 
 
 def _narrow(bound: Any) -> Any:
-    """A number that float32 holds exactly, as one: so it widens nothing that it is combined with."""
-    exact = isinstance(bound, int | float) and float(np.float32(bound)) == bound
-    return np.float32(bound) if exact else bound
+    """A number that float32 holds exactly, as one, so that it widens nothing."""
+    if isinstance(bound, int | float) and abs(bound) < 1e30 and float(np.float32(bound)) == bound:
+        return np.float32(bound)
+    return bound
 
 
 # A positive definite matrix is, as a support, a kind of Cholesky factor: it must come first.

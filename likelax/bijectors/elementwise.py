@@ -50,7 +50,8 @@ class Affine(Bijector):
 
     Args:
       shift: real, shape `batch` (default: 0).
-      scale | log_scale: shape `batch`. A scale may be negative, but not 0 (default: 1); a log_scale is real, and the scale positive.
+      scale | log_scale: shape `batch`. A scale may be negative, but not 0 (default: 1); a log_scale
+        is real, and the scale positive.
     """
 
     is_affine = True
@@ -101,7 +102,8 @@ class Softplus(Bijector):
 class Sigmoid(Bijector):
     """y = 1 / (1 + exp(-x)), log-determinant log y + log(1 - y).
 
-    For x > 17 the nearest float32 to y is 1, which no longer says what x was: take the log-determinant from `forward_and_log_det`.
+    For x > 17 the nearest float32 to y is 1, which no longer says what x was: take the
+    log-determinant from `forward_and_log_det`.
     """
 
     codomain = supports.open_unit_interval
@@ -117,8 +119,9 @@ class Sigmoid(Bijector):
 class Tanh(Bijector):
     """y = tanh(x), log-determinant log(1 - y^2) = 2 (log 2 - x - softplus(-2x)).
 
-    For |x| > 9 the nearest float32 to y is 1 or -1, which no longer says what x was: take the log-determinant from
-    `forward_and_log_det` (as `Transformed.sample_and_log_prob` does). Nothing is clipped.
+    For |x| > 9 the nearest float32 to y is 1 or -1, which no longer says what x was: take the
+    log-determinant from `forward_and_log_det` (as `Transformed.sample_and_log_prob` does). Nothing
+    is clipped.
     """
 
     codomain = supports.Interval(
@@ -163,7 +166,8 @@ class Power(Bijector):
 class SoftLimit(Bijector):
     """y = x while |x| <= bound, and sign(x) (bound + log(1 + |x| - bound)) beyond.
 
-    Log-determinant 0, and -log(1 + |x| - bound) beyond. Keeps what a network puts out within what floats can hold.
+    Log-determinant 0, and -log(1 + |x| - bound) beyond. Keeps what a network puts out within what
+    floats can hold.
 
     Args:
       bound: positive, shape `batch`.

@@ -363,6 +363,10 @@ class Independent(Distribution):
             )
 
     @property
+    def _takes_indices(self) -> bool:  # type: ignore[override]
+        return self.base._takes_indices
+
+    @property
     def batch_shape(self) -> tuple[int, ...]:
         """The base's batch shape without its last `ndims` axes."""
         shape = self.base.batch_shape
@@ -428,6 +432,10 @@ class Masked(Distribution):
             "base": add_axes(base, rank - base.batch_ndim),
             "mask_": add_axes(mask, rank - mask.ndim),
         }
+
+    @property
+    def _takes_indices(self) -> bool:  # type: ignore[override]
+        return self.base._takes_indices
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -107,11 +107,13 @@ def _tail_angle(p: Array, k: Array) -> Array:
     """The angle in [0, pi] beyond which the mass is p <= 1/2."""
 
     def excess(angle):
-        mass = von_mises_cdf(-angle, k)
-        return jnp.log(mass) - jnp.log(p), -_pdf(angle, k) / mass
+        return jnp.log(von_mises_cdf(-angle, k) / p)
+
+    def slope(angle, value):
+        return -_pdf(angle, k) / (p * jnp.exp(value))
 
     start = jnp.minimum(0.5 * math.pi, 1 / jnp.sqrt(jnp.maximum(k, 0.1)))
-    return solve_decreasing(excess, jnp.zeros_like(p), jnp.full_like(p, math.pi), start)
+    return solve_decreasing(excess, slope, jnp.zeros_like(p), jnp.full_like(p, math.pi), start)
 
 
 @_tail_angle.defjvp

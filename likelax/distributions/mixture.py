@@ -65,6 +65,10 @@ class Mixture(Distribution):
             )
 
     @property
+    def _takes_indices(self) -> bool:  # type: ignore[override]
+        return self.components._takes_indices
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         """The components'."""
         return self.components.event_shape

@@ -278,13 +278,14 @@ def _tail_quantile(log_tail: Array, df: Array) -> Array:
     """The z >= 0 with log P(Z > z) = log_tail, found on the scale of asinh(z)."""
 
     def excess(s):
-        z = jnp.sinh(s)
-        value = _log_tail(z, df)
-        return value - log_tail, -jnp.exp(_log_density(z, df) - value) * jnp.cosh(s)
+        return _log_tail(jnp.sinh(s), df) - log_tail
+
+    def slope(s, value):
+        return -jnp.exp(_log_density(jnp.sinh(s), df) - (value + log_tail)) * jnp.cosh(s)
 
     largest = jnp.full_like(log_tail, 0.99 * math.log(float(jnp.finfo(log_tail.dtype).max)))
     start = jnp.arcsinh(jnp.sqrt(-2 * (log_tail + _LOG_2)))
-    return jnp.sinh(solve_decreasing(excess, jnp.zeros_like(start), largest, start))
+    return jnp.sinh(solve_decreasing(excess, slope, jnp.zeros_like(start), largest, start))
 
 
 @_tail_quantile.defjvp

@@ -23,22 +23,27 @@ _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Transformed(Distribution):
-    """The distribution of y = f(x), x from `base`: log p(y) = log base(f^-1(y)) + log |det df^-1/dy|.
+    """The distribution of y = f(x), x from `base`.
 
-    `sample_and_log_prob` takes the log-determinant at the x that was drawn, so that it is right where y is rounded to the end of its range:
-    tanh(8 + noise) is 1 in float32, where `log_prob` can only say -inf.
+    log p(y) = log base(f^-1(y)) + log |det df^-1/dy|.
 
-    An elementwise bijector over a base with event axes acts on each element. A monotone one over numbers gives cdf, survival and
-    quantile; an affine one mean, mode and entropy, and over numbers the variance. Of other means say `forward(quantile(0.5))`
-    for the median, or average samples.
+    `sample_and_log_prob` takes the log-determinant at the x that was drawn, so that it is right
+    where y is rounded to the end of its range: tanh(8 + noise) is 1 in float32, where `log_prob`
+    can only say -inf.
+
+    An elementwise bijector over a base with event axes acts on each element. A monotone one over
+    numbers gives cdf, survival and quantile; an affine one mean, mode and entropy, and over numbers
+    the variance. Of other means say `forward(quantile(0.5))` for the median, or average samples.
 
     Args:
-      base: a distribution with a density, whose event has at least the axes that the bijector mixes.
-      bijector: of `lx.bijectors`. Its batch axes go with those of the base; those of an elementwise one over vectors with
-        the batch and event axes.
+      base: a distribution with a density, whose event has at least the axes that the bijector
+        mixes.
+      bijector: of `lx.bijectors`. Its batch axes go with those of the base; those of an elementwise
+        one over vectors with the batch and event axes.
 
     Raises:
-      ValueError: when the base has no density (whole numbers), too few event axes, or values where the bijector has none.
+      ValueError: when the base has no density (whole numbers), too few event axes, or values where
+        the bijector has none.
     """
 
     base: Distribution = node()
@@ -48,13 +53,15 @@ class Transformed(Distribution):
         base, bijector = values["base"], check_bijector(values["bijector"], "Transformed")
         if not isinstance(base, Distribution):
             raise TypeError(
-                f"Transformed: base is a distribution, got {base!r}; write Transformed(Normal(loc, scale), bijector)"
+                f"Transformed: base is a distribution, got {base!r}; "
+                "write Transformed(Normal(loc, scale), bijector)"
             )
         extra = base.event_ndim - bijector.event_ndim
         if extra < 0:
             raise ValueError(
-                f"Transformed: {type(bijector).__name__} maps values with {bijector.event_ndim} axes, and {type(base).__name__} of event "
-                f"shape {base.event_shape} and batch shape {base.batch_shape} has {base.event_ndim}; "
+                f"Transformed: {type(bijector).__name__} maps values with {bijector.event_ndim} "
+                f"axes, and {type(base).__name__} of event shape {base.event_shape} and batch "
+                f"shape {base.batch_shape} has {base.event_ndim}; "
                 f"write Transformed(base.to_event({-extra}), bijector)"
             )
         # The bijector's last batch axes may be event axes here.
@@ -68,12 +75,13 @@ class Transformed(Distribution):
         base, bijector = self.base, self.bijector
         if base.support.is_discrete:
             raise ValueError(
-                f"Transformed: {type(base).__name__} is a distribution of isolated points, with no density to transform"
+                f"Transformed: {type(base).__name__} is a distribution of isolated points, "
+                "with no density to transform"
             )
         if base.support.is_everything and not bijector.domain.is_everything:
             raise ValueError(
-                f"Transformed: {type(base).__name__} takes all real values, and {type(bijector).__name__} maps "
-                f"those only that are {bijector.domain}"
+                f"Transformed: {type(base).__name__} takes all real values, and "
+                f"{type(bijector).__name__} maps those only that are {bijector.domain}"
             )
         if (
             base.event_ndim
@@ -81,23 +89,24 @@ class Transformed(Distribution):
             and has_dependent_entries(base.support) != has_dependent_entries(bijector.domain)
         ):
             raise ValueError(
-                f"Transformed: values of {type(base).__name__} are {base.support}, and {type(bijector).__name__} maps those that are "
-                f"{bijector.domain}: their entries are not equally free, so its log-determinant is not that of the density"
+                f"Transformed: values of {type(base).__name__} are {base.support}, and "
+                f"{type(bijector).__name__} maps those that are {bijector.domain}: their entries "
+                "are not equally free, so its log-determinant is not that of the density"
             )
         batch = bijector.batch_shape
         own = batch[max(len(batch) - self._extra, 0) :]
         event = base.event_shape[: self._extra]
         if jnp.broadcast_shapes(own, event) != event:
             raise ValueError(
-                f"Transformed: {type(bijector).__name__} of batch shape {batch} does not fit the event shape {base.event_shape} "
-                f"of {type(base).__name__}"
+                f"Transformed: {type(bijector).__name__} of batch shape {batch} does not fit the "
+                f"event shape {base.event_shape} of {type(base).__name__}"
             )
         self.event_shape  # noqa: B018  (raises when the bijector maps no such values)
         self.batch_shape  # noqa: B018  (raises when the batch shapes do not broadcast)
 
     @property
     def _extra(self) -> int:
-        """Event axes of the base that the bijector leaves apart: log-determinants are summed over them."""
+        """How many event axes the bijector leaves apart: log-determinants are summed over them."""
         return self.base.event_ndim - self.bijector.event_ndim
 
     @property
@@ -201,10 +210,8 @@ class Transformed(Distribution):
 
 
 def _same_bijector(p: Bijector, q: Bijector) -> bool:
-    """Whether the two are surely the same map: type, structure, and each array, by identity or by value."""
-    p_leaves, p_tree = jax.tree.flatten(p)
-    q_leaves, q_tree = jax.tree.flatten(q)
-    if p_tree != q_tree:
+    """Whether the two are surely the same map: structure, and each array by identity or value."""
+    if jax.tree.structure(p) != jax.tree.structure(q):
         return False
 
     def same(a: Array, b: Array) -> bool:
@@ -215,7 +222,7 @@ def _same_bijector(p: Bijector, q: Bijector) -> bool:
         a, b = add_axes(a, rank - a.ndim), add_axes(b, rank - b.ndim)
         return not is_traced(a, b) and a.shape == b.shape and bool(jnp.all(a == b))
 
-    return all(same(a, b) for a, b in zip(p_leaves, q_leaves, strict=True))
+    return all(same(a, b) for a, b in zip(*map(jax.tree.leaves, (p, q)), strict=True))
 
 
 @register_kl(Transformed, Transformed)
@@ -223,9 +230,12 @@ def _kl_transformed(p: Transformed, q: Transformed) -> Array:
     """KL does not change under a map of both sides: KL(p || q) = KL(p.base || q.base)."""
     if not _same_bijector(p.bijector, q.bijector):
         raise NotImplementedError(
-            f"KL(Transformed || Transformed) is known here for one and the same bijector, got {p.bijector!r} and {q.bijector!r} "
-            "(arrays that are traced are the same only as the same object); if they are equal, write "
-            "lx.kl_divergence(p.base, q.base), else estimate it: x, log_p = p.sample_and_log_prob(key, (1000,)); "
+            "KL(Transformed || Transformed) is known here for one and the same bijector, got "
+            f"{p.bijector!r} and {q.bijector!r} "
+            "(arrays that are traced are the same only as the same object); if they are equal, "
+            "write "
+            "lx.kl_divergence(p.base, q.base), else estimate it: x, log_p = "
+            "p.sample_and_log_prob(key, (1000,)); "
             "jnp.mean(log_p - q.log_prob(x), axis=0)"
         )
     return jnp.broadcast_to(
@@ -234,7 +244,9 @@ def _kl_transformed(p: Transformed, q: Transformed) -> Array:
 
 
 class LogNormal(Distribution):
-    """The distribution of exp(x) for Normal x: log p(y) = -z^2/2 - log scale - log(2 pi)/2 - log y, z = (log y - loc)/scale.
+    """The distribution of exp(x) for Normal x.
+
+    log p(y) = -z^2/2 - log scale - log(2 pi)/2 - log y with z = (log y - loc)/scale.
 
     Args:
       loc: mean of the logarithm, shape `batch`.

@@ -393,32 +393,33 @@ def _lgamma_step(x, step):
     return large + (_stirling(0)(top) - _stirling(0)(x))
 
 
-def _log_beta_slope_a(a, b):
-    return -_digamma_step(a, b)
+def _sorted(a, b):
+    """(the smaller, the larger); by selection, so that second derivatives hold where a = b."""
+    return jnp.where(a <= b, a, b), jnp.where(a <= b, b, a)
 
 
-def _log_beta_slope_b(a, b):
-    return -_digamma_step(b, a)
-
-
-@_with_partials(_log_beta_slope_a, _log_beta_slope_b)
+@_with_partials(lambda a, b: -_digamma_step(a, b), lambda a, b: -_digamma_step(b, a))
 def _log_beta(a, b):
-    small, large = jnp.minimum(a, b), jnp.maximum(a, b)
-    total = small + large
-    # Both above 2: a log(a/n) + b log(b/n), both negative, and terms of order log n.
-    p, q = jnp.maximum(small, 2.0), jnp.maximum(large, 2.0)
-    n = p + q
-    saddle = -p * _log_ratio(n, p, -q) - q * _log1p(p / q) - 0.5 * _log_ratio(p, n, q)
-    saddle = saddle - 0.5 * jnp.log(q) + _HALF_LOG_2PI
-    saddle = saddle + (_stirling(0)(p) + (_stirling(0)(q) - _stirling(0)(n)))
-    # One below 2: lgamma(small) - [lgamma(large + small) - lgamma(large)].
-    r = jnp.minimum(small, 2.0)
-    step = _lgamma(r) - _lgamma_step(jnp.maximum(large, 1.0), r)
-    # Both below 1.
-    e, f = jnp.minimum(small, 1.0), jnp.minimum(large, 1.0)
-    plain = _lgamma(e) + (_lgamma(f) - _lgamma(e + f))
-    out = jnp.where(small >= 2.0, saddle, jnp.where(large >= 1.0, step, plain))
-    return jnp.where(jnp.isnan(total), jnp.nan, out)
+    return _log_beta_parts(a, b)[0]
+
+
+def _log_beta_parts(a, b):
+    """log B(a, b), and what is left of it when -a log(a/n) - b log(b/n), n = a + b, are added (for a, b >= 2)."""
+    small, large = _sorted(a, b)
+    # For large < 1, B(s, l) = B(s, l + 1) (s + l) / l.
+    up = jnp.where(large < 1.0, large + 1.0, large)
+    ratio = _log1p(small / up)
+    shared = _stirling(0)(up) - _stirling(0)(up + small) + 0.5 * ratio
+    low = small < 2.0
+    # A small argument: its lgamma, less lgamma(large + small) - lgamma(large).
+    s = jnp.where(low, small, 1.0)
+    plain = _lgamma(s) - s * (jnp.log(up + s) - 1.0)
+    plain = plain + jnp.where(large < 1.0, _log1p(small / jnp.where(large < 1.0, large, 1.0)), 0.0)
+    # Both above 2: the large parts, each negative, and terms of order log n.
+    s = jnp.where(low, 2.0, small)
+    rest = shared + (_stirling(0)(s) + (_HALF_LOG_2PI - 0.5 * jnp.log(s)))
+    saddle = rest - s * _log_ratio(s + up, s, -up)
+    return jnp.where(low, plain + shared, saddle) - up * ratio, rest
 
 
 def log_beta(a: ArrayLike, b: ArrayLike) -> Array:
@@ -477,29 +478,46 @@ def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     return jnp.where(small, xlogy(z, r) - r - _lgamma(z + 1.0), saddle)
 
 
+def _gamma_slope_x(x, a, rate):
+    edge = x == 0
+    return jnp.where(edge, -rate, -(_product_gap(rate, x, a) + 1.0) / jnp.where(edge, 1.0, x))
+
+
+def _gamma_slope_a(x, a, rate):
+    # log(rate x) - digamma(a), without log x at x = 0.
+    v = jnp.where(x == 0, 1.0, x)
+    return -_log_ratio(a, rate * v, _product_gap(rate, v, a)) - _digamma_minus_log(a)
+
+
+def _gamma_slope_rate(x, a, rate):
+    return -_product_gap(rate, x, a) / rate
+
+
+@_with_partials(_gamma_slope_x, _gamma_slope_a, _gamma_slope_rate)
+def _gamma_log_pdf(x, a, rate):
+    low = (a < 2.0) | (x == 0)
+    v, c, r = jnp.where(low, 1.0, x), jnp.where(low, 2.0, a), jnp.where(low, 1.0, rate)
+    saddle = -_gap_deviance(c, r * v, _product_gap(r, v, c)) - jnp.log(v) - _stirling(0)(c)
+    saddle = saddle + (0.5 * jnp.log(c) - _HALF_LOG_2PI)
+    plain = a * jnp.log(rate) + xlogy(a - 1.0, x) - rate * x - _lgamma(a)
+    return jnp.where(low, plain, saddle)
+
+
 def gamma_log_pdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:
     """log of rate^a x^(a-1) exp(-rate x) / Gamma(a), for x >= 0, a = concentration > 0, rate > 0.
 
-    From a = 2 on -delta(a) - D(a, rate x) + log(a / 2 pi) / 2 - log x, with rate x - a error-free; below the
-    plain form. Slope in a: log(rate x) - digamma(a), formed as a log ratio and small terms. At x = 0 the
-    limits: inf for a < 1, log(rate) for a = 1, -inf for a > 1; there the slope in a leaves out log x.
+    From a = 2 on -delta(a) - D(a, rate x) + log(a / 2 pi) / 2 - log x, with rate x - a error-free (Loader
+    2000); below the plain form. Slope in a: log(rate x) - digamma(a), a log ratio and small terms. At x = 0
+    the limits: inf for a < 1, log(rate) for a = 1, -inf for a > 1; there the slope in a leaves out log x.
     """
-    x, a, rate = jnp.broadcast_arrays(*as_floats(x, concentration, rate))
-    edge = x == 0
-    plain_form = (a < 2.0) | edge
-    v, c, b = (jnp.where(plain_form, 1.0, x), jnp.where(plain_form, 2.0, a), jnp.where(plain_form, 1.0, rate))
-    saddle = -_gap_deviance(c, b * v, _product_gap(b, v, c)) - jnp.log(v) - _stirling(0)(c)
-    saddle = saddle + (0.5 * jnp.log(c) - _HALF_LOG_2PI)
-    v, c, b = (jnp.where(plain_form, x, 1.0), jnp.where(plain_form, a, 1.0), jnp.where(plain_form, rate, 1.0))
-    plain = c * jnp.log(b) + xlogy(c - 1.0, v) - b * v - _lgamma(c)
-    return jnp.where(plain_form, plain, saddle)
+    return _gamma_log_pdf(*jnp.broadcast_arrays(*as_floats(x, concentration, rate)))
 
 
 @_with_partials(lambda x, a, b: a + b, lambda x, a, b: x - 1.0, lambda x, a, b: x)
 def _beta_gap(x, a, b):
     """(a + b) x - a, with the rounding errors of the sum and of the product kept."""
     n = a + b
-    large, small = jnp.maximum(a, b), jnp.minimum(a, b)
+    small, large = _sorted(a, b)
     return _product_gap(n, x, a) + (small - (n - large)) * x
 
 
@@ -509,10 +527,37 @@ def _two_deviances(a, b, x, y, gap):
     return _gap_deviance(a, n * x, gap) + _gap_deviance(b, n * y, -gap)
 
 
-def _xlog1mx(power, x):
-    """power log(1 - x), with the edge x = 1 as `xlogy` has it."""
+def _beta_slope_x(x, a, b):
+    zero, one = x == 0, x == 1
+    v = jnp.where(zero | one, 0.5, x)
+    inside = (2.0 * v - 1.0 - _beta_gap(v, a, b)) / (v * (1.0 - v))
+    return jnp.where(zero, 1.0 - b, jnp.where(one, a - 1.0, inside))
+
+
+def _beta_slope_a(x, a, b):
+    # log x + digamma(n) - digamma(a), without log x at x = 0, where n x - a is put to n - a.
+    edge = x == 0
+    gap = jnp.where(edge, b, _beta_gap(x, a, b))
+    return -_log_ratio(a, (a + b) * jnp.where(edge, 1.0, x), gap) + _digamma_minus_log_step(a, b)
+
+
+def _beta_slope_b(x, a, b):
     edge = x == 1
-    return jnp.where(edge, xlogy(power, jnp.where(edge, 0.0, 1.0)), power * _log1p(-jnp.where(edge, 0.0, x)))
+    gap = jnp.where(edge, a, -_beta_gap(x, a, b))
+    return -_log_ratio(b, (a + b) * jnp.where(edge, 1.0, 1.0 - x), gap) + _digamma_minus_log_step(b, a)
+
+
+@_with_partials(_beta_slope_x, _beta_slope_a, _beta_slope_b)
+def _beta_log_pdf(x, a, b):
+    edge = (x == 0) | (x == 1)
+    plain_form = (a < 2.0) | (b < 2.0) | edge
+    normalizer, rest = _log_beta_parts(a, b)
+    v = jnp.where(edge, 0.5, x)
+    log_y = _log1p(-v)
+    saddle = -_two_deviances(a, b, v, 1.0 - v, _beta_gap(v, a, b)) - jnp.log(v) - log_y - rest
+    edge_y = xlogy(b - 1.0, jnp.where(x == 1, 0.0, 1.0))
+    plain = xlogy(a - 1.0, x) + jnp.where(edge, edge_y, (b - 1.0) * log_y) - normalizer
+    return jnp.where(plain_form, plain, saddle)
 
 
 def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
@@ -521,17 +566,7 @@ def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     Where a and b are both 2 or more Loader's form with n x - a error-free, n = a + b; otherwise the plain
     form on `log_beta`. At 0 and 1 the one-sided limits; Beta(1, 1) is 0 on all of [0, 1] with finite slopes.
     """
-    x, a, b = jnp.broadcast_arrays(*as_floats(x, a, b))
-    plain_form = (a < 2.0) | (b < 2.0) | (x == 0) | (x == 1)
-    v, c, d = (jnp.where(plain_form, 0.5, x), jnp.where(plain_form, 2.0, a), jnp.where(plain_form, 2.0, b))
-    n = c + d
-    saddle = -_two_deviances(c, d, v, 1.0 - v, _beta_gap(v, c, d)) - jnp.log(v) - _log1p(-v)
-    small, large = jnp.minimum(c, d), jnp.maximum(c, d)
-    saddle = saddle + (0.5 * (jnp.log(small) - _log1p(small / large)) - _HALF_LOG_2PI)
-    saddle = saddle + ((_stirling(0)(n) - _stirling(0)(large)) - _stirling(0)(small))
-    v, c, d = (jnp.where(plain_form, x, 0.5), jnp.where(plain_form, a, 1.0), jnp.where(plain_form, b, 1.0))
-    plain = xlogy(c - 1.0, v) + _xlog1mx(d - 1.0, v) - _log_beta(c, d)
-    return jnp.where(plain_form, plain, saddle)
+    return _beta_log_pdf(*jnp.broadcast_arrays(*as_floats(x, a, b)))
 
 
 def _probabilities(log_p, log_q):
@@ -554,7 +589,7 @@ def binomial_log_pmf(k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayL
     p, q = _probabilities(jnp.where(inside, log_p, 0.0), jnp.where(inside, log_q, 0.0))
     c, d = jnp.where(inside, k, 1.0), jnp.where(inside, n - k, 1.0)
     m = c + d
-    small, large = jnp.minimum(c, d), jnp.maximum(c, d)
+    small, large = _sorted(c, d)
     saddle = -_two_deviances(c, d, p, q, _product_gap(m, p, c))
     saddle = saddle + (0.5 * (_log1p(small / large) - jnp.log(small)) - _HALF_LOG_2PI)
     saddle = saddle + ((_stirling(0)(m) - _stirling(0)(large)) - _stirling(0)(small))
@@ -767,18 +802,35 @@ def _gamma_parts(a, x):
 
 
 def _beta_parts(a, b, x):
-    """Beta(a, b) at 0 < x < 1: the lower tail up to the mean."""
+    """Beta(a, b) at 0 < x < 1: the lower tail up to the mean, and for a < 1 a little further."""
+    y = 1.0 - x
     gap = _beta_gap(x, a, b)
-    lower = gap <= 0
+    near_zero = (a < 1.0) & (b * x < 1.5) & (x <= 0.5)
+    near_one = (b < 1.0) & (a * y < 1.5) & (y < 0.5)
+    lower = near_zero | ((gap <= 0) & ~near_one)
+    density = beta_log_pdf(x, a, b)
     # From here on the lower tail of Beta(c, d) at z; w = 1 - z.
     c, d = jnp.where(lower, a, b), jnp.where(lower, b, a)
-    z, w = jnp.where(lower, x, 1.0 - x), jnp.where(lower, 1.0 - x, x)
+    z, w = jnp.where(lower, x, y), jnp.where(lower, y, x)
     gap = jnp.where(lower, gap, -gap)
+    tiny = near_zero | near_one
     big = jnp.minimum(c, d) >= _BIG
 
+    # c < 1: log I = c log z - log(c B(c, d)) + log1p(c sum (1-d) ... (n-d) z^n / (n! (c + n))), every part
+    # of which vanishes with c.
+    e, f, v = jnp.where(tiny, c, 0.5), jnp.where(tiny, d, 1.0), jnp.where(tiny, z, 0.25)
+    total = _backward(
+        jnp.zeros_like(v), lambda t, n: (1.0 - f / n) * v * (t + 1.0 / (e + n)), _terms(v, 26, 56)
+    )
+    up = jnp.where(f < 1.0, f + 1.0, f)
+    shift = jnp.where(f < 1.0, _log1p(e / f), 0.0)
+    log_c_beta = e * (e - 1.0) * _polynomial(_LGAMMA1P, e) - _lgamma_step(up, e) + shift
+    first = e * jnp.log(v) - log_c_beta + _log1p(e * total)
+
     # z w over the continued fraction of DiDonato and Morris (1992).
-    e, f = jnp.where(big, 1.0, c), jnp.where(big, 1.0, d)
-    g, v = jnp.where(big, -0.5, gap), jnp.where(big, 0.25, z)
+    other = big | tiny
+    e, f = jnp.where(other, 1.0, c), jnp.where(other, 1.0, d)
+    g, v = jnp.where(other, -0.5, gap), jnp.where(other, 0.25, z)
 
     def denominator(n):
         s = e + 2.0 * n
@@ -806,7 +858,8 @@ def _beta_parts(a, b, x):
         jnp.minimum(reach, 1.0),
     )
     smooth = jnp.log(v) + jnp.log(total)
-    return lower, beta_log_pdf(x, a, b), jnp.where(big, smooth, fraction)
+    factor = jnp.where(big, smooth, fraction)
+    return lower, density, jnp.where(tiny, first - density, factor)
 
 
 def _tail(parts, upper: bool) -> tuple:
@@ -914,36 +967,32 @@ def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
 # ---- quantiles ----
 
 
-def _solve(parts: Callable, p: Array, low: Array, high: Array, start: Array, place: Callable) -> Array:
+def _solve(parts: Callable, p: Array, low: Array, high: Array, x: Array, bounded: bool) -> Array:
     """x with lower tail p, by Newton's steps on the log of the smaller of p and 1 - p, kept in a bracket.
 
-    The unknown is y in [low, high] with (x, dx/dy) = place(y); a step that leaves the bracket halves it.
+    The steps are made in log x, or in logit x where x is `bounded` by 1, and written so that a small one
+    changes x itself without rounding; a step that leaves [low, high] is replaced by halving it.
     """
     below = p <= 0.5
     target = jnp.where(below, jnp.log(p), _log1p(-p))
 
-    def residual(x):
-        """An increasing function of x, 0 at the answer, and its slope."""
+    def step(_, state):
+        low, high, x = state
         found = parts(x)
         (log_p, slope_p, _), (log_q, slope_q, _) = _tail(found, False), _tail(found, True)
-        return jnp.where(below, log_p - target, target - log_q), jnp.where(below, slope_p, slope_q)
-
-    def step(_, state):
-        low, high, y = state
-        x, dx = place(y)
-        value, slope = residual(x)
-        low, high = jnp.where(value < 0, y, low), jnp.where(value > 0, y, high)
-        guess = y - value / (slope * dx)
-        halved = 0.5 * (low + high)
+        value = jnp.where(below, log_p - target, target - log_q)
+        slope = jnp.where(below, slope_p, slope_q)
+        low, high = jnp.where(value < 0, x, low), jnp.where(value > 0, x, high)
+        room = x * (1.0 - x) if bounded else x
+        growth = jnp.expm1(-value / (slope * room))
+        guess = x + room * growth / (1.0 + x * growth) if bounded else x + x * growth
+        halved = jnp.sqrt(low) * jnp.sqrt(high)
+        if bounded:
+            halved = halved / (halved + jnp.sqrt(1.0 - low) * jnp.sqrt(1.0 - high))
         trusted = (guess >= low) & (guess <= high) & (slope < jnp.inf)
         return low, high, jnp.where(trusted, guess, halved)
 
-    _, _, y = jax.lax.fori_loop(0, _terms(p, 20, 26), step, (low, high, jnp.clip(start, low, high)))
-    x, _ = place(y)
-    # y is a logarithm, and its rounding is many ulp of x: the last step is in x itself.
-    value, slope = residual(x)
-    last = value / slope
-    return jnp.where(jnp.abs(last) < 0.01 * x, x - last, x)
+    return jax.lax.fori_loop(0, _terms(p, 20, 26), step, (low, high, jnp.clip(x, low, high)))[2]
 
 
 def _inverse_slopes(log_tail: Callable, log_density: Callable, inverse: Callable, shapes: int) -> None:
@@ -975,24 +1024,17 @@ def _gammainc_inverse(a, p):
     inside = (p > 0) & (p < 1)
     q = jnp.where(inside, p, 0.5)
     # P(a, x) <= x^a / Gamma(a + 1), and Q(a, a + sqrt(2 a t) + t) <= exp(-t).
-    low = (jnp.log(q) + _lgamma(a + 1.0)) / a
+    least = 4.0 * float(jnp.finfo(p.dtype).tiny)
+    power = jnp.exp((jnp.log(q) + _lgamma(a + 1.0)) / a)
+    low = jnp.maximum(power, least)
     t = -_log1p(-q)
-    high = jnp.log(a + jnp.sqrt(2.0 * a * t) + t)
+    high = jnp.maximum(a + jnp.sqrt(2.0 * a * t) + t, low)
     # Wilson and Hilferty (1931).
     cube = 1.0 - 1.0 / (9.0 * a) + jax.scipy.special.ndtri(q) / (3.0 * jnp.sqrt(a))
-    start = jnp.where(cube > 0.3, jnp.log(a) + 3.0 * jnp.log(jnp.maximum(cube, 0.3)), low)
-    least = math.log(float(jnp.finfo(p.dtype).tiny)) + 1.0
+    start = jnp.where(cube > 0.3, a * jnp.maximum(cube, 0.3) ** 3, low)
+    x = _solve(functools.partial(_gamma_parts, a), q, low * (1.0 - 1e-4), high * 1.0001, start, bounded=False)
     # Where x would underflow, the power law is exact.
-    vanishing = low < least
-    low_safe = jnp.maximum(low, least)
-    high = jnp.maximum(high, low_safe)
-
-    def place(y):
-        x = jnp.exp(y)
-        return x, x
-
-    x = _solve(lambda x: _gamma_parts(a, x), q, low_safe, high, start, place)
-    x = jnp.where(vanishing & (x < 1e-30), jnp.exp(low), x)
+    x = jnp.where(power < least, power, x)
     edge = jnp.where(p == 0, 0.0, jnp.where(p == 1, jnp.inf, jnp.nan)).astype(x.dtype)
     return jnp.where(inside, x, edge) + 0.0 * a
 
@@ -1002,20 +1044,15 @@ def _betainc_inverse(a, b, p):
     inside = (p > 0) & (p < 1)
     q = jnp.where(inside, p, 0.5)
     info = jnp.finfo(p.dtype)
-    low = jnp.full_like(q, math.log(float(info.tiny)) + 1.0)
-    high = jnp.full_like(q, -math.log(float(info.epsneg)))
+    low, high = jnp.full_like(q, 4.0 * float(info.tiny)), jnp.full_like(q, 1.0 - float(info.epsneg))
     # The logit of a beta variable has mean digamma(a) - digamma(b) and variance trigamma(a) + trigamma(b).
-    start = _digamma(a) - _digamma(b) + jax.scipy.special.ndtri(q) * jnp.sqrt(_trigamma(a) + _trigamma(b))
+    spread = jnp.sqrt(_trigamma(a) + _trigamma(b))
+    start = sigmoid(_digamma(a) - _digamma(b) + jax.scipy.special.ndtri(q) * spread)
     # In its lower tail I_x(a, b) goes as x^a / (a B(a, b)).
-    power = (jnp.log(q) + jnp.log(a) + _log_beta(a, b)) / a
-    start = jnp.where((a < 1.0) & (power < -1.0), power, start)
-
-    def place(y):
-        x, w = sigmoid(y), sigmoid(-y)
-        return jnp.clip(x, info.tiny, 1.0 - info.epsneg), x * w
-
-    x = _solve(lambda x: _beta_parts(a, b, x), q, low, high, start, place)
-    x = jnp.where(power < low, jnp.exp(power), x)
+    power = jnp.exp(jnp.minimum((jnp.log(q) + jnp.log(a) + _log_beta(a, b)) / a, 0.0))
+    start = jnp.where((a < 1.0) & (power < 0.3), power, start)
+    x = _solve(functools.partial(_beta_parts, a, b), q, low, high, start, bounded=True)
+    x = jnp.where(power < low, power, x)
     edge = jnp.where(p == 0, 0.0, jnp.where(p == 1, 1.0, jnp.nan)).astype(x.dtype)
     return jnp.where(inside, x, edge) + 0.0 * (a + b)
 

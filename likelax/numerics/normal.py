@@ -21,7 +21,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import chebyshev, gauss_legendre
-from likelax.numerics.logspace import as_floats, log1mexp
+from likelax.numerics.logspace import as_floats, log1mexp, log1p
 
 _LOG2 = math.log(2.0)
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -141,7 +141,7 @@ def _log_ndtr(z: Array) -> Array:
     lower = z <= 0
     x, y = jnp.where(lower, -z, 0.0), jnp.where(lower, 1.0, z)
     below = log_normal_pdf(x) - jnp.log(x + _excess_upper(x))
-    return jnp.where(lower, below, jnp.log1p(-_upper_tail(y)))
+    return jnp.where(lower, below, log1p(-_upper_tail(y)))
 
 
 @_log_ndtr.defjvp
@@ -226,7 +226,7 @@ def _ndtri(p: Array) -> Array:
     near = q_central * chebyshev(_CENTRAL, 32.0 * q_central * q_central - 1.0, 8)
     lower = q < 0
     p_outer = jnp.where(central, 0.125, p)
-    log_tail = jnp.where(lower, jnp.log(jnp.where(lower, p_outer, 0.125)), jnp.log1p(-p_outer))
+    log_tail = jnp.where(lower, jnp.log(jnp.where(lower, p_outer, 0.125)), log1p(-p_outer))
     x = _tail_quantile(-log_tail)
     return jnp.where(central, near, jnp.where(lower, -x, x))
 
@@ -319,7 +319,7 @@ def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array]:
     def choose(in_narrow, in_beside, in_across):
         return jnp.where(narrow, in_narrow, jnp.where(beside, in_beside, in_across))
 
-    log_mass = choose(log_narrow, log_beside, jnp.log1p(-outside))
+    log_mass = choose(log_narrow, log_beside, log1p(-outside))
     density = choose(density_narrow, density_beside, density_across)
     offset = choose(offset_narrow, offset_beside, offset_across)
     mean = jnp.where(across, mean_across, a + offset)

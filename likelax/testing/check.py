@@ -81,21 +81,14 @@ class _Check:
         shapes = self.row(
             "shapes", lambda: (structure.check_shapes(dist, floats, self.key), f"batch {dist.batch_shape}, event {dist.event_shape}")
         )
-        self.row(
-            "dtypes",
-            lambda: (
-                structure.check_dtypes(dist, floats, subject.discrete, self.key),
-                "float32, bfloat16 and float64 parameters",
-            ),
-        )
         tests = 12 + 4 * math.prod(subject.event_shape) ** 2
         self.level = _FALSE_ALARMS / (tests * subject.elements)
         self.z = NormalDist().inv_cdf(1 - self.level / 2)
         self.samples = self.draw()
+        if not shapes and not structure.traces(subject):
+            return self.skip("everything else", "log_prob cannot be traced")
         if not self.mapping():
             return self.skip("everything else", "log_prob cannot be asked about many values at once")
-        if not shapes and "log_prob" in subject.notes:
-            return self.skip("everything else", "log_prob cannot be traced")
         self.density()
         self.row("NaN", lambda: rules.check_nan(subject, self.points))
         outside = rules.check_outside(subject, self.points)
@@ -106,6 +99,7 @@ class _Check:
         for name, found in self.results("gradients", lambda: rules.check_gradients(subject, self.points)).items():
             self.add(name, *found)
         self.summaries()
+        self.row("dtypes", lambda: (structure.check_dtypes(subject), "float32, bfloat16 and float64"))
         return None
 
     # Rows.
@@ -166,7 +160,6 @@ class _Check:
         """One at a time, vmap, scan and the like; whether batches work."""
         subject = self.subject
         names = {
-            "batch": "",
             "one value at a time": "many values at once are as each by itself",
             "vmap": "over elements it is the batch",
             "scan": "over elements it is the batch",
@@ -174,11 +167,11 @@ class _Check:
             "rebuild": "the constructor takes the fields that are held",
             "mixed ranks": "building inside vmap over one parameter, the others not mapped, is right",
         }
-        found = self.results("mapping", lambda: structure.check_mapping(subject, self.some_values(5)))
+        found = self.results("mapping", lambda: structure.check_mapping(subject, self.some_values(8)))
         for name, detail in names.items():
-            if found.get(name) or (detail and name in found):
+            if name in found:
                 self.add(name, found[name], detail)
-        return bool(found) and not found["batch"] and not found["one value at a time"]
+        return bool(found) and not found["one value at a time"]
 
     def some_values(self, count: int) -> np.ndarray:
         """Values in the support, whatever the sampler does: `(count, elements, *event)`."""

@@ -39,7 +39,7 @@ def check_gradients(subject: Subject, x: np.ndarray) -> dict[str, tuple[Problems
         for n, i in _first(off)
     ]
     with np.errstate(invalid="ignore"):
-        worst = np.nanmax(error / moves) / _EPS
+        worst = np.max(np.nan_to_num(error / moves)) / _EPS
     out["precision"] = problems, f"float32 within {worst:.1f} eps of float64"
     if fine["value"] is not None and not subject.discrete:
         difference, known = _slope_in_value(subject, x, exact["value"], wide)

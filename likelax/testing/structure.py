@@ -38,7 +38,7 @@ def check_tree(dist: Distribution) -> Problems:
     back = jax.tree.unflatten(treedef, leaves)
     if jax.tree.structure(back) != treedef or vars(back).keys() != vars(dist).keys():
         problems.append("flattening and unflattening gives another tree")
-    if jax.tree.structure(jax.jit(lambda d: d)(dist)) != treedef:
+    if jax.tree.structure(jax.eval_shape(lambda d: d, dist)) != treedef:
         problems.append("through jit comes another tree than went in")
     for name, leaf in zip((info.name for info in describe(dist)), leaves, strict=True):
         if not isinstance(leaf, jax.Array | np.ndarray):
@@ -64,7 +64,7 @@ def check_shapes(dist: Distribution, floats: bool, key: jax.Array) -> Problems:
     """Every method gives the shape that the batch and the event say."""
     batch, event = dist.batch_shape, dist.event_shape
     dtype = jnp.float32 if floats else jnp.int32
-    problems = []
+    problems: Problems = []
 
     def expect(what: str, shape: tuple[int, ...], method: Any, *args: Any) -> None:
         try:
@@ -77,9 +77,8 @@ def check_shapes(dist: Distribution, floats: bool, key: jax.Array) -> Problems:
         if got != shape:
             problems.append(f"{what} has shape {got} where {shape} was wanted")
 
-    for sample in ((), (2, 3)):
-        x = jax.ShapeDtypeStruct((*sample, *batch, *event), dtype)
-        expect(f"log_prob of values {x.shape}", (*sample, *batch), lambda d, v: d.log_prob(v), x)
+    x = jax.ShapeDtypeStruct((2, 3, *batch, *event), dtype)
+    expect(f"log_prob of values {x.shape}", (2, 3, *batch), lambda d, v: d.log_prob(v), x)
     one = jax.ShapeDtypeStruct(event, dtype)
     expect(f"log_prob of one value {event}", batch, lambda d, v: d.log_prob(v), one)
     for sample in ((), (2, 3)):
@@ -101,46 +100,57 @@ def check_shapes(dist: Distribution, floats: bool, key: jax.Array) -> Problems:
     return problems
 
 
-def check_dtypes(dist: Distribution, floats: bool, discrete: bool, key: jax.Array) -> Problems:
+def traces(subject: Subject) -> bool:
+    """Whether log_prob of a batch gets through `jit` at all."""
+    dtype = jnp.float32 if subject.takes_floats else jnp.int32
+    x = jax.ShapeDtypeStruct((2, subject.elements, *subject.event_shape), dtype)
+    try:
+        jax.eval_shape(lambda d, v: d.log_prob(v), subject.dist, x)
+    except Exception:  # check_shapes says so
+        return False
+    return True
+
+
+def check_dtypes(subject: Subject) -> Problems:
     """float32 stays, bfloat16 becomes float32, float64 stays under x64."""
-    problems = []
-    tree = jax.tree.structure(dist)
-    shape = (*dist.batch_shape, *dist.event_shape)
+    problems: Problems = []
+    shape = (*subject.dist.batch_shape, *subject.event_shape)
 
-    def with_dtype(dtype: Any) -> Any:
-        return jax.tree.unflatten(
-            tree,
-            [
-                jax.ShapeDtypeStruct(x.shape, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)
-                for x in jax.tree.leaves(dist)
-            ],
-        )
+    def like(dtype: Any) -> Any:
+        return [
+            jax.ShapeDtypeStruct(leaf.shape, dtype if info.floating else leaf.dtype)
+            for leaf, info in zip(subject.leaves, subject.info, strict=True)
+        ]
 
-    def expect(given: str, d: Any, value: Any, wanted: Any, prepare: Any = lambda d: d) -> None:
-        x = jax.ShapeDtypeStruct(shape, value if floats else jnp.int32)
-        calls: list[tuple[str, Any, Any]] = [("log_prob", lambda d, x: prepare(d).log_prob(x), x)]
-        if not discrete:
-            calls.append(("sample", lambda d, k: prepare(d).sample(k), key))
-        for name in SUMMARIES:
-            calls.append((name, lambda d, x, m=name: getattr(prepare(d), m)(), x))
-        for name in () if dist.event_shape else TAILS:
-            calls.append((name, lambda d, x, m=name: getattr(prepare(d), m)(x), x))
-        for name, call, argument in calls:
-            try:
-                got = jax.eval_shape(call, d, argument).dtype
-            except Exception:  # check_shapes says so
-                continue
-            if got != wanted and not (discrete and not jnp.issubdtype(got, jnp.floating)):
-                problems.append(f"{name} gives {got} for {given}, where {np.dtype(wanted)} was wanted")
+    def judge(name: str, given: str, got: Any, wanted: Any) -> None:
+        counts = subject.discrete and not jnp.issubdtype(got, jnp.floating)
+        if got != wanted and not (counts and name in ("sample", "mode", "quantile")):
+            problems.append(f"{name} gives {got} for {given}, where {np.dtype(wanted)} was wanted")
 
-    if dist.dtype == jnp.float32:
-        expect("float32 parameters", with_dtype(jnp.float32), jnp.float32, jnp.float32)
-        expect("bfloat16 values", with_dtype(jnp.float32), jnp.bfloat16, jnp.float32)
-        expect(
-            "bfloat16 parameters", with_dtype(jnp.bfloat16), jnp.bfloat16, jnp.float32, construct
-        )
+    def run(name: str, given: str, call: Any, leaves: Any, argument: Any, wanted: Any) -> None:
+        try:
+            got = jax.eval_shape(lambda ls, a: call(subject.build(ls), a), leaves, argument).dtype
+        except Exception:  # check_shapes says so
+            return
+        judge(name, given, got, wanted)
+
+    if subject.dist.dtype == jnp.float32:
+        for name, got in subject.dtypes.items():
+            judge(name, "float32 parameters", got, np.float32)
+        half = jax.ShapeDtypeStruct(shape, jnp.bfloat16 if subject.takes_floats else jnp.int32)
+        ask = lambda d, v: d.log_prob(v)  # noqa: E731
+        run("log_prob", "bfloat16 values", ask, like(jnp.float32), half, jnp.float32)
+        built = lambda d, v: construct(d).log_prob(v)  # noqa: E731
+        run("log_prob", "bfloat16 parameters", built, like(jnp.bfloat16), half, jnp.float32)
     with jax.enable_x64(True):
-        expect("float64 parameters", with_dtype(jnp.float64), jnp.float64, jnp.float64)
+        wide = jax.ShapeDtypeStruct(shape, jnp.float64 if subject.takes_floats else jnp.int32)
+        calls: list[tuple[str, Any, Any]] = [("log_prob", lambda d, v: d.log_prob(v), wide)]
+        if not subject.event_shape:
+            calls.append(("cdf", lambda d, v: d.cdf(v), wide))
+        calls.append(("sample", lambda d, k: d.sample(k), subject.key))
+        calls += [(m, lambda d, v, m=m: getattr(d, m)(), wide) for m in ("mean", "variance", "entropy")]
+        for name, call, argument in calls:
+            run(name, "float64 parameters", call, like(jnp.float64), argument, jnp.float64)
     return problems
 
 
@@ -162,87 +172,100 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
     Args:
       points: values inside the support, `(n, elements, *event)`.
     """
-    names = [i for i, info in enumerate(subject.info) if info.varies]
-    failed: dict[str, str] = {}
-    nudged = subject.nudged()
+    names = {subject.info[i].name: i for i, info in enumerate(subject.info) if info.varies}
+    rows = {n: np.stack([subject.leaves[i][0], subject.nudged()[i][0]]) for n, i in names.items()}
     x = subject.as_value(points)
+    failed: dict[str, str] = {}
 
     def attempt(out: dict[str, Any], name: str, method: Any) -> None:
         try:
             out[name] = method()
         except Exception as error:  # a user's method may raise anything; it becomes a row
-            failed[name] = f"raises {type(error).__name__}: {first_line(error)}"
+            failed[name] = f"{name} raises {type(error).__name__}: {first_line(error)}"
 
-    def both(leaves: Any, x: jax.Array) -> dict[str, Any]:
-        build, out = subject.build, {}
-        attempt(out, "batch", lambda: build(leaves).log_prob(x))
-        one = jax.vmap(lambda ls, v: build(ls).log_prob(v), in_axes=(0, 0))
-        attempt(out, "one value at a time", lambda: jax.vmap(lambda v: build(leaves).log_prob(v))(x))
-        attempt(out, "vmap", lambda: jax.vmap(one, in_axes=(None, 0))(leaves, x))
-        attempt(out, "index", lambda: jnp.stack([build(leaves)[i].log_prob(x[:, i]) for i in range(subject.elements)], 1))
+    def step(carry: Any, each: Any) -> Any:
+        return carry, each[0].log_prob(each[1])
 
-        def step(carry: Any, each: Any) -> Any:
-            return carry, (carry.log_prob(x[0]), each[0].log_prob(each[1]))
+    def with_row(row: Any, at: int, leaves: Any) -> Any:
+        """Built anew from one element's parameter and the whole batch of the others."""
+        return construct(subject.build([row if i == at else x for i, x in enumerate(leaves)]))
 
-        each = (build(leaves), jnp.swapaxes(x, 0, 1))
-        attempt(out, "scan", lambda: jax.lax.scan(step, build(leaves), each)[1][1].T)
-        attempt(out, "rebuild", lambda: construct(build(leaves)).log_prob(x))
+    def mapped(leaves: Any, rows: Any, x: jax.Array) -> dict[str, Any]:
+        dist, out = subject.build(leaves), {}
+        elements = jnp.swapaxes(x, 0, 1)
+        attempt(out, "vmap", lambda: jax.vmap(lambda d, v: d.log_prob(v))(dist, elements).T)
+        attempt(out, "scan", lambda: jax.lax.scan(step, dist, (dist, elements))[1].T)
+        for name, at in names.items():
+            build = lambda row, at=at: with_row(row, at, leaves)  # noqa: E731
+            attempt(out, name, lambda b=build, n=name: jax.vmap(lambda r: b(r).log_prob(x))(rows[n]))
         return out
 
-    def mixed(leaves: Any, x: jax.Array) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for at in names:
-            rows = jnp.stack([leaves[at][0], jnp.asarray(nudged[at])[0]])
-
-            def with_row(row: jax.Array, at: int = at) -> Any:
-                return construct(subject.build([row if i == at else leaf for i, leaf in enumerate(leaves)]))
-
-            def direct(row: jax.Array, at: int = at) -> Any:
-                full = jnp.broadcast_to(row, leaves[at].shape)
-                return subject.build([full if i == at else leaf for i, leaf in enumerate(leaves)])
-
-            name = subject.info[at].name
-            attempt(out, name, lambda f=with_row, r=rows: jax.vmap(lambda a: f(a).log_prob(x))(r))
-            attempt(out, name + " wanted", lambda f=direct, r=rows: jnp.stack([f(a).log_prob(x) for a in r]))
-            sample = lambda f, r: jax.eval_shape(  # noqa: E731
-                jax.vmap(lambda a: f(a).sample(subject.key, (3,))), r
-            ).shape
-            shape = (2, 3, subject.elements, *subject.event_shape)
-            if subject.notes.get("sample", ("ok",))[0] == "ok" and name not in failed:
-                shapes: dict[str, Any] = {}
-                attempt(shapes, name, lambda f=with_row, r=rows: sample(f, r))
-                if shapes and shapes[name] != shape:
-                    failed[name] = f"gives samples of shape {shapes[name]} where {shape} was wanted"
-        return out
-
-    got = {k: np.asarray(v) for k, v in jax.jit(both)(subject.leaves, x).items()}
-    rows = {k: np.asarray(v) for k, v in jax.jit(mixed)(subject.leaves, x).items()}
-    out: dict[str, Problems] = {}
+    got = {k: np.asarray(v) for k, v in jax.jit(mapped)(subject.leaves, rows, x).items()}
+    batch = subject.log_prob(points)
+    alone = subject.gradients(points)["log_prob"]
     words = {
-        "one value at a time": "log_prob of many values at once is not that of each by itself: a sum over, or a shape of, the batch in it?",
         "vmap": "vmap over the elements is not the batch: does log_prob mix the elements?",
-        "index": "dist[i] is not element i of the batch",
         "scan": "scan over the elements is not the batch",
-        "rebuild": "the constructor does not give the same from the distribution's own fields",
+    }
+    out: dict[str, Problems] = {
+        "one value at a time": _compare(
+            batch,
+            alone,
+            "log_prob of many values at once is not that of each by itself: a sum over the batch, or a shape that is stored, in it?",
+        )
     }
     for name, text in words.items():
-        out[name] = [f"{name} {failed[name]}"] if name in failed else _compare(got, name, "batch", text)
-    out["batch"] = [f"log_prob {failed['batch']}"] if "batch" in failed else []
-    out["mixed ranks"] = []
-    for at in names:
-        name = subject.info[at].name
-        text = f"built inside vmap over {name} alone it is not the batch of those distributions"
+        out[name] = [failed[name]] if name in failed else _compare(got[name], batch, text)
+    out["index"] = _check_index(subject)
+    out["rebuild"] = _check_rebuild(subject)
+    mixed: Problems = []
+    for name, at in names.items():
         if name in failed:
-            out["mixed ranks"].append(f"building inside vmap over {name} alone {failed[name]}")
-        else:
-            out["mixed ranks"] += _compare(rows, name, name + " wanted", text)
+            mixed.append(f"built inside vmap over one parameter alone, {failed[name]}")
+            continue
+        want = []
+        for row in rows[name]:
+            leaves = list(subject.leaves)
+            leaves[at] = np.broadcast_to(row, leaves[at].shape)
+            want.append(subject.log_prob(points, leaves))
+        text = f"built inside vmap over {name} alone, it is not the batch of those distributions"
+        mixed += _compare(got[name], np.stack(want), text)
+        if subject.elements > 1 and "sample" not in subject.notes and not mixed:
+            draw = lambda row, at=at: with_row(row, at, subject.leaves).sample(subject.key, (3,))  # noqa: E731
+            shape = jax.eval_shape(jax.vmap(draw), rows[name]).shape
+            wanted = (2, 3, subject.elements, *subject.event_shape)
+            if shape != wanted:
+                mixed.append(f"built inside vmap over {name} alone, it gives samples {shape} where {wanted} was wanted")
+    out["mixed ranks"] = mixed
     return out
 
 
-def _compare(got: dict[str, np.ndarray], name: str, wanted: str, text: str) -> Problems:
-    if name not in got or wanted not in got:
-        return []
-    a, b = got[name], got[wanted]
+def _check_index(subject: Subject) -> Problems:
+    last = subject.elements - 1
+    one = jax.eval_shape(lambda d: d[last], subject.dist)
+    if one.batch_shape != ():
+        return [f"dist[{last}] has batch shape {one.batch_shape} where () was wanted"]
+    got = jax.tree.leaves(jax.jit(lambda d: d[last])(subject.dist))
+    for info, a, b in zip(subject.info, got, subject.leaves, strict=True):
+        if not np.array_equal(a, b[last], equal_nan=info.floating):
+            return [f"dist[{last}] is not element {last}: {info.name} is another"]
+    return []
+
+
+def _check_rebuild(subject: Subject) -> Problems:
+    try:
+        built = jax.eval_shape(construct, subject.dist)
+    except Exception as error:  # a user's constructor may raise anything; it becomes a row
+        return [f"the constructor does not take the fields that are held: {type(error).__name__}: {first_line(error)}"]
+    for info, a, b in zip(subject.info, jax.tree.leaves(built), subject.leaves, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return [
+                f"the constructor makes {info.name} {a.dtype}{list(a.shape)} out of {b.dtype}{list(b.shape)}, which it holds itself"
+            ]
+    return []
+
+
+def _compare(a: np.ndarray, b: np.ndarray, text: str) -> Problems:
     if a.shape != b.shape:
         return [f"{text} (shape {a.shape} against {b.shape})"]
     with np.errstate(invalid="ignore"):

@@ -57,6 +57,7 @@ class Subject:
     Attributes:
       original: what was given; `dist` holds the elements that are looked at.
       notes: what a method raised while it was traced: `(status, text)` by method.
+      dtypes: what each method gives for the parameters as they are.
     """
 
     def __init__(self, original: Distribution, key: jax.Array, num_samples: int):
@@ -71,7 +72,10 @@ class Subject:
         self.support = self.dist.support
         self.discrete = bool(self.support.is_discrete)
         self.notes: dict[str, tuple[str, str]] = {}
+        self.dtypes: dict[str, Any] = {}
         self.takes_floats = self._takes_floats()
+        self._contains = jax.jit(lambda leaves, x: self.build(leaves).support.contains(x))
+        self._nudged: list[np.ndarray] | None = None
         self._tails = jax.jit(self._trace_tails)
         self._log_prob = jax.jit(lambda leaves, x: self.build(leaves).log_prob(x))
         self._gradients = jax.jit(self._trace_gradients)
@@ -94,14 +98,21 @@ class Subject:
 
     def nudged(self) -> list[np.ndarray]:
         """Leaves a sixteenth larger where their support allows it: another distribution of the family."""
-        out = []
-        for leaf, info in zip(self.leaves, self.info, strict=True):
-            larger = leaf * np.asarray(1.0625, leaf.dtype) if info.varies else leaf
-            support = info.param.support if info.param else None
-            if support is not None and not bool(jnp.all(support.contains(jnp.asarray(larger)))):
-                larger = leaf
-            out.append(np.asarray(larger))
-        return out
+        if self._nudged is None:
+            larger = [
+                leaf * np.asarray(1.0625, leaf.dtype) if info.varies else leaf
+                for leaf, info in zip(self.leaves, self.info, strict=True)
+            ]
+
+            def fits(leaves: Any) -> Any:
+                supports = [info.param.support if info.param else None for info in self.info]
+                pairs = zip(supports, leaves, strict=True)
+                return [jnp.asarray(s is None or jnp.all(s.contains(leaf))) for s, leaf in pairs]
+
+            good = jax.jit(fits)(larger)
+            pairs = zip(good, larger, self.leaves, strict=True)
+            self._nudged = [more if ok else leaf for ok, more, leaf in pairs]
+        return list(self._nudged)
 
     def label(self, element: int) -> str:
         """What messages call an element: its parameters."""
@@ -123,8 +134,8 @@ class Subject:
 
     def inside(self, x: np.ndarray) -> np.ndarray:
         """Whether values `(n, elements, *event)` are in the support, `(n, elements)`."""
-        out = self.support.contains(jnp.asarray(self.as_value(x)))
-        return np.broadcast_to(np.asarray(out), x.shape[:2])
+        run = lambda v: {"inside": self._contains(self.leaves, v)}  # noqa: E731
+        return self._padded(run, self.as_value(x))["inside"]
 
     # Values.
 
@@ -173,6 +184,8 @@ class Subject:
         """Keeps the result, or notes why there is none."""
         try:
             out[name] = method()
+            if not jax.config.jax_enable_x64:
+                self.dtypes[name] = jnp.result_type(jax.tree.leaves(out[name])[0])
         except NotImplementedError as error:
             self.notes[name] = ("skipped", first_line(error))
         except Exception as error:  # a user's method may raise anything; it becomes a row
@@ -272,8 +285,12 @@ def flatten_batch(dist: Distribution) -> Distribution:
         chosen = chosen[kept]
     spread = np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST_ELEMENTS)).astype(int))
     index = chosen[spread]
-    wide = dist.broadcast_to(shape)
-    return jax.tree.map(lambda leaf: leaf.reshape((size, *leaf.shape[len(shape) :]))[index], wide)
+
+    def flatten(dist: Distribution) -> Distribution:
+        wide = dist.broadcast_to(shape)
+        return jax.tree.map(lambda x: x.reshape((size, *x.shape[len(shape) :]))[index], wide)
+
+    return jax.jit(flatten)(dist)
 
 
 def is_interval(support: Any) -> bool:

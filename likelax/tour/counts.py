@@ -11,13 +11,13 @@ import optax
 
 from likelax import datasets, plotting, supports
 from likelax._pytree import Array, param
-from likelax.distributions import Distribution, NegativeBinomial, Poisson, ZeroInflated
+from likelax.distributions import Distribution, NegativeBinomial2, Poisson, ZeroInflated
 from likelax.heads import Head, HeadLike, learned
 from likelax.likelihood import Likelihood
 from likelax.metrics import evaluate
 from likelax.numerics.gamma import lgamma
 from likelax.objective import Batch
-from likelax.tour.section import Row, Section, Settings, train_row
+from likelax.tour.section import Row, Section, Settings, split_of, train_row
 
 
 class GeneralizedPoisson(Distribution):
@@ -36,13 +36,13 @@ HEADS: dict[str, HeadLike] = {
     "Poisson": Head(Poisson),
     "zero-inflated Poisson": Head(ZeroInflated, base=Head(Poisson)),
     "generalized Poisson (custom)": Head(GeneralizedPoisson),
-    "negative binomial": Head(NegativeBinomial),
-    "zero-inflated negative binomial": Head(ZeroInflated, base=Head(NegativeBinomial)),
+    "negative binomial": Head(NegativeBinomial2),
+    "zero-inflated negative binomial": Head(ZeroInflated, base=Head(NegativeBinomial2)),
 }
 # Log-likelihoods of linear models at their optimum on all rows, computed by statsmodels 0.14.
 REFERENCES = {
     "Poisson": (Head(Poisson), -62419.59),
-    "negative binomial": (Head(NegativeBinomial, total_count=learned()), -43383.66),
+    "negative binomial": (Head(NegativeBinomial2, dispersion=learned()), -43383.66),
 }
 
 
@@ -60,7 +60,7 @@ def section(settings: Settings) -> Section:
     path = settings.out / "counts.png"
     plotting.save(_figure(data, rows), path)
     title = "Counts: visits to a doctor in a year, given nine facts"
-    return Section(title, data, rows, notes, [path])
+    return Section(title, split_of(data), rows, notes, [path])
 
 
 def maximum_log_likelihood(head: Head, batch: Batch, key: Array, *, iterations: int = 100) -> float:

@@ -8,7 +8,7 @@ from likelax import datasets
 from likelax.distributions import Categorical
 from likelax.heads import Head, HeadLike, learned
 from likelax.metrics import perplexity
-from likelax.tour.section import Section, Settings, train_row
+from likelax.tour.section import Section, Settings, split_of, train_row
 
 HEADS: dict[str, HeadLike] = {
     "class frequencies only": Head(Categorical, num_categories=10, logits=learned()),
@@ -30,4 +30,4 @@ def section(settings: Settings) -> Section:
         f"accuracy {accuracy:.1%}; as hard as guessing among "
         f"{float(perplexity(best.held_out)):.2f} classes"
     ]
-    return Section("Classes: which digit an 8x8 image shows", data, rows, notes)
+    return Section("Classes: which digit an 8x8 image shows", split_of(data), rows, notes)

@@ -60,14 +60,14 @@ class Section:
 
     Attributes:
       title: what they predict.
-      data: where the data come from.
+      data: how many rows, and where they come from.
       rows: the models; the first is what the others are compared with.
       notes: lines under the table.
       figures: files that were written.
     """
 
     title: str
-    data: Dataset
+    data: str
     rows: list[Row]
     notes: list[str] = dataclasses.field(default_factory=list)
     figures: list[Path] = dataclasses.field(default_factory=list)
@@ -89,8 +89,7 @@ class Section:
         widths = [max(len(line[k]) for line in cells) for k in range(5)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
         rule = "-" * len(lines[0])
-        train, test = len(self.data.train_rows), len(self.data.test_rows)
-        head = [f"\n{self.title}", f"{train} rows to train on, {test} held out: {self.data.source}"]
+        head = [f"\n{self.title}", self.data]
         notes = [f"  {note}" for note in self.notes]
         figures = [f"  figure: {path}" for path in self.figures]
         body = [line.rstrip() for line in (lines[0], rule, *lines[1:])]
@@ -116,6 +115,12 @@ def mlp(hidden: int, outputs: int) -> tuple[Callable[..., Any], Callable[..., Ar
         return x @ last["w"] + last["b"]
 
     return init, apply
+
+
+def split_of(data: Dataset) -> str:
+    """How many rows there are, and where they come from."""
+    train, test = len(data.train_rows), len(data.test_rows)
+    return f"{train} rows to train on, {test} held out: {data.source}"
 
 
 def train_row(

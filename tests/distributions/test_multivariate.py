@@ -412,7 +412,7 @@ def test_dirichlet_entropy_and_kl(x64):
             got = both(p, q)
             np.testing.assert_allclose(got[0], entropy, rtol=tolerance)
             np.testing.assert_allclose(got[1], kl, rtol=tolerance)
-            assert abs(got[2]) < 1e-12
+            assert abs(got[2]) < (1e-14 if x64 else 1e-7)
 
 
 def test_dirichlet_gradients():

@@ -1,0 +1,426 @@
+"""Poisson, Binomial, Geometric and the negative binomials against mpmath and SciPy."""
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+import scipy.special as sp
+import scipy.stats as st
+
+from likelax.distributions.counts import (
+    Binomial,
+    Geometric,
+    NegativeBinomial,
+    NegativeBinomial2,
+    Poisson,
+)
+
+mp.mp.dps = 50
+
+
+def f32(values) -> np.ndarray:
+    return np.asarray(values, np.float32)
+
+
+def exact(*columns):
+    """Rows of mpmath numbers: the float32 values that likelax gets, to every digit."""
+    return zip(*[[mp.mpf(float(v)) for v in f32(column)] for column in columns], strict=True)
+
+
+def poisson(k, rate):
+    return (k * mp.log(rate) if k else mp.mpf(0)) - rate - mp.loggamma(k + 1)
+
+
+def binomial(k, n, p):
+    return mp.log(mp.binomial(n, k)) + k * mp.log(p) + (n - k) * mp.log1p(-p)
+
+
+def negative_binomial(k, r, p):
+    lead = mp.loggamma(k + r) - mp.loggamma(r) - mp.loggamma(k + 1)
+    return lead + k * mp.log(p) + r * mp.log1p(-p)
+
+
+def sigmoid(x):
+    return 1 / (1 + mp.exp(-x))
+
+
+def slope_of(f, x):
+    return float(mp.diff(f, x))
+
+
+# ---- log_prob: values, gradients, edges ----
+
+RATES = [1e7, 1e7, 3.7, 3.7, 0.02, 250.0, 5e5, 1e-20, 1.0]
+COUNTS = [1e7, 9_990_000, 0, 9, 3, 300, 500_123, 1, 0]
+
+
+def test_poisson_where_lgammas_would_cancel():
+    truth = [poisson(k, rate) for k, rate in exact(COUNTS, RATES)]
+    got = Poisson(f32(RATES)).log_prob(f32(COUNTS))
+    np.testing.assert_allclose(got, f32([float(t) for t in truth]), rtol=1e-6)
+    assert abs(got[0] - -8.977986) < 2e-6
+    k, rate = jnp.float32(COUNTS[0]), jnp.float32(RATES[0])
+    plain = k * jnp.log(rate) - rate - jax.lax.lgamma(k + 1)
+    assert abs(plain - got[0]) > 1  # the control: nats lost
+    slope = jax.grad(lambda rate: Poisson(rate).log_prob(f32(COUNTS)).sum())(f32(RATES))
+    truth = [float(k / rate - 1) for k, rate in exact(COUNTS, RATES)]
+    np.testing.assert_allclose(slope, truth, rtol=1e-6)
+
+
+LOG_RATES = [-150.0, -85.0, -80.0, -3.0, 0.0, 2.5, 13.0]
+
+
+def test_poisson_log_rate_is_used_as_it_is():
+    counts = [2, 0, 5, 4, 0, 11, 442_000]
+    truth = [
+        float(k * l - mp.exp(l) - mp.loggamma(k + 1)) for k, l in exact(counts, LOG_RATES)
+    ]
+    log_prob = lambda l: Poisson(log_rate=l).log_prob(f32(counts))  # noqa: E731
+    # 442000 is half a standard deviation off, which multiplies the rounding of exp.
+    np.testing.assert_allclose(log_prob(f32(LOG_RATES)), truth, rtol=1e-5, atol=1e-30)
+    slope = jax.grad(lambda l: log_prob(l).sum())(f32(LOG_RATES))
+    truth = [float(k - mp.exp(l)) for k, l in exact(counts, LOG_RATES)]
+    np.testing.assert_allclose(slope, truth, rtol=2e-4, atol=1e-30)
+    through_rate = Poisson(jnp.exp(f32(LOG_RATES[:1]))).log_prob(2)
+    assert np.isinf(through_rate)  # the control: the rate itself underflows
+
+
+def test_poisson_rate_zero():
+    for dist in (Poisson(0.0), Poisson(log_rate=-jnp.inf)):
+        np.testing.assert_array_equal(dist.log_prob(jnp.array([0, 1, 5])), [0, -np.inf, -np.inf])
+        assert dist.sample(jax.random.key(0), (3,)).tolist() == [0, 0, 0]
+        assert dist.mean() == dist.variance() == dist.mode() == 0
+        assert dist.survival(0) == 0
+    for k in (0, 2):
+        assert np.isfinite(jax.grad(lambda rate, k=k: Poisson(rate).log_prob(k))(0.0))
+        assert np.isfinite(jax.grad(lambda l, k=k: Poisson(log_rate=l).log_prob(k))(-jnp.inf))
+
+
+TRIALS = [1, 5, 20, 1e6, 1e7, 100, 100, 3]
+SUCCESSES = [1, 0, 7, 12, 5e6 + 100, 100, 0, 1]
+LOGITS = [0.0, 0.0, 1.3, -11.5, 0.0, 20.0, -20.0, 50.0]
+
+
+def test_binomial_log_prob_and_gradient():
+    rows = list(exact(SUCCESSES, TRIALS, LOGITS))
+    truth = [float(binomial(k, n, sigmoid(l))) for k, n, l in rows]
+    log_prob = lambda l: Binomial(f32(TRIALS), logits=l).log_prob(f32(SUCCESSES))  # noqa: E731
+    np.testing.assert_allclose(log_prob(f32(LOGITS)), truth, rtol=3e-6)
+    slope = jax.grad(lambda l: log_prob(l).sum())(f32(LOGITS))
+    truth = [float(k - n * sigmoid(l)) for k, n, l in rows]
+    np.testing.assert_allclose(slope, truth, rtol=1e-5, atol=1e-6)
+
+
+def test_binomial_at_certain_probs_and_no_trials():
+    k = jnp.array([[0], [1], [3]])
+    dist = Binomial(3, probs=jnp.array([0.0, 1.0]))
+    np.testing.assert_array_equal(
+        dist.log_prob(k), [[0, -np.inf], [-np.inf, -np.inf], [-np.inf, 0]]
+    )
+    slope = jax.jacrev(lambda p: Binomial(3, probs=p).log_prob(k))(jnp.array([0.0, 1.0]))
+    assert np.isfinite(slope).all()
+    assert dist.sample(jax.random.key(0), (4,)).tolist() == [[0, 3]] * 4
+    none = Binomial(0, logits=0.3)
+    np.testing.assert_array_equal(none.log_prob(jnp.array([0, 1])), [0, -np.inf])
+    assert none.cdf(0) == 1
+    assert np.isfinite(jax.grad(lambda l: Binomial(0, logits=l).log_cdf(0))(0.3))
+    assert none.sample(jax.random.key(0)) == none.mode() == none.quantile(0.5) == 0
+
+
+def test_geometric_counts_failures():
+    logits, k = [0.0, -8.0, 3.0, 40.0, -40.0, 0.5], [0, 4000, 5, 0, 3, 12]
+    rows = list(exact(k, logits))
+    truth = [float(mp.log(sigmoid(l)) + k * mp.log(sigmoid(-l))) for k, l in rows]
+    log_prob = lambda l: Geometric(logits=l).log_prob(f32(k))  # noqa: E731
+    np.testing.assert_allclose(log_prob(f32(logits)), truth, rtol=1e-6)
+    slope = jax.grad(lambda l: log_prob(l).sum())(f32(logits))
+    truth = [float(sigmoid(-l) - k * sigmoid(l)) for k, l in rows]
+    np.testing.assert_allclose(slope, truth, rtol=1e-5)
+    probs = np.array([0.2, 0.7])
+    np.testing.assert_allclose(
+        Geometric(probs=probs).log_prob(4), st.geom(probs, loc=-1).logpmf(4), rtol=1e-6
+    )
+    certain = Geometric(probs=jnp.array([1.0, 0.0]))
+    np.testing.assert_array_equal(certain.log_prob(jnp.array([[0], [2]])), [[0, -np.inf], [-np.inf] * 2])
+    assert np.isfinite(jax.jacrev(lambda p: Geometric(probs=p).log_prob(2))(jnp.array([1.0, 0.0]))).all()
+    np.testing.assert_array_equal(Geometric(logits=jnp.inf).log_prob(jnp.array([0, 1])), [0, -np.inf])
+
+
+SIZES = [2.5, 1e6, 1e-3, 1e8, 0.7, 40.0, 3.0]
+MEANS = [4.0, 20.0, 0.5, 3.0, 1e5, 40.0, 1e-3]
+NB_COUNTS = [7, 25, 2, 4, 31_000, 0, 1]
+
+
+def test_negative_binomial_log_prob_and_gradients():
+    logits = f32(np.log(np.array(MEANS) / np.array(SIZES)))
+    rows = list(exact(NB_COUNTS, SIZES, logits))
+    truth = [float(negative_binomial(k, r, sigmoid(l))) for k, r, l in rows]
+
+    def log_prob(r, l):
+        return NegativeBinomial(r, logits=l).log_prob(f32(NB_COUNTS))
+
+    np.testing.assert_allclose(log_prob(f32(SIZES), logits), truth, rtol=3e-6)
+    d_r, d_l = jax.grad(lambda r, l: log_prob(r, l).sum(), (0, 1))(f32(SIZES), logits)
+    truth = [float(k * sigmoid(-l) - r * sigmoid(l)) for k, r, l in rows]
+    np.testing.assert_allclose(d_l, truth, rtol=1e-5, atol=1e-6)
+    truth = [
+        float(mp.digamma(k + r) - mp.digamma(r) + mp.log(sigmoid(-l))) for k, r, l in rows
+    ]
+    np.testing.assert_allclose(d_r, truth, rtol=1e-4, atol=1e-9)
+
+
+def test_negative_binomial_probs_zero():
+    dist = NegativeBinomial(2.5, probs=0.0)
+    np.testing.assert_array_equal(dist.log_prob(jnp.array([0, 3])), [0, -np.inf])
+    for k in (0, 3):
+        slope = jax.grad(lambda p, k=k: NegativeBinomial(2.5, probs=p).log_prob(k))(0.0)
+        assert np.isfinite(slope)
+
+
+def test_from_mean_holds_its_digits_down_to_the_poisson():
+    mean, dispersion = [4.0, 20.0, 1e4, 3.0, 5.0, 300.0], [0.4, 1e-6, 2.0, 1e-8, 1e-12, 1e-4]
+    k = [7, 25, 31_000, 4, 9, 320]
+    rows = list(exact(k, mean, dispersion))
+    truth = [float(negative_binomial(k, 1 / d, m / (m + 1 / d))) for k, m, d in rows]
+
+    def log_prob(m, d):
+        return NegativeBinomial.from_mean(m, d).log_prob(f32(k))
+
+    np.testing.assert_allclose(log_prob(f32(mean), f32(dispersion)), truth, rtol=1e-6)
+    d_m, d_d = jax.grad(lambda m, d: log_prob(m, d).sum(), (0, 1))(f32(mean), f32(dispersion))
+    np.testing.assert_allclose(
+        d_m, [float((k - m) / (m * (1 + d * m))) for k, m, d in rows], rtol=1e-5
+    )
+    truth = [
+        float((mp.digamma(1 / d) - mp.digamma(k + 1 / d) + mp.log1p(d * m)) / d**2
+              + (k - m) / (d * (1 + d * m)))
+        for k, m, d in rows
+    ]  # fmt: skip
+    # In the last two the slope is a limit, ((k - m)^2 - k)/2, of differences 1e-12 and 1e-4 wide.
+    np.testing.assert_allclose(d_d[:3], truth[:3], rtol=1e-4)
+    np.testing.assert_allclose(log_prob(f32(5.0), f32(1e-12))[4], st.poisson(5).logpmf(9), rtol=1e-6)
+    # The control: by way of total_count and logits the rounding of a logarithm of -25 is multiplied by k - m.
+    logits = jnp.log(f32(mean)) + jnp.log(f32(dispersion))
+    around = NegativeBinomial(1 / f32(dispersion), logits=logits).log_prob(f32(k))
+    assert np.abs(np.asarray(around) - [float(negative_binomial(k, 1 / d, m / (m + 1 / d))) for k, m, d in rows]).max() > 1e-5
+
+
+def test_the_mean_form_of_a_head():
+    dist = NegativeBinomial2(log_rate=jnp.array([1.2, -150.0]), dispersion=0.5)
+    assert dist.given("log_rate")
+    np.testing.assert_allclose(dist.mean(), np.exp([1.2, -150.0]), rtol=1e-6)
+    truth = float(negative_binomial(mp.mpf(3), mp.mpf(2), 1 / (1 + 2 / mp.exp(mp.mpf(-150)))))
+    np.testing.assert_allclose(dist.log_prob(3)[1], truth, rtol=1e-6)
+    mean = NegativeBinomial.from_mean(3.0, 0.5)
+    assert mean.mean() == 3
+    np.testing.assert_allclose(mean.variance(), 3 + 0.5 * 9)
+
+
+def test_outside_the_support():
+    bad = jnp.array([-1.0, 0.5, jnp.inf, jnp.nan])
+    for make in (
+        Poisson,
+        lambda x: Geometric(logits=x),
+        lambda x: NegativeBinomial(2.0, logits=x),
+        lambda x: NegativeBinomial2(x, 0.5),
+    ):
+        value = make(0.7).log_prob(bad)
+        np.testing.assert_array_equal(value[jnp.array([0, 1, 3])], [-np.inf, -np.inf, np.nan])
+        slope = jax.grad(lambda x, make=make: make(x).log_prob(bad[:2]).sum())(0.7)
+        assert slope == 0
+    assert Binomial(4, logits=0.0).log_prob(5) == -np.inf
+
+
+# ---- sums over the support, moments, tails, quantiles ----
+
+CASES = {
+    "Poisson": (lambda: Poisson(5.3), st.poisson(5.3)),
+    "Poisson large": (lambda: Poisson(1e5), st.poisson(1e5)),
+    "Binomial": (lambda: Binomial(20, probs=0.3), st.binom(20, 0.3)),
+    "Binomial rare": (lambda: Binomial(1e6, probs=1e-5), st.binom(10**6, 1e-5)),
+    "Binomial likely": (lambda: Binomial(50, logits=2.0), st.binom(50, sp.expit(2.0))),
+    "Geometric": (lambda: Geometric(probs=0.2), st.geom(0.2, loc=-1)),
+    "Geometric logits": (lambda: Geometric(logits=-4.0), st.geom(sp.expit(-4.0), loc=-1)),
+    "NegativeBinomial": (lambda: NegativeBinomial(3.5, probs=0.6), st.nbinom(3.5, 0.4)),
+    "NegativeBinomial2": (lambda: NegativeBinomial2(5.0, 0.25), st.nbinom(4, 4 / 9)),
+    "NegativeBinomial2 Poisson": (lambda: NegativeBinomial2(5.0, 1e-8), st.poisson(5)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_moments_and_tails(name):
+    make, ref = CASES[name]
+    dist = make()
+    np.testing.assert_allclose(dist.mean(), ref.mean(), rtol=1e-6)
+    np.testing.assert_allclose(dist.variance(), ref.var(), rtol=1e-6)
+    # Both ends of the tails, 24 points, so that each method compiles once.
+    k = np.unique(np.round(ref.ppf(np.r_[1e-9, np.linspace(0.001, 0.999, 20), 1 - 1e-9])))
+    k = np.resize(k, 24)
+    truth = ref.logpmf(k)
+    np.testing.assert_allclose(dist.log_prob(k), truth, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(dist.log_cdf(k), ref.logcdf(k), rtol=3e-6, atol=1e-9)
+    np.testing.assert_allclose(dist.log_survival(k), ref.logsf(k), rtol=3e-6, atol=1e-9)
+    assert dist.log_prob(dist.mode()) >= dist.log_prob(k).max() - 1e-5
+    assert dist.mode().dtype == jnp.int32
+    q = np.resize(f32([1e-6, 0.03, 0.2, 0.5, 0.77, 0.999, 1 - 1e-5]), 24)
+    np.testing.assert_array_equal(dist.quantile(q), ref.ppf(q.astype(float)))
+    if ref.std() < 100:  # where cdf distinguishes neighbours, quantile undoes it
+        middle = np.resize(k[(ref.cdf(k) < 0.999)], 24)
+        np.testing.assert_array_equal(dist.quantile(dist.cdf(middle)), middle)
+
+
+@pytest.mark.parametrize("name", ["Binomial", "Poisson", "NegativeBinomial", "Geometric"])
+def test_probabilities_sum_to_one(name):
+    dist = CASES[name][0]()
+    k = jnp.arange(21 if name == "Binomial" else 200)
+    np.testing.assert_allclose(jnp.exp(dist.log_prob(k)).sum(), 1, rtol=2e-6)
+
+
+def test_quantile_ends():
+    q = jnp.array([0.0, 1.0, -0.1, jnp.nan])
+    np.testing.assert_array_equal(Poisson(3.0).quantile(q), [0, np.inf, np.nan, np.nan])
+    np.testing.assert_array_equal(Binomial(5, logits=0.0).quantile(q), [0, 5, np.nan, np.nan])
+
+
+def test_geometric_quantile_agrees_with_its_cdf_at_every_step():
+    dist, k = Geometric(probs=f32([[0.01], [0.1], [0.5], [0.9]])), f32(np.arange(40))
+    cdf = dist.cdf(k)
+    reached = np.asarray(dist.cdf(dist.quantile(jnp.minimum(cdf, 0.999999)))) >= np.minimum(cdf, 0.999999)
+    assert reached.all()
+    kept = np.asarray(cdf) < 0.99
+    np.testing.assert_array_equal(np.asarray(dist.quantile(cdf))[kept], np.broadcast_to(k, cdf.shape)[kept])
+
+
+def test_gradients_of_the_tails():
+    k = mp.mpf(9)
+    log_survival = lambda r: Poisson(r).log_survival(9)  # noqa: E731
+    truth = slope_of(lambda r: mp.log(mp.gammainc(k + 1, 0, r, regularized=True)), mp.mpf(3.5))
+    np.testing.assert_allclose(jax.grad(log_survival)(3.5), truth, rtol=1e-5)
+    log_cdf = lambda l: Binomial(12, logits=l).log_cdf(4)  # noqa: E731
+    # At logits = 0, where p and 1 - p change places.
+    for l in (0.0, 1.3):
+        truth = slope_of(
+            lambda l: mp.log(mp.betainc(8, 5, 0, sigmoid(-l), regularized=True)), mp.mpf(l)
+        )
+        np.testing.assert_allclose(jax.grad(log_cdf)(l), truth, rtol=1e-5)
+
+
+def test_geometric_entropy():
+    p = np.array([0.2, 0.9, 1.0])
+    entropy = Geometric(probs=p).entropy()
+    np.testing.assert_allclose(entropy, st.geom(p).entropy(), rtol=1e-5, atol=1e-6)
+    # -log p + 1 in the limit.
+    np.testing.assert_allclose(Geometric(logits=-120.0).entropy(), 121, rtol=1e-6)
+    with pytest.raises(NotImplementedError, match="Poisson.entropy has no closed form here"):
+        Poisson(3.0).entropy()
+
+
+# ---- KL ----
+
+PAIRS = {
+    "Poisson": (Poisson(4.0), Poisson(2.5)),
+    "Binomial": (Binomial(9, probs=0.3), Binomial(9, probs=0.6)),
+    "Geometric": (Geometric(probs=0.3), Geometric(logits=1.0)),
+    "NegativeBinomial": (NegativeBinomial(2.5, probs=0.4), NegativeBinomial(2.5, logits=0.3)),
+    "NegativeBinomial2": (NegativeBinomial2(4.0, 0.5), NegativeBinomial2(2.0, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_kl_against_the_sum(name):
+    p, q = PAIRS[name]
+    k = jnp.arange(10 if name == "Binomial" else 250)
+    log_p, log_q = np.asarray(p.log_prob(k), float), np.asarray(q.log_prob(k), float)
+    truth = np.sum(np.exp(log_p) * (log_p - log_q))
+    np.testing.assert_allclose(p.kl_divergence(q), truth, rtol=1e-5)
+    assert p.kl_divergence(p) == 0
+
+
+def test_kl_edges():
+    assert Poisson(0.0).kl_divergence(Poisson(3.0)) == 3
+    assert Poisson(3.0).kl_divergence(Poisson(0.0)) == np.inf
+    assert Binomial(4, probs=0.0).kl_divergence(Binomial(4, probs=0.5)) == np.float32(4 * np.log(2))
+    assert np.isnan(Binomial(4, probs=0.5).kl_divergence(Binomial(5, probs=0.5)))
+    assert np.isnan(NegativeBinomial(4.0, probs=0.5).kl_divergence(NegativeBinomial(5.0, probs=0.5)))
+
+
+# ---- samples ----
+
+
+def binned_p(samples, ref, bins: int) -> float:
+    """Chi-squared p-value over about `bins` groups of equal probability."""
+    edges = np.unique(ref.ppf(np.linspace(0, 1, bins + 1)[1:-1]))
+    probs = np.diff(np.r_[0, ref.cdf(edges), 1])
+    kept = probs * len(samples) > 5
+    observed = np.bincount(np.searchsorted(edges, samples), minlength=len(probs))
+    rest = [observed[~kept].sum()], [probs[~kept].sum() * len(samples)]
+    if rest[1][0] > 5:
+        return st.chisquare(np.r_[observed[kept], rest[0]], np.r_[probs[kept] * len(samples), rest[1]]).pvalue
+    expected = probs[kept] / probs[kept].sum() * observed[kept].sum()
+    return st.chisquare(observed[kept], expected).pvalue
+
+
+N = 40_000
+# One sampler call a family: the cases are its batch.
+SAMPLED = {
+    "Poisson": (
+        Poisson(f32([0.3, 5.3, 9.99, 10.0, 37.0, 1e5, 1e7])),
+        [st.poisson(r) for r in (0.3, 5.3, 9.99, 10, 37, 1e5, 1e7)],
+    ),
+    "Binomial": (
+        Binomial(f32([3, 20, 50, 100, 1e6, 1e8]), probs=f32([0.5, 0.3, 0.9, 0.5, 2**-14, 2**-20])),
+        [
+            st.binom(n, p)
+            for n, p in ((3, 0.5), (20, 0.3), (50, 0.9), (100, 0.5), (10**6, 2**-14), (10**8, 2**-20))
+        ],
+    ),
+    "Geometric": (
+        Geometric(probs=f32([0.02, 0.5, 0.97])),
+        [st.geom(p, loc=-1) for p in (0.02, 0.5, 0.97)],
+    ),
+    "NegativeBinomial": (
+        NegativeBinomial(f32([0.3, 3.5, 60.0]), probs=f32([0.9, 0.6, 0.3])),
+        [st.nbinom(r, 1 - p) for r, p in ((0.3, 0.9), (3.5, 0.6), (60, 0.3))],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_samples_by_chi_squared(name):
+    dist, refs = SAMPLED[name]
+    samples = np.asarray(dist.sample(jax.random.key(11), (N,)))
+    assert samples.dtype == np.int32
+    assert samples.shape == (N, len(refs))
+    p_values = [binned_p(samples[:, i], ref, 30) for i, ref in enumerate(refs)]
+    assert min(p_values) > 1e-4, p_values
+    # The control: the same test sees a shift by a twentieth of a standard deviation.
+    shifted = samples[:, -2] + (np.arange(N) % 20 == 0) * np.ceil(refs[-2].std())
+    assert binned_p(shifted, refs[-2], 30) < 1e-4
+
+
+def test_every_kind_of_key_samples_counts():
+    for key in (jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
+        draws = Poisson(jnp.array([3.0, 300.0])).sample(key, (500,))
+        assert np.abs(np.asarray(draws.mean(0)) - [3, 300]).max() < 4
+
+
+def test_samples_that_do_not_fit_are_the_largest_integer():
+    top = np.iinfo(np.int32).max
+    assert Poisson(1e12).sample(jax.random.key(0)) == top
+    assert Poisson(jnp.inf).sample(jax.random.key(0)) == top
+    assert Geometric(logits=-60.0).sample(jax.random.key(0)) == top
+    assert Poisson(jnp.nan).sample(jax.random.key(0)) == -1
+
+
+def test_construction_inside_vmap_and_grad_by_the_distribution():
+    rates = jnp.array([0.5, 4.0, 20.0])
+    inside = jax.vmap(lambda r: NegativeBinomial2(r, jnp.array([0.1, 2.0])).log_prob(3))(rates)
+    outside = NegativeBinomial2(rates[:, None], jnp.array([0.1, 2.0])).log_prob(3)
+    np.testing.assert_allclose(inside, outside, rtol=1e-6)
+    slope = jax.grad(lambda dist: dist.log_prob(3.0))(Binomial(5.0, logits=0.2))
+    np.testing.assert_allclose(slope.logits, 3 - 5 * sp.expit(0.2), rtol=1e-5)
+    with jax.enable_x64(True):
+        wide = Poisson(jnp.array(1e7)).log_prob(jnp.array(10**7))
+        assert wide.dtype == jnp.float64
+        np.testing.assert_allclose(wide, float(poisson(mp.mpf(10**7), mp.mpf(10**7))), rtol=1e-13)
