@@ -65,7 +65,7 @@ def key(number):
 # losses as people write them (optax's own functions where it has one), a distribution, and the constant that was left off.
 
 # %%
-T = 1.5  # the prediction
+T = jnp.array(1.5)  # the prediction
 LOGITS = jnp.array([1.0, 0.0, -1.0])  # and one for three classes
 TAU, DELTA = 0.9, 1.0
 HUBER_Z = np.sqrt(2 * np.pi) * erf(DELTA / np.sqrt(2)) + 2 / DELTA * np.exp(-(DELTA**2) / 2)
@@ -75,17 +75,12 @@ def pinball(error, tau=TAU):
     return jnp.maximum(tau * error, (tau - 1) * error)
 
 
-def cross_entropy(labels):
-    logits = jnp.broadcast_to(LOGITS, (*labels.shape, 3))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-
-# name, the loss of targets y, the distribution, the constant left off
+# name, the loss of a target y, the distribution, the constant left off
 LOSSES = [
     ("squared error, halved", lambda y: optax.l2_loss(y, T), lx.Normal(T, 1.0), np.log(2 * np.pi) / 2),
     ("squared error", lambda y: (y - T) ** 2, lx.Normal(T, np.sqrt(0.5)), np.log(np.pi) / 2),
     ("absolute error", lambda y: jnp.abs(y - T), lx.Laplace(T, 1.0), np.log(2)),
-    ("Huber", lambda y: optax.huber_loss(y, T, DELTA), lx.Huber(T, 1.0, DELTA), np.log(HUBER_Z)),
+    ("Huber", lambda y: optax.huber_loss(y, T, delta=DELTA), lx.Huber(T, 1.0, DELTA), np.log(HUBER_Z)),
     (
         "pinball, 90 %",
         lambda y: pinball(y - T),
@@ -93,7 +88,12 @@ LOSSES = [
         -np.log(TAU * (1 - TAU)),
     ),
     ("BCE with logits", lambda y: optax.sigmoid_binary_cross_entropy(T, y), lx.Bernoulli(logits=T), 0.0),
-    ("cross-entropy", cross_entropy, lx.Categorical(logits=LOGITS), 0.0),
+    (
+        "cross-entropy",
+        lambda y: optax.softmax_cross_entropy_with_integer_labels(LOGITS, y),
+        lx.Categorical(logits=LOGITS),
+        0.0,
+    ),
     (
         "Poisson, log input",
         lambda y: jnp.exp(T) - T * y,
@@ -110,10 +110,11 @@ LOSSES = [
 print(f"{'loss':22} {'distribution':18} {'loss':>8} {'constant':>9} {'sum':>8} {'-log p':>8} {'largest gap':>12}")
 for i, (name, loss, dist, constant) in enumerate(LOSSES):
     y = dist.sample(key(i), (N,))
+    charge, nll = jax.vmap(loss)(y), -dist.log_prob(y)
     left_off = constant(y) if callable(constant) else jnp.full(N, constant)
-    total, nll = loss(y) + left_off, -dist.log_prob(y)
+    total = charge + left_off
     gap = jnp.max(jnp.abs(total - nll))
-    numbers = f"{loss(y).mean():8.4f} {left_off.mean():9.4f} {total.mean():8.4f} {nll.mean():8.4f} {gap:12.1e}"
+    numbers = f"{charge.mean():8.4f} {left_off.mean():9.4f} {total.mean():8.4f} {nll.mean():8.4f} {gap:12.1e}"
     print(f"{name:22} {type(dist).__name__:18} {numbers}")
 
 # %% [markdown]

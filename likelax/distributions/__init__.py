@@ -20,7 +20,7 @@ from likelax.distributions.dirichlet import Dirichlet
 from likelax.distributions.gamma import Exponential, Gamma
 from likelax.distributions.inflated import ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
-from likelax.distributions.location_scale import AsymmetricLaplace, Huber, Laplace, Logistic
+from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber, Laplace, Logistic
 from likelax.distributions.mixture import Mixture
 from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
 from likelax.distributions.normal import HalfNormal, Normal
@@ -35,6 +35,7 @@ __all__ = [
     "Binomial",
     "Categorical",
     "Cauchy",
+    "Delta",
     "Dirichlet",
     "Distribution",
     "Exponential",

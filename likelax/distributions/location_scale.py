@@ -338,3 +338,42 @@ class Logistic(Distribution):
 
     def entropy(self) -> Array:
         return 2 + self.log_scale
+
+
+class Delta(Distribution):
+    """All probability at one point: log p(x) = 0 at x = loc and -inf elsewhere (counting measure).
+
+    Parameters, of the batch's shape: `loc`, real. Its density has no gradient.
+    """
+
+    loc: Array = param(supports.real)
+    _delegates = True  # the support is the point itself: the comparison below is its check
+
+    @property
+    def support(self) -> supports.Support:
+        """The point `loc`."""
+        return supports.Interval("loc", 0, True, lower=self.loc, upper=self.loc)
+
+    def log_prob(self, value: Array) -> Array:
+        return jnp.where(jnp.isnan(value), value, jnp.where(value == self.loc, 0.0, -jnp.inf))
+
+    def cdf(self, value: Array) -> Array:
+        return jnp.where(jnp.isnan(value), value, jnp.where(value >= self.loc, 1.0, 0.0))
+
+    def quantile(self, q: Array) -> Array:
+        return jnp.where((q >= 0) & (q <= 1), self.loc, jnp.nan)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return jnp.broadcast_to(self.loc, self._shape(shape))
+
+    def mean(self) -> Array:
+        return self.loc
+
+    def mode(self) -> Array:
+        return self.loc
+
+    def variance(self) -> Array:
+        return jnp.zeros_like(self.loc)
+
+    def entropy(self) -> Array:
+        return jnp.zeros_like(self.loc)

@@ -845,7 +845,7 @@ def _beta_parts(a, b, x):
 
     count = _terms(v, 30, 60)
     total = _backward(denominator(float(count)), step, count)
-    fraction = jnp.log(v) + _log1p(-v) - jnp.log(total)
+    fraction = jnp.log(v) + jnp.log(jnp.where(other, 0.75, w)) - jnp.log(total)
 
     # Both large: z times the integral of (1 - u)^(c-1) (1 + u z / w)^(d-1) over u in (0, 1).
     e, f = jnp.where(big, c, _BIG), jnp.where(big, d, _BIG)

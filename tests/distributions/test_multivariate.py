@@ -208,9 +208,9 @@ def test_solve_lower_does_not_copy_a_shared_factor():
 
 def test_normal_edges():
     d = MultivariateNormal(LOC, scale_tril=np.diag([1.0, 2.0, 3.0]))
-    assert d.log_prob([jnp.inf, 0.0, 0.0]) == -jnp.inf
-    assert jnp.isnan(d.log_prob([jnp.nan, 0.0, 0.0]))
-    assert jnp.isnan(d.log_prob([jnp.nan, jnp.inf, 0.0]))
+    assert d.log_prob(jnp.array([jnp.inf, 0.0, 0.0])) == -jnp.inf
+    assert jnp.isnan(d.log_prob(jnp.array([jnp.nan, 0.0, 0.0])))
+    assert jnp.isnan(d.log_prob(jnp.array([jnp.nan, jnp.inf, 0.0])))
     assert bool(jnp.isnan(MultivariateNormal(LOC, covariance=-np.eye(3)).log_prob(LOC)))
     assert MultivariateNormal(jnp.zeros(3, jnp.bfloat16), scale_tril=jnp.eye(3)).dtype == jnp.float32
     assert d.support is supports.real_vector and d.event_shape == (3,) and d.batch_shape == ()
@@ -368,9 +368,9 @@ def test_dirichlet_is_scipys(x64):
 
 def test_dirichlet_outside_its_support():
     d = Dirichlet(CONCENTRATION)
-    assert d.log_prob([0.2, 0.3, 0.6]) == -jnp.inf
-    assert d.log_prob([-0.1, 0.6, 0.5]) == -jnp.inf
-    assert jnp.isnan(d.log_prob([jnp.nan, 0.5, 0.5]))
+    assert d.log_prob(jnp.array([0.2, 0.3, 0.6])) == -jnp.inf
+    assert d.log_prob(jnp.array([-0.1, 0.6, 0.5])) == -jnp.inf
+    assert jnp.isnan(d.log_prob(jnp.array([jnp.nan, 0.5, 0.5])))
     grads = jax.grad(lambda d: d.log_prob(jnp.array([0.2, 0.3, 0.6])))(d)
     np.testing.assert_array_equal(grads.concentration, 0)
 
