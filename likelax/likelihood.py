@@ -168,6 +168,6 @@ class Focal(_Supervised):
 def _class_log_probs(dist: Distribution, owner: str) -> Array:
     if not isinstance(dist, Categorical):
         raise TypeError(f"{owner}: a head of lx.Categorical wanted, got {type(dist).__name__}")
-    classes = dist.support.upper + 1
+    classes = dist.num_categories
     labels = jnp.arange(classes).reshape((-1,) + (1,) * dist.batch_ndim)
     return jnp.moveaxis(dist.log_prob(labels), 0, -1)

@@ -14,13 +14,15 @@
 # %% [markdown]
 # # How do I write a likelihood that no library has?
 #
-# With one class: its parameters, its support, its log-density. Nothing is registered. This notebook writes two,
+# With one class: its parameters, its support, its log-density. Nothing is registered. This notebook
+# writes two,
 #
-# * the **Rayleigh**, the length of a vector of two independent Normals, the classical model of wind speeds;
-# * the **generalized Poisson** of Consul and Jain (1973), for counts that are more dispersed than a Poisson's,
+# * the **Rayleigh**, the length of a vector of two independent Normals, the classical model of wind
+# speeds; * the **generalized Poisson** of Consul and Jain (1973), for counts that are more
+# dispersed than a Poisson's,
 #
-# and takes them where a likelihood has to go: through a check that finds mistakes, into a Flax model, under `vmap`, into a mixture, and through
-# `grad` with respect to the distribution itself.
+# and takes them where a likelihood has to go: through a check that finds mistakes, into a Flax
+# model, under `vmap`, into a mixture, and through `grad` with respect to the distribution itself.
 
 # %%
 import functools
@@ -41,7 +43,12 @@ STEPS = 20 if QUICK else 400
 
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 plt.rcParams.update(
-    {"figure.dpi": 72, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    {
+        "figure.dpi": 72,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+    }
 )
 
 
@@ -52,7 +59,9 @@ def key(number):
 # %% [markdown]
 # ## 1. One class
 #
-# The formula as the textbook has it. `param` says which values the parameter may take, `support` which values the variable may take.
+# The formula as the textbook has it. `param` says which values the parameter may take, `support`
+# which values the variable may take.
+
 
 # %%
 class Rayleigh(lx.Distribution):
@@ -67,8 +76,8 @@ class Rayleigh(lx.Distribution):
 
 
 # %% [markdown]
-# `log_prob` is only ever asked about values in the support; the base class looks after the rest. A value outside has density 0, a missing value
-# stays missing, and batches broadcast.
+# `log_prob` is only ever asked about values in the support; the base class looks after the rest. A
+# value outside has density 0, a missing value stays missing, and batches broadcast.
 
 # %%
 dist = Rayleigh(2.0)
@@ -89,14 +98,17 @@ except NotImplementedError as error:
 # %% [markdown]
 # ## 2. The check
 #
-# `check_distribution` holds a distribution against its own density: it integrates it, compares gradients with finite differences and with
-# float64, tries values outside the support, and so on. What has not been written is skipped, with the reason.
+# `check_distribution` holds a distribution against its own density: it integrates it, compares
+# gradients with finite differences and with float64, tries values outside the support, and so on.
+# What has not been written is skipped, with the reason.
 
 # %%
 print(lx.testing.check_distribution(Rayleigh(2.0), key=key(0)))
 
 # %% [markdown]
-# Every method that you add is checked against the density too. Here are all that have a closed form.
+# Every method that you add is checked against the density too. Here are all that have a closed
+# form.
+
 
 # %%
 class Rayleigh(lx.Distribution):
@@ -119,7 +131,9 @@ class Rayleigh(lx.Distribution):
         return self.scale * jnp.sqrt(-2 * jnp.log1p(-q))
 
     def sample(self, key, shape=()):
-        return self.scale * jnp.sqrt(2 * jax.random.exponential(key, self._shape(shape), self.dtype))
+        return self.scale * jnp.sqrt(
+            2 * jax.random.exponential(key, self._shape(shape), self.dtype)
+        )
 
     def mean(self):
         return self.scale * np.sqrt(np.pi / 2)
@@ -145,8 +159,10 @@ print(lx.testing.check_distribution(Rayleigh(2.0), key=key(0)))
 # %% [markdown]
 # ### A mistake, and what the check says of it
 #
-# A factor of 2 is easily lost. This class forgets it in front of $\log \text{scale}$: every value, gradient and sample looks sensible, a network
-# trains on it without complaint, and every fitted scale is too large by $\sqrt 2$.
+# A factor of 2 is easily lost. This class forgets it in front of $\log \text{scale}$: every value,
+# gradient and sample looks sensible, a network trains on it without complaint, and every fitted
+# scale is too large by $\sqrt 2$.
+
 
 # %%
 class Careless(Rayleigh):
@@ -169,23 +185,27 @@ def says(dist):
 says(Careless(2.0))
 
 # %% [markdown]
-# The first line names it: the density does not sum to 1, it sums to 2. The others follow from that. (Give the check parameters that tell mistakes apart: at a scale
-# of 1 the logarithm is 0 and this mistake invisible.)
+# The first line names it: the density does not sum to 1, it sums to 2. The others follow from that.
+# (Give the check parameters that tell mistakes apart: at a scale of 1 the logarithm is 0 and this
+# mistake invisible.)
 
 # %%
 says(Careless(1.0))
 
 
 # %% [markdown]
-# The density can be right and another method wrong. A sampler that takes the scale for a variance, and a cdf that rounds its small values
-# to 0:
+# The density can be right and another method wrong. A sampler that takes the scale for a variance,
+# and a cdf that rounds its small values to 0:
+
 
 # %%
 class WrongSampler(Rayleigh):
     """Samples with the variance in the place of the scale."""
 
     def sample(self, key, shape=()):
-        return jnp.sqrt(2 * self.scale * jax.random.exponential(key, self._shape(shape), self.dtype))
+        return jnp.sqrt(
+            2 * self.scale * jax.random.exponential(key, self._shape(shape), self.dtype)
+        )
 
 
 says(WrongSampler(2.0))
@@ -204,8 +224,10 @@ says(WrongMean(2.0))
 # %% [markdown]
 # ## 3. Its model
 #
-# Wind depends on the hour of the day. These speeds are simulated, so that the answer is known: 40 days of hourly winds whose Rayleigh scale
-# rises in the afternoon. The head reads from `param` that the scale is positive, so the network puts out its logarithm.
+# Wind depends on the hour of the day. These speeds are simulated, so that the answer is known: 40
+# days of hourly winds whose Rayleigh scale rises in the afternoon. The head reads from `param` that
+# the scale is positive, so the network puts out its logarithm.
+
 
 # %%
 def true_scale(hour):
@@ -252,13 +274,16 @@ figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
 axis.plot(hours, speed, ".", color="black", alpha=0.25, markersize=3, label="simulated winds")
 lx.plotting.predictive_bands(axis, day, np.stack([fitted.quantile(q) for q in levels]), levels)
 for i, q in enumerate((0.05, 0.5, 0.95)):
-    axis.plot(day, truth.quantile(q), "--", color=ORANGE, label=None if i else "true 5 %, 50 %, 95 %")
+    axis.plot(
+        day, truth.quantile(q), "--", color=ORANGE, label=None if i else "true 5 %, 50 %, 95 %"
+    )
 axis.set(xlabel="hour", ylabel="wind speed", xlim=(0, 24), ylim=(0, 16), xticks=range(0, 25, 6))
 axis.legend(loc="upper left", fontsize=9)
 plt.show()
 
 # %% [markdown]
-# Is the Rayleigh better than what one would have taken instead? On fresh winds, with the same network:
+# Is the Rayleigh better than what one would have taken instead? On fresh winds, with the same
+# network:
 
 # %%
 fresh_hours = jnp.arange(24.0 * (5 if QUICK else 100)) % 24
@@ -280,8 +305,9 @@ for family in (lx.Normal, lx.LogNormal, lx.Gamma):
 # %% [markdown]
 # ## 4. Under `vmap`
 #
-# A distribution is a pytree whose leaves are its parameters, so `vmap` goes over rows, over parameters, and over whole models. First a
-# distribution built anew for every row, then one mapped over a batch of distributions:
+# A distribution is a pytree whose leaves are its parameters, so `vmap` goes over rows, over
+# parameters, and over whole models. First a distribution built anew for every row, then one mapped
+# over a batch of distributions:
 
 # %%
 scales, values = jnp.array([1.0, 2.0, 4.0]), jnp.array([0.5, 2.0, 3.0])
@@ -292,9 +318,10 @@ print("mapped over: ", mapped_over)
 print("the batch:   ", Rayleigh(scales).log_prob(values))
 
 # %% [markdown]
-# An ensemble is `vmap` over the parameters of a model. The network is given as a function of `rngs`, so that every key makes another member.
-# Each member is also given its own resample of the winds (a weight for each of them), so that their spread says how much the data
-# determine: the bootstrap.
+# An ensemble is `vmap` over the parameters of a model. The network is given as a function of
+# `rngs`, so that every key makes another member. Each member is also given its own resample of the
+# winds (a weight for each of them), so that their spread says how much the data determine: the
+# bootstrap.
 
 # %%
 MEMBERS = 3 if QUICK else 8
@@ -320,31 +347,38 @@ figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
 axis.plot(day, each.scale.T, color=BLUE, alpha=0.5, linewidth=1)
 axis.plot([], [], color=BLUE, label=f"{MEMBERS} members")
 axis.plot(day, truth.scale, "--", color=ORANGE, label="true")
-axis.set(xlabel="hour", ylabel="Rayleigh scale", xlim=(0, 24), ylim=(0, None), xticks=range(0, 25, 6))
+axis.set(
+    xlabel="hour", ylabel="Rayleigh scale", xlim=(0, 24), ylim=(0, None), xticks=range(0, 25, 6)
+)
 axis.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
 # ## 5. In a mixture
 #
-# A place with calm days and stormy days: a mixture of two Rayleighs. `Mixture` takes the components on the last batch axis, and needs
-# nothing of them but what we wrote.
+# A place with calm days and stormy days: a mixture of two Rayleighs. `Mixture` takes the components
+# on the last batch axis, and needs nothing of them but what we wrote.
 
 # %%
 weather = lx.Mixture(jnp.array([0.7, 0.3]), Rayleigh(jnp.array([2.0, 7.0])))
 days = weather.sample(key(6), (300 if QUICK else 2000,))
-print("log p(5) =", weather.log_prob(5.0), " mean", weather.mean(), " median", weather.quantile(0.5))
+print(
+    "log p(5) =", weather.log_prob(5.0), " mean", weather.mean(), " median", weather.quantile(0.5)
+)
 
 mixture_head = lx.MixtureHead(lx.Head(Rayleigh, scale=lx.learned(jnp.array([1.0, 3.0]))), 2)
 print(mixture_head, "wants", mixture_head.size, "outputs")
 
 # %% [markdown]
-# Fitting one is again a head. Two components that start alike would stay alike, so the raw outputs (two logits, two logarithms of scales)
-# are trained from unlike ones.
+# Fitting one is again a head. Two components that start alike would stay alike, so the raw outputs
+# (two logits, two logarithms of scales) are trained from unlike ones.
 
 # %%
 mixture_head = lx.MixtureHead(lx.Head(Rayleigh), 2)
-raw = (lambda key, x: jnp.array([0.0, 0.0, 0.0, 1.0]), lambda p, x: jnp.broadcast_to(p, (len(x), 4)))
+raw = (
+    lambda key, x: jnp.array([0.0, 0.0, 0.0, 1.0]),
+    lambda p, x: jnp.broadcast_to(p, (len(x), 4)),
+)
 mixture_model = lx.Likelihood(raw, mixture_head)
 single_model = lx.Likelihood(None, lx.Head(Rayleigh, scale=lx.learned()))
 nothing = jnp.zeros((len(days), 0))  # no input
@@ -354,7 +388,13 @@ for name, m in {"mixture": mixture_model, "one Rayleigh": single_model}.items():
     fits[name] = m.predict(found.params, nothing[:1])[0]
     print(f"{name:13} {-fits[name].log_prob(days).mean():.4f} nats")
 found = fits["mixture"]
-print("weights", np.round(found.weights.probs, 2), "scales", np.round(found.components.scale, 2), "(true: .7 .3 and 2 7)")
+print(
+    "weights",
+    np.round(found.weights.probs, 2),
+    "scales",
+    np.round(found.components.scale, 2),
+    "(true: .7 .3 and 2 7)",
+)
 
 # %%
 x = jnp.linspace(0.01, 22, 400)
@@ -372,16 +412,24 @@ plt.show()
 # %% [markdown]
 # ## 6. Gradients with respect to the distribution
 #
-# `jax.grad` takes a distribution as it takes an array; the gradient is a Rayleigh whose leaves are the derivatives.
+# `jax.grad` takes a distribution as it takes an array; the gradient is a Rayleigh whose leaves are
+# the derivatives.
 
 # %%
 dist = Rayleigh(2.0)
 x = dist.sample(key(8), (1000 if QUICK else 100_000,))
-print("gradient of the mean log-density, at the truth:", jax.grad(lambda d: d.log_prob(x).mean())(dist))
-print("and at a scale of 1:                           ", jax.grad(lambda d: d.log_prob(x).mean())(Rayleigh(1.0)))
+print(
+    "gradient of the mean log-density, at the truth:",
+    jax.grad(lambda d: d.log_prob(x).mean())(dist),
+)
+print(
+    "and at a scale of 1:                           ",
+    jax.grad(lambda d: d.log_prob(x).mean())(Rayleigh(1.0)),
+)
 
 # %% [markdown]
-# At the truth the expected gradient is 0, and its variance is the Fisher information, which for the Rayleigh is $4/\text{scale}^2 = 1$:
+# At the truth the expected gradient is 0, and its variance is the Fisher information, which for the
+# Rayleigh is $4/\text{scale}^2 = 1$:
 
 # %%
 score = jax.vmap(jax.grad(lambda d, x: d.log_prob(x)), in_axes=(None, 0))(dist, x).scale
@@ -390,16 +438,17 @@ print(f"mean score {score.mean():+.4f} ± {score.std() / jnp.sqrt(len(x)):.4f} (
 print(f"Fisher information {jnp.mean(score**2):.4f} ± {error:.4f} (exact: {4 / dist.scale**2:.4f})")
 
 # %% [markdown]
-# The sampler that we wrote is a smooth function of the scale, so gradients also flow through samples: $\partial\, \mathbb{E}[X] /
-# \partial\, \text{scale} = \sqrt{\pi/2}$.
+# The sampler that we wrote is a smooth function of the scale, so gradients also flow through
+# samples: $\partial\, \mathbb{E}[X] / \partial\, \text{scale} = \sqrt{\pi/2}$.
 
 # %%
 through = jax.grad(lambda d: d.sample(key(9), (len(x),)).mean())(dist).scale
 print(f"through samples {through:.4f}, exact {np.sqrt(np.pi / 2):.4f}")
 
 # %% [markdown]
-# And because it is a tree, an optimiser of optax takes a distribution for parameters. Here a Rayleigh moves towards a Gamma by minimising
-# the divergence $\text{KL}(\text{Rayleigh} \,\|\, \text{Gamma})$, estimated with samples of the Rayleigh:
+# And because it is a tree, an optimiser of optax takes a distribution for parameters. Here a
+# Rayleigh moves towards a Gamma by minimising the divergence $\text{KL}(\text{Rayleigh} \,\|\,
+# \text{Gamma})$, estimated with samples of the Rayleigh:
 
 # %%
 goal = lx.Gamma(4.0, 1.0)
@@ -427,13 +476,15 @@ print(f"found {closest}; the best of 501 scales tried: {grid.scale[jnp.argmin(sw
 # %% [markdown]
 # ## 7. A second one, on real data: the generalized Poisson
 #
-# A count is often one cause and its consequences: one illness, several visits to a doctor. If each visit leads on average to $s$ more, the
-# total of a Poisson(r) number of first visits and all that follow has the generalized Poisson distribution,
+# A count is often one cause and its consequences: one illness, several visits to a doctor. If each
+# visit leads on average to $s$ more, the total of a Poisson(r) number of first visits and all that
+# follow has the generalized Poisson distribution,
 #
 # $$P(k) = \frac{r\,(r + s k)^{k-1} e^{-r - s k}}{k!}, \qquad 0 < s < 1,$$
 #
-# with mean $r/(1-s)$ and variance $r/(1-s)^3$: more than the mean, as real counts have it. $s$ is a number in (0, 1); the head sees that in
-# `support` and takes a sigmoid.
+# with mean $r/(1-s)$ and variance $r/(1-s)^3$: more than the mean, as real counts have it. $s$ is a
+# number in (0, 1); the head sees that in `support` and takes a sigmoid.
+
 
 # %%
 class GeneralizedPoisson(lx.Distribution):
@@ -457,12 +508,16 @@ class GeneralizedPoisson(lx.Distribution):
 print(lx.testing.check_distribution(GeneralizedPoisson(1.5, 0.4), key=key(0)))
 
 # %% [markdown]
-# The counts: visits to a doctor in a year, 20,190 person-years of the RAND Health Insurance Experiment, given nine facts. The same network, batches and
-# steps for three families.
+# The counts: visits to a doctor in a year, 20,190 person-years of the RAND Health Insurance
+# Experiment, given nine facts. The same network, batches and steps for three families.
 
 # %%
 visits = lx.datasets.doctor_visits().standardized()
-print(visits, f"\nmean {visits.target.mean():.2f}, variance {visits.target.var():.1f}: a Poisson's would be equal\n")
+print(
+    visits,
+    f"\nmean {visits.target.mean():.2f}, variance {visits.target.var():.1f}: a Poisson's would be "
+    "equal\n",
+)
 families = {
     "Poisson": lx.Head(lx.Poisson),
     "generalized Poisson": lx.Head(GeneralizedPoisson),
@@ -480,7 +535,9 @@ for name, head in families.items():
 
 ours = results["generalized Poisson"]
 print("\ngeneralized Poisson against Poisson:          ", lx.compare(ours, results["Poisson"]))
-print("generalized Poisson against negative binomial:", lx.compare(ours, results["negative binomial"]))
+print(
+    "generalized Poisson against negative binomial:", lx.compare(ours, results["negative binomial"])
+)
 
 # %%
 counts = np.arange(16)
@@ -492,15 +549,16 @@ axis.set(xlabel="visits in a year", ylabel="share of the held-out rows")
 plt.show()
 
 # %% [markdown]
-# Both dispersed families are far better than the Poisson, as they should be. Which of the two is better is a matter of these data, and the
-# line above says how surely.
+# Both dispersed families are far better than the Poisson, as they should be. Which of the two is
+# better is a matter of these data, and the line above says how surely.
 #
 # ## What it took
 #
 # * a class with its parameters, its support and its `log_prob`: that is all that training needs;
-# * `sample`, `cdf`, `quantile` and the moments where you want to use them; `check_distribution` holds each against the density;
-# * `lx.register_kl` where there is a closed form.
+# * `sample`, `cdf`, `quantile` and the moments where you want to use them; `check_distribution`
+# holds each against the density; * `lx.register_kl` where there is a closed form.
 #
-# Not in this notebook: two ways to give one parameter (`scale` or `log_scale`: `lx.param(..., instead_of="scale")`), distributions over vectors
-# (`lx.param(..., shape=("event",))`), and distributions around other distributions (`lx.node()`). The docstring of
-# `lx.Distribution` is the manual, and `CONTRIBUTING.md` says how to bring yours into the library.
+# Not in this notebook: two ways to give one parameter (`scale` or `log_scale`: `lx.param(...,
+# instead_of="scale")`), distributions over vectors (`lx.param(..., shape=("event",))`), and
+# distributions around other distributions (`lx.node()`). The docstring of `lx.Distribution` is the
+# manual, and `CONTRIBUTING.md` says how to bring yours into the library.

@@ -1,4 +1,5 @@
-"""Writes the notebooks from their text forms and runs them: `python notebooks/execute.py [NAME ...]`.
+"""Writes the notebooks from their text forms and runs them: `python notebooks/execute.py [NAME
+...]`.
 
 The text form (jupytext's percent format) is what is edited; the .ipynb beside it holds the same
 cells and what they put out. Nothing of the machine or the time of the run is kept.

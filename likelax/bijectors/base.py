@@ -63,8 +63,10 @@ class Bijector(Node):
         super().__init_subclass__(**kwargs)
         for name in _GUARDED:
             method = cls.__dict__.get(name)
-            if callable(method) and not hasattr(method, "__wrapped__"):
-                setattr(cls, name, _guard(name, method))
+            if callable(method) and not hasattr(method, "is_guarded"):
+                guarded = _guard(name, method)
+                guarded.is_guarded = True  # type: ignore[attr-defined]
+                setattr(cls, name, guarded)
 
     @property
     def domain(self) -> Any:

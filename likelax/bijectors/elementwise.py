@@ -57,7 +57,9 @@ class Affine(Bijector):
     is_affine = True
     shift: Array = param(supports.real, default=0.0)
     scale: Array = param(supports.real, default=1.0)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=_log_abs)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=_log_abs
+    )
 
     @property
     def increasing(self) -> Any:

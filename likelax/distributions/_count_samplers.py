@@ -1,10 +1,11 @@
 """Samplers of counts: exact at every size of the parameters, and with every kind of key.
 
-`jax.random.poisson` takes threefry keys only, and it and `jax.random.binomial` accept by a difference of
-large numbers in float32, which is wrong by whole nats at a rate of 1e7 or with 1e8 trials. Here the
-same two algorithms accept by the stable log-densities.
+`jax.random.poisson` takes threefry keys only, and it and `jax.random.binomial` accept by a
+difference of large numbers in float32, which is wrong by whole nats at a rate of 1e7 or with 1e8
+trials. Here the same two algorithms accept by the stable log-densities.
 
-Sources: W. Hormann (1993), "The transformed rejection method for generating Poisson random variables" (PTRS) and
+Sources: W. Hormann (1993), "The transformed rejection method for generating Poisson random
+  variables" (PTRS) and
 "The generation of binomial random variates" (BTRS).
 """
 
@@ -18,7 +19,8 @@ import jax.numpy as jnp
 from likelax._pytree import Array
 from likelax.numerics.gamma import binomial_log_pmf, poisson_log_pmf
 
-# Below this mean the counts are found by adding up probabilities; Hormann's constants hold above it.
+# Below this mean the counts are found by adding up probabilities; Hormann's constants hold above
+# it.
 _FEW = 10.0
 # P(X > 120) < 1e-80 for a mean of 10.
 _MOST_STEPS = 120
@@ -50,7 +52,8 @@ def _by_rejection(
     scale: Array,
     log_ratio: Callable[[Array], Array],
 ) -> Array:
-    """Transformed rejection: k = floor((2a/s + b) u + shift), s = 1/2 - |u|, from the hat that fits it.
+    """Transformed rejection: k = floor((2a/s + b) u + shift), s = 1/2 - |u|, from the hat that fits
+    it.
 
     Where `shift` is NaN so is the result.
     """
@@ -94,7 +97,9 @@ def poisson(key: Array, rate: Array, shape: tuple[int, ...]) -> Array:
 
 
 def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int, ...]) -> Array:
-    """Binomial counts of this `shape` in a floating dtype; log_p and log_q are log p and log(1 - p)."""
+    """Binomial counts of this `shape` in a floating dtype; log_p and log_q are log p and log(1 -
+    p).
+    """
     # The rarer outcome is what is counted.
     flipped = log_p > log_q
     log_rare, log_often = jnp.where(flipped, log_q, log_p), jnp.where(flipped, log_p, log_q)

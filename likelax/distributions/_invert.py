@@ -1,4 +1,6 @@
-"""Quantiles by root finding, for families whose distribution function has no inverse in closed form."""
+"""Quantiles by root finding, for families whose distribution function has no inverse in closed
+form.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ def solve_decreasing(
     high: Array,
     start: Array,
 ) -> Array:
-    """The root of a decreasing function in [low, high]: Newton's steps, halving where they leave the bracket.
+    """The root of a decreasing function in [low, high]: Newton's steps, halving where they leave
+    the bracket.
 
     Not differentiable: the caller attaches the implicit derivative.
 
@@ -34,15 +37,16 @@ def solve_decreasing(
         return (step < 100) & jnp.any(moving)
 
     def improve(state):
-        # The function is called once, at the end, and its value is used in the next turn only: used in the
-        # same one, XLA would copy the whole function into each of its uses.
+        # The function is called once, at the end, and its value is used in the next turn only: used
+        # in the same one, XLA would copy the whole function into each of its uses.
         step, low, high, x, value, _ = state
         first = step == 0
         low, high = jnp.where(value > 0, x, low), jnp.where(value < 0, x, high)
         newton = x - value / slope(x, value)
         inside = (newton > low) & (newton < high)
         new = jnp.where(inside, newton, 0.5 * (low + high))
-        # A Newton step that rounding throws just over the bracket is the end, not a reason to halve.
+        # A Newton step that rounding throws just over the bracket is the end, not a reason to
+        # halve.
         done = (value == 0) | (jnp.abs(newton - x) <= close * jnp.abs(x))
         new = jnp.where(first | done, x, new)
         return step + 1, low, high, new, function(new), first | (new != x)

@@ -14,13 +14,17 @@ from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, xlog1py, xlog
 
 
 class Odds(Distribution):
-    """Base of the families with one success probability p, given as `logits` = log(p/(1-p)) or `probs` = p.
+    """Base of the families with one success probability p, given as `logits` = log(p/(1-p)) or
+    `probs` = p.
 
-    What is given is what is used: probabilities of exactly 0 or 1 never pass through infinite logits.
+    What is given is what is used: probabilities of exactly 0 or 1 never pass through infinite
+    logits.
     """
 
     logits: Array = param(supports.real, default=None, kw_only=True)
-    probs: Array = param(supports.unit_interval, instead_of="logits", to=logit, back=sigmoid)
+    probs: Array = param(
+        supports.unit_interval, default=None, instead_of="logits", to=logit, back=sigmoid
+    )
 
     def _log_p(self) -> Array:
         return log_of(self.probs) if self.given("probs") else log_sigmoid(self.logits)
@@ -54,8 +58,8 @@ def multiply(count: Array, log_p: Array) -> Array:
 def kl_term(log_p: Array, log_q: Array) -> Array:
     """p log(p/q) + q - p >= 0 from the logarithms: q where p = 0, inf where q = 0 < p.
 
-    Summed over all outcomes it is KL(p || q): each term is of the second order in log(p/q), so that close
-    distributions lose nothing by cancellation.
+    Summed over all outcomes it is KL(p || q): each term is of the second order in log(p/q), so that
+    close distributions lose nothing by cancellation.
     """
     none, never = log_p == -jnp.inf, log_q == -jnp.inf
     safe_p = jnp.where(none, 0, log_p)
@@ -77,14 +81,18 @@ def to_int(x: Array) -> Array:
     # 2^31 - 1 is no float32, and converting what does not fit is not defined everywhere.
     top = jnp.iinfo(jnp.int32).max
     fits = x < top
-    return jnp.where(fits, jnp.where(fits, x, 0).astype(jnp.int32), jnp.where(jnp.isnan(x), -1, top))
+    return jnp.where(
+        fits, jnp.where(fits, x, 0).astype(jnp.int32), jnp.where(jnp.isnan(x), -1, top)
+    )
 
 
 def select(index: Array, along: Array) -> Array:
     """`along[..., index]` with broadcasting; 0 for an index that is not there.
 
-    A comparison and a sum rather than a gather: they stay where the axis is sharded, and a -inf elsewhere
-    on the axis does no harm.
+    A comparison and a sum rather than a gather: they stay where the axis is sharded, and a -inf
+    elsewhere on the axis does no harm.
     """
-    here = jnp.asarray(index)[..., None] == jnp.arange(along.shape[-1], dtype=jnp.asarray(index).dtype)
+    here = jnp.asarray(index)[..., None] == jnp.arange(
+        along.shape[-1], dtype=jnp.asarray(index).dtype
+    )
     return jnp.sum(jnp.where(here, along, 0), axis=-1)

@@ -24,11 +24,12 @@ _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Beta(Distribution):
-    """The Beta distribution: log p(x) = (a - 1) log x + (b - 1) log(1 - x) - log B(a, b), 0 <= x <= 1.
+    """The Beta distribution: log p(x) = (a - 1) log x + (b - 1) log(1 - x) - log B(a, b), 0 <= x <=
+    1.
 
-    a = concentration1 pulls towards 1, b = concentration0 towards 0. At the ends the density is its limit.
-    Samples are kept off the ends, by the smallest normal number at 0 and by half an eps at 1, since the
-    density there may be infinite.
+    a = concentration1 pulls towards 1, b = concentration0 towards 0. At the ends the density is its
+    limit. Samples are kept off the ends, by the smallest normal number at 0 and by half an eps at
+    1, since the density there may be infinite.
 
     Parameters, of the batch's shape: `concentration1` and `concentration0`, positive.
     """
@@ -65,7 +66,9 @@ class Beta(Distribution):
         return divide(self.concentration1, self._total)
 
     def mode(self) -> Array:
-        """Where the density peaks: an end if one concentration is at most 1, 1/2 for Beta(1, 1), NaN if both are below 1."""
+        """Where the density peaks: an end if one concentration is at most 1, 1/2 for Beta(1, 1),
+        NaN if both are below 1.
+        """
         a, b = self.concentration1, self.concentration0
         peaked = (a > 1) & (b > 1)
         middle = (a - 1) / jnp.where(peaked, a + b - 2, 1.0)
@@ -99,7 +102,8 @@ class Uniform(Distribution):
 
     Its mode is given as the midpoint; every value of the interval is one.
 
-    Parameters, of the batch's shape: `low` and `high`, low < high. A head cannot learn them, as no link
+    Parameters, of the batch's shape: `low` and `high`, low < high. A head cannot learn them, as no
+    link
     keeps one below the other and the data between them: fix them.
     """
 
@@ -115,7 +119,9 @@ class Uniform(Distribution):
         super()._check_params()
         low, high = jnp.broadcast_arrays(self.low, self.high)
         _checks.check_values(
-            low < high, high - low, "Uniform: low must be below high; at {index} high - low is {value}"
+            low < high,
+            high - low,
+            "Uniform: low must be below high; at {index} high - low is {value}",
         )
 
     def _width(self) -> Array:

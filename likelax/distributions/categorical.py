@@ -27,7 +27,8 @@ class Bernoulli(Odds):
 
     With `logits` its negative log-density is binary cross-entropy.
 
-    Parameters, of the batch's shape: `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by keyword.
+    Parameters, of the batch's shape: `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by
+    keyword.
     """
 
     support = supports.boolean
@@ -35,8 +36,8 @@ class Bernoulli(Odds):
     def log_prob(self, value: Array) -> Array:
         if self.given("probs"):
             return self._weigh(value, 1 - value)
-        # x l - softplus(l) with the sign taken inside: near certainty it keeps its relative accuracy, and
-        # infinite logits are no inf - inf.
+        # x l - softplus(l) with the sign taken inside: near certainty it keeps its relative
+        # accuracy, and infinite logits are no inf - inf.
         return -softplus((1 - 2 * value) * self.logits)
 
     # Between the bounds of the support there is only P(X <= 0).
@@ -157,11 +158,11 @@ def _shifted(logits: Array) -> tuple[Array, Array]:
 class Categorical(_Labels):
     """One of K classes: log p(k) = logits[k] - log sum exp(logits) for k = 0..K-1.
 
-    With `logits` its negative log-density is cross-entropy. Values are integers; class labels given as
-    floats are an error, and labels that are no class have log-density -inf.
+    With `logits` its negative log-density is cross-entropy. Values are integers; class labels given
+    as floats are an error, and labels that are no class have log-density -inf.
 
-    Parameters, of shape `(*batch, num_categories)`: `logits`, real (-inf is an impossible class), or `probs`,
-    non-negative with sum 1, by keyword.
+    Parameters, of shape `(*batch, num_categories)`: `logits`, real (-inf is an impossible class),
+    or `probs`, non-negative with sum 1, by keyword.
 
     `mean` and `variance` are those of the class's index.
     """
@@ -170,6 +171,7 @@ class Categorical(_Labels):
     probs: Array = param(
         supports.simplex,
         shape=("num_categories",),
+        default=None,
         instead_of="logits",
         to=log_of,
         back=lambda logits: jnp.exp(log_softmax(logits)),
@@ -208,6 +210,7 @@ class OneHotCategorical(Distribution):
     probs: Array = param(
         supports.simplex,
         shape=("event",),
+        default=None,
         instead_of="logits",
         to=log_of,
         back=lambda logits: jnp.exp(log_softmax(logits)),
@@ -251,13 +254,16 @@ def _kl_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Array:
 
 
 class OrderedLogistic(_Labels):
-    """Ordered classes: P(Y <= k) = sigmoid(cutpoints[k] - loc) for k = 0..K-2, with K - 1 cutpoints.
+    """Ordered classes: P(Y <= k) = sigmoid(cutpoints[k] - loc) for k = 0..K-2, with K - 1
+    cutpoints.
 
-    log p(k) = log_sigmoid(b) + log_sigmoid(-a) + log(1 - exp(a - b)) with a, b = cutpoints[k-1] - loc,
-    cutpoints[k] - loc; the first and last classes have one of the sigmoids only. (The proportional-odds
+    log p(k) = log_sigmoid(b) + log_sigmoid(-a) + log(1 - exp(a - b)) with a, b = cutpoints[k-1] -
+    loc, cutpoints[k] - loc; the first and last classes have one of the sigmoids only. (The
+    proportional-odds
     model: McCullagh 1980.)
 
-    Parameters: `loc`, real, of the batch's shape; `cutpoints`, strictly increasing, `(*batch, num_cutpoints)`.
+    Parameters: `loc`, real, of the batch's shape; `cutpoints`, strictly increasing, `(*batch,
+      num_cutpoints)`.
 
     `mean` and `variance` are those of the class's index.
     """

@@ -18,13 +18,15 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class VonMises(Distribution):
-    """The von Mises distribution of an angle: log p(x) = k cos(x - loc) - log(2 pi I0(k)), k = concentration.
+    """The von Mises distribution of an angle: log p(x) = k cos(x - loc) - log(2 pi I0(k)), k =
+    concentration.
 
-    Any real angle, in radians, is a value: the density has period 2 pi and integrates to 1 over one turn.
-    Samples, quantiles and the distribution function are those of the angle in [-pi, pi).
+    Any real angle, in radians, is a value: the density has period 2 pi and integrates to 1 over one
+    turn. Samples, quantiles and the distribution function are those of the angle in [-pi, pi).
     `mean` is the circular mean, `variance` the circular variance 1 - I1(k)/I0(k), in [0, 1].
 
-    Parameters, of the batch's shape: `loc`, a real angle; `concentration`, non-negative: 0 is the uniform.
+    Parameters, of the batch's shape: `loc`, a real angle; `concentration`, non-negative: 0 is the
+    uniform.
 
     Source: Mardia and Jupp, "Directional Statistics" (2000), section 3.5.4.
     """
@@ -38,7 +40,9 @@ class VonMises(Distribution):
         return -drop - _LOG_2PI - log_i0e(self.concentration)
 
     def _arc(self, start: Array, end: Array) -> Array:
-        """The mass from one angle up to another, both counted from loc, in [-pi, pi): small ones keep their digits."""
+        """The mass from one angle up to another, both counted from loc, in [-pi, pi): small ones
+        keep their digits.
+        """
         k = self.concentration
         below_start, below_end = von_mises_cdf(start, k), von_mises_cdf(end, k)
         above_start, above_end = von_mises_cdf(-start, k), von_mises_cdf(-end, k)
@@ -61,7 +65,9 @@ class VonMises(Distribution):
         below = jnp.where(after, q - first, 1 - first + q)
         above = jnp.where(after, 1 - q + first, first - q)
         lower = below < above
-        angle = _tail_angle(*jnp.broadcast_arrays(jnp.where(lower, below, above), self.concentration))
+        angle = _tail_angle(
+            *jnp.broadcast_arrays(jnp.where(lower, below, above), self.concentration)
+        )
         return _wrap(self.loc + jnp.where(lower, -angle, angle))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
@@ -128,10 +134,11 @@ def _tail_angle_jvp(primals, tangents):
 
 
 def _draw(key: Array, k: Array) -> Array:
-    """Angles around 0 by Best and Fisher (1979), "Efficient simulation of the von Mises distribution".
+    """Angles around 0 by Best and Fisher (1979), "Efficient simulation of the von Mises
+    distribution".
 
-    Their s = (1 + rho^2)/(2 rho) is multiplied by k, and 1 - cos(angle) formed directly, so that neither k = 0
-    nor k = 1e8 loses digits.
+    Their s = (1 + rho^2)/(2 rho) is multiplied by k, and 1 - cos(angle) formed directly, so that
+    neither k = 0 nor k = 1e8 loses digits.
     """
     root = jnp.hypot(1.0, 2 * k)
     ks = 0.5 * (1 + root)

@@ -33,7 +33,8 @@ _LOWEST_LOG_RATE = -80.0
 def _quantile(dist: Distribution, q: Array) -> Array:
     """The smallest k with cdf(k) >= q, by bisection.
 
-    Cantelli's inequality brackets it: mean - std sqrt((1-q)/q) <= quantile <= mean + std sqrt(q/(1-q)).
+    Cantelli's inequality brackets it: mean - std sqrt((1-q)/q) <= quantile <= mean + std
+    sqrt(q/(1-q)).
     """
     dist = jax.tree.map(jax.lax.stop_gradient, dist)
     mean, std = dist.mean(), dist.stddev()
@@ -74,7 +75,8 @@ def _log_beta_tail(a: Array, b: Array, log_x: Array, log_y: Array) -> Array:
 class Poisson(Distribution):
     """Counts of independent events: log p(k) = k log(rate) - rate - log k!, k = 0, 1, ...
 
-    With `log_rate` its negative log-density is the Poisson NLL of a log-linear model, log k! included.
+    With `log_rate` its negative log-density is the Poisson NLL of a log-linear model, log k!
+    included.
 
     Parameters, of the batch's shape: `rate`, non-negative, or its logarithm `log_rate`.
 
@@ -83,7 +85,9 @@ class Poisson(Distribution):
     """
 
     rate: Array = param(supports.non_negative, default=None)
-    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=log_of)
+    log_rate: Array = param(
+        supports.log_positive, default=None, instead_of="rate", to=jnp.exp, back=log_of
+    )
 
     support = supports.non_negative_integer
 
@@ -124,8 +128,8 @@ def _kl_poisson(p: Poisson, q: Poisson) -> Array:
 class Binomial(Odds):
     """Successes in n trials: log p(k) = log C(n, k) + k log p + (n - k) log(1 - p), k = 0..n.
 
-    Parameters, of the batch's shape: `total_count` = n, a non-negative integer (a head has to be given it);
-    `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by keyword.
+    Parameters, of the batch's shape: `total_count` = n, a non-negative integer (a head has to be
+    given it); `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by keyword.
 
     KL is known for equal `total_count` and NaN elsewhere. Samples are int32.
     """
@@ -178,8 +182,8 @@ class Geometric(Odds):
 
     p is the probability of a success: larger `logits` mean smaller counts.
 
-    Parameters, of the batch's shape: `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by keyword.
-    Samples are int32; one above 2^31 - 1 is that number.
+    Parameters, of the batch's shape: `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by
+    keyword. Samples are int32; one above 2^31 - 1 is that number.
     """
 
     support = supports.non_negative_integer
@@ -230,7 +234,7 @@ class Geometric(Odds):
     def _mean_log_q(self) -> Array:
         """(1-p)/p log(1-p), -1 in the limit p = 0."""
         p = jnp.exp(self._log_p())
-        tiny = p < jnp.finfo(p.dtype).eps**2
+        tiny = p < jnp.finfo(p.dtype).eps ** 2
         safe = jnp.where(tiny, 0.5, p)
         log_q = jnp.where(tiny, 0, self._log_q())
         return jnp.where(tiny, -1, multiply(divide(1 - safe, safe), log_q))
@@ -289,13 +293,15 @@ class _GammaPoisson(Distribution):
 class NegativeBinomial(Odds, _GammaPoisson):
     """Overdispersed counts: log p(k) = log C(k + r - 1, k) + k log p + r log(1 - p), k = 0, 1, ...
 
-    The successes before r failures, for any real r; a Poisson with a Gamma(r, (1-p)/p) rate. The mean is
-    r p/(1-p). For regression on the mean use `NegativeBinomial2`, which `from_mean` returns.
+    The successes before r failures, for any real r; a Poisson with a Gamma(r, (1-p)/p) rate. The
+    mean is r p/(1-p). For regression on the mean use `NegativeBinomial2`, which `from_mean`
+    returns.
 
     Parameters, of the batch's shape: `total_count` = r, positive; `logits` = log(p/(1-p)), real, or
     `probs` = p in [0, 1), by keyword.
 
-    KL is known for equal `total_count` and NaN elsewhere. Samples are int32; one above 2^31 - 1 is that number.
+    KL is known for equal `total_count` and NaN elsewhere. Samples are int32; one above 2^31 - 1 is
+    that number.
     """
 
     total_count: Array = param(supports.positive, typical=1.0)
@@ -321,18 +327,21 @@ class NegativeBinomial(Odds, _GammaPoisson):
 
 
 class NegativeBinomial2(_GammaPoisson):
-    """The negative binomial by its mean: variance rate + dispersion rate^2, the Poisson for dispersion -> 0.
+    """The negative binomial by its mean: variance rate + dispersion rate^2, the Poisson for
+    dispersion -> 0.
 
-    log p(k) as in `NegativeBinomial` with r = 1/dispersion and p = rate/(r + rate). This is the NB2 of count
-    regression (Cameron and Trivedi 1998): a head reads `log_rate` and `dispersion` from the network, and neither
-    is ever converted into the other form.
+    log p(k) as in `NegativeBinomial` with r = 1/dispersion and p = rate/(r + rate). This is the NB2
+    of count regression (Cameron and Trivedi 1998): a head reads `log_rate` and `dispersion` from
+    the network, and neither is ever converted into the other form.
 
-    Parameters, of the batch's shape: `rate`, the mean, non-negative, or its logarithm `log_rate`; `dispersion`,
-    positive.
+    Parameters, of the batch's shape: `rate`, the mean, non-negative, or its logarithm `log_rate`;
+    `dispersion`, positive.
     """
 
     rate: Array = param(supports.non_negative, default=None)
-    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=log_of)
+    log_rate: Array = param(
+        supports.log_positive, default=None, instead_of="rate", to=jnp.exp, back=log_of
+    )
     dispersion: Array = param(supports.positive, typical=1.0)
 
     def _r(self) -> Array:

@@ -23,11 +23,12 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class Dirichlet(Distribution):
-    """The Dirichlet over vectors of probabilities: log p(x) = sum_i [(a_i - 1) log x_i - lgamma(a_i)] + lgamma(sum_i a_i).
+    """The Dirichlet over vectors of probabilities: log p(x) = sum_i [(a_i - 1) log x_i -
+    lgamma(a_i)] + lgamma(sum_i a_i).
 
-    In nats, a being the concentration; the density is against the volume of all elements of x but one. At the edges it is its
-    limit. Samples have implicit gradients; their elements are kept off 0, by the smallest normal number, since the density there
-    may be infinite.
+    In nats, a being the concentration; the density is against the volume of all elements of x but
+    one. At the edges it is its limit. Samples have implicit gradients; their elements are kept off
+    0, by the smallest normal number, since the density there may be infinite.
 
     Parameters: `concentration`, `(*batch, event)`, positive.
     """
@@ -51,7 +52,9 @@ class Dirichlet(Distribution):
         return divide(self.concentration, self._total[..., None])
 
     def mode(self) -> Array:
-        """(a - 1) / sum(a - 1) over those above 1; without any, uniform over those equal to 1; NaN if all are below 1."""
+        """(a - 1) / sum(a - 1) over those above 1; without any, uniform over those equal to 1; NaN
+        if all are below 1.
+        """
         a = self.concentration
         excess = jnp.maximum(a - 1, 0)
         peaked = jnp.any(a > 1, axis=-1, keepdims=True)
@@ -64,7 +67,9 @@ class Dirichlet(Distribution):
 
     @property
     def covariance(self) -> Array:
-        """The covariance matrix, `(*batch, event, event)`: (diag(m) - m m^T) / (sum(a) + 1) with m the mean."""
+        """The covariance matrix, `(*batch, event, event)`: (diag(m) - m m^T) / (sum(a) + 1) with m
+        the mean.
+        """
         mean, total = self.mean(), self._total[..., None, None]
         same = jnp.eye(mean.shape[-1], dtype=bool)
         off_diagonal = -mean[..., :, None] * mean[..., None, :] / (total + 1)

@@ -1,4 +1,6 @@
-"""Waiting times: the Exponential and the Gamma, and the sampler that all Gamma-based families share."""
+"""Waiting times: the Exponential and the Gamma, and the sampler that all Gamma-based families
+share.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Exponential(Distribution):
     """
 
     rate: Array = param(supports.positive, default=None)
-    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=jnp.log)
+    log_rate: Array = param(
+        supports.log_positive, default=None, instead_of="rate", to=jnp.exp, back=jnp.log
+    )
 
     support = supports.non_negative
 
@@ -81,16 +85,19 @@ def _kl_exponential(p: Exponential, q: Exponential) -> Array:
 class Gamma(Distribution):
     """The Gamma distribution: log p(x) = a log b + (a - 1) log x - b x - log Gamma(a), x >= 0.
 
-    a is the concentration, b the rate. At x = 0 the density is its limit: 0, b or infinite as a is above, at or
-    below 1. Samples below the smallest normal number of the dtype are rounded up to it, since
-    for a below 1 the density at 0 is infinite.
+    a is the concentration, b the rate. At x = 0 the density is its limit: 0, b or infinite as a is
+    above, at or below 1. Samples below the smallest normal number of the dtype are rounded up to
+    it, since for a below 1 the density at 0 is infinite.
 
-    Parameters, of the batch's shape: `concentration`, positive; `rate`, positive, or its logarithm `log_rate`.
+    Parameters, of the batch's shape: `concentration`, positive; `rate`, positive, or its logarithm
+    `log_rate`.
     """
 
     concentration: Array = param(supports.positive)
     rate: Array = param(supports.positive, default=None)
-    log_rate: Array = param(supports.log_positive, instead_of="rate", to=jnp.exp, back=jnp.log)
+    log_rate: Array = param(
+        supports.log_positive, default=None, instead_of="rate", to=jnp.exp, back=jnp.log
+    )
 
     support = supports.non_negative
 
@@ -137,8 +144,9 @@ def _kl_gamma(p: Gamma, q: Gamma) -> Array:
 
 # ---- lgamma without what cancels ----
 #
-# lgamma(a) = (a - 1/2) log a - a + log(2 pi)/2 + delta(a). Written in delta, entropies and divergences keep
-# their digits at concentrations of 1e8, where lgamma and digamma alone cancel to nothing.
+# lgamma(a) = (a - 1/2) log a - a + log(2 pi)/2 + delta(a). Written in delta, entropies and
+# divergences keep their digits at concentrations of 1e8, where lgamma and digamma alone cancel to
+# nothing.
 
 
 def _stirling_slope(a: Array) -> Array:
@@ -152,12 +160,16 @@ def log_minus_digamma(a: Array) -> Array:
 
 
 def entropy_excess(a: Array) -> Array:
-    """a + lgamma(a) - (a - 1) digamma(a) - log(2 pi a)/2: what an entropy has beyond its leading term."""
+    """a + lgamma(a) - (a - 1) digamma(a) - log(2 pi a)/2: what an entropy has beyond its leading
+    term.
+    """
     return stirling_error(a) + (a - 1) * log_minus_digamma(a)
 
 
 def stirling_bregman(b: Array, a: Array) -> Array:
-    """lgamma(b) - lgamma(a) - (b - a) digamma(a) - D(b, a), D the deviance: bounded for large a and b."""
+    """lgamma(b) - lgamma(a) - (b - a) digamma(a) - D(b, a), D the deviance: bounded for large a and
+    b.
+    """
     half_log = -0.5 * log1pmx(divide(b - a, a))
     return half_log + stirling_error(b) - stirling_error(a) - (b - a) * _stirling_slope(a)
 
@@ -215,7 +227,8 @@ def _attach(draw: Array, log_draw: Array, a: Array) -> tuple[Array, Array]:
 def _attach_jvp(primals, tangents):
     draw, log_draw, a = primals
     da = tangents[2]
-    # For small draws P(X <= x) is x^a / Gamma(a + 1), which gives the slope of log x in closed form.
+    # For small draws P(X <= x) is x^a / Gamma(a + 1), which gives the slope of log x in closed
+    # form.
     small = log_draw < 0.25 * math.log(jnp.finfo(draw.dtype).tiny)
     safe = jnp.where(small, 1.0, draw)
     slope = jnp.where(
@@ -229,12 +242,15 @@ def _attach_jvp(primals, tangents):
 def sample_standard_gamma(
     key: Array, concentration: Array, shape: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Draws of Gamma(concentration, 1) and their logarithms (finite where the draw itself underflows).
+    """Draws of Gamma(concentration, 1) and their logarithms (finite where the draw itself
+    underflows).
 
     `concentration` broadcasts to `shape`. The gradient in the concentration is the implicit one,
-    dx/da = -(dF/da)/p(x). One vectorised rejection loop: it compiles in a tenth of the time of a scalar one.
+    dx/da = -(dF/da)/p(x). One vectorised rejection loop: it compiles in a tenth of the time of a
+    scalar one.
 
-    Sources: Marsaglia and Tsang (2000), "A simple method for generating gamma variables"; Figurnov, Mohamed and
+    Sources: Marsaglia and Tsang (2000), "A simple method for generating gamma variables"; Figurnov,
+      Mohamed and
     Mnih (2018), "Implicit reparameterization gradients".
     """
     draw, log_draw = _draw(key, jax.lax.stop_gradient(concentration), shape)

@@ -14,12 +14,13 @@ from likelax.numerics.logspace import entropy_term, log_add_exp
 
 
 class ZeroInflated(Odds):
-    """0 with probability p, else a draw of `base`: P(0) = p + (1 - p) base(0), P(k) = (1 - p) base(k).
+    """0 with probability p, else a draw of `base`: P(0) = p + (1 - p) base(0), P(k) = (1 - p)
+    base(k).
 
     Zeros come from both sides. The mixing at 0 is done on logarithms.
 
-    Parameters, of the batch's shape: `base`, any discrete distribution over numbers; `logits` = log(p/(1-p)) of
-    the extra zeros, real, or `probs` = p in [0, 1], by keyword.
+    Parameters, of the batch's shape: `base`, any discrete distribution over numbers; `logits` =
+    log(p/(1-p)) of the extra zeros, real, or `probs` = p in [0, 1], by keyword.
 
     Raises:
       ValueError: when `base` is not discrete or is over vectors.
@@ -32,13 +33,15 @@ class ZeroInflated(Odds):
         name = type(self.base).__name__
         if not self.base.support.is_discrete:
             raise ValueError(
-                f"ZeroInflated: the base is a discrete distribution, got {name} over values that are "
+                f"ZeroInflated: the base is a discrete distribution, got {name} over values that "
+                "are "
                 f"{self.base.support}; write lx.Mixture with a lx.Delta for a point mass at 0"
             )
         if self.base.event_shape:
             raise ValueError(
                 f"ZeroInflated: the base is over numbers, got {name} of event shape "
-                f"{self.base.event_shape}; inflate its elements first, ZeroInflated(base, ...).to_event()"
+                f"{self.base.event_shape}; inflate its elements first, ZeroInflated(base, "
+                "...).to_event()"
             )
 
     @property
@@ -88,4 +91,6 @@ class ZeroInflated(Odds):
         # Of the base's entropy the term at 0 is replaced; the others gain -log(1 - p) each.
         others = self.base.entropy() - entropy_term(log_zero)
         mass = -self._q() * jnp.expm1(log_zero)
-        return entropy_term(self.log_prob(zeros)) + self._q() * others - multiply(mass, self._log_q())
+        return (
+            entropy_term(self.log_prob(zeros)) + self._q() * others - multiply(mass, self._log_q())
+        )

@@ -31,14 +31,17 @@ _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 class Laplace(Distribution):
     """The Laplace distribution: log p(x) = -|z| - log(2 scale), z = (x - loc)/scale.
 
-    With a fixed scale its negative log-density is the absolute error, whose gradient at 0 is taken as 0.
+    With a fixed scale its negative log-density is the absolute error, whose gradient at 0 is taken
+    as 0.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
     """
 
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)
@@ -87,28 +90,31 @@ def _kl_laplace(p: Laplace, q: Laplace) -> Array:
 class AsymmetricLaplace(Distribution):
     """Two exponential tails of different length, joined at `loc`.
 
-    log p(x) = -max(a z, -z/a) - log(a + 1/a) - log scale, z = (x - loc)/scale, a = asymmetry: above 1
-    the lower tail is the longer one. `loc` is the mode and the a^2/(1 + a^2) quantile.
+    log p(x) = -max(a z, -z/a) - log(a + 1/a) - log scale, z = (x - loc)/scale, a = asymmetry: above
+    1 the lower tail is the longer one. `loc` is the mode and the a^2/(1 + a^2) quantile.
     `AsymmetricLaplace.from_quantile` is the distribution of quantile regression.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`;
     `asymmetry`, positive, 1 for the Laplace.
 
-    Source: Kotz, Kozubowski and Podgorski, "The Laplace Distribution and Generalizations" (2001), ch. 3.
+    Source: Kotz, Kozubowski and Podgorski, "The Laplace Distribution and Generalizations" (2001),
+      ch. 3.
     """
 
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
     asymmetry: Array = param(supports.positive)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     @classmethod
     def from_quantile(cls, loc: ArrayLike, scale: ArrayLike, quantile: ArrayLike) -> Self:
         """The distribution whose `quantile` is at `loc` and whose loss is the pinball loss.
 
-        -log p(x) = max(q u, (q - 1) u) + log(scale / (q (1 - q))), u = (x - loc)/scale, q = quantile: the
-        first term is the pinball (quantile) loss, the second its normaliser. Minimised over `loc`
-        it gives the conditional q-quantile.
+        -log p(x) = max(q u, (q - 1) u) + log(scale / (q (1 - q))), u = (x - loc)/scale, q =
+        quantile: the first term is the pinball (quantile) loss, the second its normaliser.
+        Minimised over `loc` it gives the conditional q-quantile.
 
         Args:
           loc: the quantile's place, real.
@@ -180,7 +186,8 @@ class AsymmetricLaplace(Distribution):
 
 @register_kl(AsymmetricLaplace, AsymmetricLaplace)
 def _kl_asymmetric_laplace(p: AsymmetricLaplace, q: AsymmetricLaplace) -> Array:
-    # E_p[(x - l)+] and E_p[(l - x)+], the parts of x above and below q's place l, in units of q's scale.
+    # E_p[(x - l)+] and E_p[(l - x)+], the parts of x above and below q's place l, in units of q's
+    # scale.
     ratio, a = jnp.exp(p.log_scale - q.log_scale), p.asymmetry
     z = standardize(q.loc, p.loc, p.scale)
     mean = 1 / a - a - z
@@ -193,22 +200,27 @@ def _kl_asymmetric_laplace(p: AsymmetricLaplace, q: AsymmetricLaplace) -> Array:
 
 
 class Huber(Distribution):
-    """The distribution of the Huber loss: Normal within `delta` scales of `loc`, exponential beyond.
+    """The distribution of the Huber loss: Normal within `delta` scales of `loc`, exponential
+    beyond.
 
-    log p(x) = -h(z) - log Z - log scale, z = (x - loc)/scale, with h(z) = z^2/2 where |z| <= delta and
-    delta |z| - delta^2/2 elsewhere, and Z = sqrt(2 pi) erf(delta/sqrt 2) + (2/delta) exp(-delta^2/2).
+    log p(x) = -h(z) - log Z - log scale, z = (x - loc)/scale, with h(z) = z^2/2 where |z| <= delta
+    and delta |z| - delta^2/2 elsewhere, and Z = sqrt(2 pi) erf(delta/sqrt 2) + (2/delta)
+    exp(-delta^2/2).
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`;
     `delta`, positive, where the square turns into a line: the Normal's when large,
     the Laplace's (of scale `scale/delta`) when small.
 
-    Source: Huber (1964), "Robust estimation of a location parameter" (its least favourable density).
+    Source: Huber (1964), "Robust estimation of a location parameter" (its least favourable
+      density).
     """
 
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
     delta: Array = param(supports.positive, typical=1.0)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)
@@ -290,14 +302,17 @@ class Huber(Distribution):
 
 
 class Logistic(Distribution):
-    """The logistic distribution: log p(x) = log s(z) + log s(-z) - log scale, z = (x - loc)/scale, s the sigmoid.
+    """The logistic distribution: log p(x) = log s(z) + log s(-z) - log scale, z = (x - loc)/scale,
+    s the sigmoid.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
     """
 
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)

@@ -19,22 +19,27 @@ from likelax.supports import Elementwise, Interval, Support
 
 
 class Mixture(Distribution):
-    """A mixture: log p(x) = log sum_k w_k p_k(x), the components being the last batch axis of `components`.
+    """A mixture: log p(x) = log sum_k w_k p_k(x), the components being the last batch axis of
+    `components`.
 
-    In nats. Sums of probabilities are formed in log space, so that a point far out in every component still has its density. A component
-    whose weight is zero adds nothing to values or gradients, whatever its parameters are; where the weights are given as probabilities,
-    the gradient in a zero weight is the right one, p_k(x) / p(x).
+    In nats. Sums of probabilities are formed in log space, so that a point far out in every
+    component still has its density. A component whose weight is zero adds nothing to values or
+    gradients, whatever its parameters are; where the weights are given as probabilities, the
+    gradient in a zero weight is the right one, p_k(x) / p(x).
 
-    `mode`, `entropy` and KL have no closed form. For components over numbers, `quantile` inverts the mixture's cdf to the last bit and has
-    the implicit derivative.
+    `mode`, `entropy` and KL have no closed form. For components over numbers, `quantile` inverts
+    the mixture's cdf to the last bit and has the implicit derivative.
 
-    Gradients of samples: for continuous components over numbers with a cdf, those of x where F(x) is held still, -(dF/dparameters) / p(x),
-    in all parameters and weights. For other continuous components, each sample differentiates its own component's parameters:
-    gradients in those are unbiased, and those in the weights are zero, which they should not be (use `log_prob` of the sample
-    for a score-function term). Discrete samples have none.
+    Gradients of samples: for continuous components over numbers with a cdf, those of x where F(x)
+      is held still, -(dF/dparameters) / p(x),
+    in all parameters and weights. For other continuous components, each sample differentiates its
+    own component's parameters: gradients in those are unbiased, and those in the weights are zero,
+    which they should not be (use `log_prob` of the sample for a score-function term). Discrete
+    samples have none.
 
     Args:
-      weights: a `Categorical` with as many categories as there are components, or an array `(*batch, component)` of probabilities.
+      weights: a `Categorical` with as many categories as there are components, or an array
+        `(*batch, component)` of probabilities.
       components: a distribution of batch shape `(*batch, component)` and any event shape.
 
     Raises:
@@ -50,7 +55,8 @@ class Mixture(Distribution):
             weights = Categorical(probs=weights)
         if not components.batch_ndim:
             raise ValueError(
-                f"Mixture: the components are the last batch axis of {type(components).__name__}, which has batch shape (); "
+                f"Mixture: the components are the last batch axis of {type(components).__name__}, "
+                "which has batch shape (); "
                 "give its parameters that axis, e.g. lx.Normal(jnp.zeros(3), 1.0)"
             )
         super().__init__(weights, components)
@@ -60,7 +66,8 @@ class Mixture(Distribution):
         have, want = self._weights.shape[-1], self.components.batch_shape[-1]
         if have != want:
             raise ValueError(
-                f"Mixture: {have} weights for {want} components: the weights have shape {self._weights.shape}, the components "
+                f"Mixture: {have} weights for {want} components: the weights have shape "
+                f"{self._weights.shape}, the components "
                 f"batch shape {self.components.batch_shape}; both end with the axis of components"
             )
 
@@ -97,7 +104,8 @@ class Mixture(Distribution):
     def _held(self) -> Distribution:
         """The components, with parameters that have no gradient where the weight is zero.
 
-        A zero cotangent is not enough there: it meets the infinite slopes of the component's own formula.
+        A zero cotangent is not enough there: it meets the infinite slopes of the component's own
+        formula.
         """
         components, alive = self.components, self._alive
         ndim = components.batch_ndim
@@ -128,7 +136,9 @@ class Mixture(Distribution):
         if not self.weights.given("probs"):
             return out
         # log w has no slope at w = 0, where the sum's is exp(logs_k) / sum.
-        gap = jnp.where(alive | jnp.isnan(logs) | jnp.isinf(out[..., None]), 0, logs - out[..., None])
+        gap = jnp.where(
+            alive | jnp.isnan(logs) | jnp.isinf(out[..., None]), 0, logs - out[..., None]
+        )
         slope = jnp.exp(jnp.minimum(gap, 0.9 * jnp.log(jnp.finfo(gap.dtype).max)))
         weights = self.weights.probs
         change = jnp.where(alive, 0, weights - jax.lax.stop_gradient(weights))
@@ -162,7 +172,9 @@ class Mixture(Distribution):
         return _quantile(self, q)
 
     def posterior(self, value: ArrayLike) -> Categorical:
-        """Which component a value came from: p(k | value) = w_k p_k(value) / p(value), of batch shape `(*sample, *batch)`."""
+        """Which component a value came from: p(k | value) = w_k p_k(value) / p(value), of batch
+        shape `(*sample, *batch)`.
+        """
         logs = self._each("log_prob", self._value(value, "posterior"))
         alive = self._alive
         joint = jnp.where(alive, self._log_weights + jnp.where(alive, logs, 0), -jnp.inf)
@@ -222,8 +234,8 @@ def _over_components(support: Support, axis: int) -> Support:
 def _quantile(mixture: Mixture, q: Array) -> Array:
     """The smallest number x with F(x) >= q, by bisection between the components' own quantiles.
 
-    The steps halve the *count of floating-point numbers* in the bracket, so that as many as a number has bits reach it to the last bit,
-    whatever its size.
+    The steps halve the *count of floating-point numbers* in the bracket, so that as many as a
+    number has bits reach it to the last bit, whatever its size.
     """
     alive = mixture._alive
     each = mixture.components.quantile(q[..., None])

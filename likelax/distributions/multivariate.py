@@ -29,7 +29,8 @@ def _multiply(matrix: Array, vector: Array) -> Array:
 
 
 def solve_lower(tril: Array, vector: Array, *, transpose: bool = False) -> Array:
-    """tril^-1 vector, or tril^-T vector, for vectors (*sample, *batch, event) and tril (*batch, event, event).
+    """tril^-1 vector, or tril^-T vector, for vectors (*sample, *batch, event) and tril (*batch,
+    event, event).
 
     The vectors that share a matrix are the columns of one right-hand side.
     """
@@ -80,14 +81,16 @@ def _log_diagonal(matrix: Array) -> Array:
 
 
 class MultivariateNormal(Distribution):
-    """The Normal over vectors: log p(x) = -|z|^2/2 - log|L| - (d/2) log(2 pi), z = L^-1 (x - loc), covariance L L^T.
+    """The Normal over vectors: log p(x) = -|z|^2/2 - log|L| - (d/2) log(2 pi), z = L^-1 (x - loc),
+    covariance L L^T.
 
-    In nats. The covariance is given in one of three ways, by keyword; each of them can be read, whichever was given. With
-    `precision` the density needs neither its inverse nor a solve.
+    In nats. The covariance is given in one of three ways, by keyword; each of them can be read,
+    whichever was given. With `precision` the density needs neither its inverse nor a solve.
 
     Args:
       loc: the mean, `(*batch, event)`, real.
-      scale_tril: L, `(*batch, event, event)`, lower triangular with a positive diagonal; what stands above it is not read.
+      scale_tril: L, `(*batch, event, event)`, lower triangular with a positive diagonal; what
+        stands above it is not read.
       covariance: L L^T, symmetric and positive definite; its gradient is symmetric too.
       precision: the inverse of the covariance, symmetric and positive definite.
 
@@ -103,6 +106,7 @@ class MultivariateNormal(Distribution):
     covariance: Array = param(
         supports.positive_definite,
         shape=("event", "event"),
+        default=None,
         instead_of="scale_tril",
         to=jnp.linalg.cholesky,
         back=_to_covariance,
@@ -110,6 +114,7 @@ class MultivariateNormal(Distribution):
     precision: Array = param(
         supports.positive_definite,
         shape=("event", "event"),
+        default=None,
         instead_of="scale_tril",
         to=_from_precision,
         back=_to_precision,
@@ -163,7 +168,8 @@ class MultivariateNormal(Distribution):
 
 
 class MultivariateNormalDiag(Distribution):
-    """The Normal over vectors of independent elements: log p(x) = sum_i [-z_i^2/2 - log scale_i - log(2 pi)/2], z = (x - loc)/scale.
+    """The Normal over vectors of independent elements: log p(x) = sum_i [-z_i^2/2 - log scale_i -
+    log(2 pi)/2], z = (x - loc)/scale.
 
     In nats.
 
@@ -176,7 +182,12 @@ class MultivariateNormalDiag(Distribution):
     loc: Array = param(supports.real, shape=("event",))
     scale: Array = param(supports.positive, shape=("event",), default=None)
     log_scale: Array = param(
-        supports.log_positive, shape=("event",), instead_of="scale", to=jnp.exp, back=jnp.log
+        supports.log_positive,
+        shape=("event",),
+        default=None,
+        instead_of="scale",
+        to=jnp.exp,
+        back=jnp.log,
     )
     support = supports.real_vector
 

@@ -29,7 +29,9 @@ class Normal(Distribution):
 
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)
@@ -85,7 +87,9 @@ class HalfNormal(Distribution):
     """
 
     scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     support = supports.non_negative
 

@@ -16,7 +16,9 @@ from likelax.supports import Support
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Grid(Support):
-    """`bins` equally spaced numbers from `lower` to `upper`, up to the rounding of float arithmetic."""
+    """`bins` equally spaced numbers from `lower` to `upper`, up to the rounding of float
+    arithmetic.
+    """
 
     lower: float = 0.0
     upper: float = 1.0
@@ -49,8 +51,8 @@ class Grid(Support):
 def log_interval_prob(base: Distribution, low: Array, width: Array | float) -> Array:
     """log P(low < X <= low + width) in nats, of the shape of `base.log_prob(low)`.
 
-    A base that has a method `log_interval_prob(low, width)` is asked; for any other it is the logarithm of a
-    difference of two cdf values or two survival values, of those in the nearer tail.
+    A base that has a method `log_interval_prob(low, width)` is asked; for any other it is the
+    logarithm of a difference of two cdf values or two survival values, of those in the nearer tail.
     """
     own = getattr(base, "log_interval_prob", None)
     if own is not None:
@@ -69,14 +71,16 @@ class Quantized(Distribution):
     probabilities sum to 1. `Quantized(Logistic(loc, scale), 0, 255, 256)` scores pixels 0..255 (the
     discretised logistic of Salimans et al. 2017, PixelCNN++, without its thresholds).
 
-    Values are the centres themselves, as floats or integers, up to float rounding; anything else has log-density -inf.
-    `mean`, `variance`, `mode` and `entropy` are sums over the bins.
+    Values are the centres themselves, as floats or integers, up to float rounding; anything else
+    has log-density -inf. `mean`, `variance`, `mode` and `entropy` are sums over the bins.
 
-    Parameters: `base`, a distribution over real numbers with `log_cdf` and `log_survival`; `low` < `high`,
+    Parameters: `base`, a distribution over real numbers with `log_cdf` and `log_survival`; `low` <
+      `high`,
     numbers; `bins` >= 2.
 
     Raises:
-      ValueError: for a range or a number of bins that is none, or a base over vectors or whole numbers.
+      ValueError: for a range or a number of bins that is none, or a base over vectors or whole
+        numbers.
       TypeError: when `low` or `high` is an array.
     """
 
@@ -94,7 +98,9 @@ class Quantized(Distribution):
                     f"{type(getattr(self, name)).__name__}; write {name}=float({name})"
                 )
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"Quantized: low < high wanted, got low={self.low} and high={self.high}")
+            raise ValueError(
+                f"Quantized: low < high wanted, got low={self.low} and high={self.high}"
+            )
         if not (isinstance(self.bins, int) and self.bins >= 2):
             raise ValueError(f"Quantized: bins is a whole number >= 2, got {self.bins!r}")
         if self.base.event_shape or self.base.support.is_discrete:
@@ -122,7 +128,9 @@ class Quantized(Distribution):
         return jnp.where(first | last, outer, inner)
 
     def _inner_edge(self, value: Array) -> tuple[Array, Array, Array]:
-        """The edge above the last centre <= value, and whether that is off the grid below or its last."""
+        """The edge above the last centre <= value, and whether that is off the grid below or its
+        last.
+        """
         index = jnp.floor((value - self.low) / self.support.step + 1e-3)
         below, above = index < 0, index >= self.bins - 1
         return self._edge_below(jnp.where(below | above, 0, index) + 1), below, above

@@ -31,7 +31,9 @@ class Cauchy(Distribution):
 
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)
@@ -76,7 +78,8 @@ class Cauchy(Distribution):
 
 @register_kl(Cauchy, Cauchy)
 def _kl_cauchy(p: Cauchy, q: Cauchy) -> Array:
-    # log[((s_p + s_q)^2 + (l_p - l_q)^2) / (4 s_p s_q)]: Chyzak and Nielsen (2019), arXiv:1905.10965.
+    # log[((s_p + s_q)^2 + (l_p - l_q)^2) / (4 s_p s_q)]: Chyzak and Nielsen (2019),
+    # arXiv:1905.10965.
     gap = p.loc - q.loc
     ratio = jnp.sinh(0.5 * (p.log_scale - q.log_scale))
     return jnp.log1p(ratio**2 + 0.25 * divide(gap, p.scale) * divide(gap, q.scale))
@@ -89,13 +92,16 @@ class StudentT(Distribution):
     A regression with it does not follow outliers; as df grows it becomes the Normal. Its mean is
     NaN for df <= 1; its variance is infinite for 1 < df <= 2 and NaN below.
 
-    Parameters, of the batch's shape: `df`, positive; `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    Parameters, of the batch's shape: `df`, positive; `loc`, real; `scale`, positive, or its
+    logarithm `log_scale`.
     """
 
     df: Array = param(supports.positive, typical=5.0)
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)
@@ -183,8 +189,8 @@ def _log_kernel_jvp(primals, tangents):
     root = jnp.sqrt(df)
     t = z / root
     first, share = _share(t)
-    # In df: [log(1 + t^2) - share]/2 - share/(2 df). The bracket is of order t^4 for large df, where its
-    # two parts, of order t^2, have lost all its digits.
+    # In df: [log(1 + t^2) - share]/2 - share/(2 df). The bracket is of order t^4 for large df,
+    # where its two parts, of order t^2, have lost all its digits.
     small = jnp.abs(t) < 1
     w = jnp.where(small, t, 0.0) ** 2
     bracket = jnp.where(small, log1pmx(w) + w * share, _log1p_square(t) - share)
@@ -209,7 +215,8 @@ def _cauchy_log_tail(z: Array) -> Array:
 
 
 def _normal_deviate(z: Array, df: Array) -> Array:
-    """The Normal deviate with the same tail, by Hill (1970), "Student's t-distribution", Algorithm 395.
+    """The Normal deviate with the same tail, by Hill (1970), "Student's t-distribution", Algorithm
+    395.
 
     For df > 50 and z^2 < df its log tail is right to 2e-8; for df > 200 and z < 3, or df > 1e5 and
     z^2 < df, to 1e-14.

@@ -256,7 +256,9 @@ class LogNormal(Distribution):
     support = supports.positive
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(supports.log_positive, instead_of="scale", to=jnp.exp, back=jnp.log)
+    log_scale: Array = param(
+        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+    )
 
     @property
     def _log(self) -> Normal:

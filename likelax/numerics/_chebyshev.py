@@ -10,7 +10,9 @@ from jax import Array
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def chebyshev(coefficients: tuple[float, ...], t: Array, single: int) -> Array:
-    """sum_k coefficients[k] T_k(t) for -1 <= t <= 1, by Clenshaw's recurrence (float32: the first `single`)."""
+    """sum_k coefficients[k] T_k(t) for -1 <= t <= 1, by Clenshaw's recurrence (float32: the first
+    `single`).
+    """
     if t.dtype == jnp.float32:
         coefficients = coefficients[:single]
     previous = current = jnp.zeros_like(t)

@@ -873,11 +873,28 @@ def _tail(parts, upper: bool) -> tuple:
     return out, slope, jnp.where(direct, 1.0, -jnp.exp(tail - jnp.where(direct, 0.0, other)))
 
 
+def _shape_slopes(parts: Callable, shape: list, x) -> tuple:
+    """`parts`, and the slopes of log density + log factor in the shape parameters.
+
+    Forward differentiation through the loops, all directions in one pass.
+    """
+    unit = [jnp.stack([jnp.full_like(c, float(i == j)) for j in range(len(shape))]) for i, c in enumerate(shape)]
+
+    def pushed(*direction):
+        def both(*moving):
+            found = parts(*moving, x)
+            return found[1] + found[2], found
+
+        _, slope, found = jax.jvp(both, tuple(shape), direction, has_aux=True)
+        return found, slope
+
+    return jax.vmap(pushed, out_axes=(None, 0))(*unit)
+
+
 def _log_tail(parts: Callable, upper: bool, top: float) -> Callable:
     """The log of a tail on [0, top], as a function of (*shape, x).
 
-    Its slope in x is density / tail. Those in the shape parameters come by forward differentiation of the
-    value's own loops, all of them in one pass. On the edges the slopes are 0.
+    Its slope in x is density / tail. On the edges the slopes are 0.
     """
     at_zero, at_top = (0.0, -jnp.inf) if upper else (-jnp.inf, 0.0)
 
@@ -900,23 +917,7 @@ def _log_tail(parts: Callable, upper: bool, top: float) -> Callable:
         *shape, x = primals
         inside, safe = opened(x)
         moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:-1])
-
-        def pushed(*direction):
-            def both(*moving):
-                found = parts(*moving, safe)
-                return found[1] + found[2], found
-
-            _, slope, found = jax.jvp(both, tuple(shape), direction, has_aux=True)
-            return found, slope
-
-        if moves:
-            unit = [
-                jnp.stack([jnp.full_like(c, float(i == j)) for j in range(len(shape))])
-                for i, c in enumerate(shape)
-            ]
-            found, slopes = jax.vmap(pushed, out_axes=(None, 0))(*unit)
-        else:
-            found, slopes = parts(*shape, safe), []
+        found, slopes = _shape_slopes(parts, shape, safe) if moves else (parts(*shape, safe), [])
         out, slope_x, chain = _tail(found, upper)
         out = closed(inside, out, primals)
         total = jnp.zeros_like(out)
@@ -995,25 +996,25 @@ def _solve(parts: Callable, p: Array, low: Array, high: Array, x: Array, bounded
     return jax.lax.fori_loop(0, _terms(p, 20, 26), step, (low, high, jnp.clip(x, low, high)))[2]
 
 
-def _inverse_slopes(log_tail: Callable, log_density: Callable, inverse: Callable, shapes: int) -> None:
-    """The rule of implicit differentiation: dx = (dp - dP) / density, dP from the shapes' changes."""
+def _inverse_rule(inverse: Callable, parts: Callable, top: float) -> None:
+    """Implicit differentiation: dx = (dp - dP) / density, where dP comes from the shape parameters."""
 
     def rule(primals, tangents):
         *shape, p = primals
         x = inverse(*primals)
-        inside = (p > 0) & (p < 1) & (x > 0) & (x < (math.inf if shapes == 1 else 1.0))
+        inside = (p > 0) & (p < 1) & (x > 0) & (x < top)
         safe = jnp.where(inside, x, 0.5)
-        log_pdf = log_density(*shape, safe)
+        moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:-1])
+        found, slopes = _shape_slopes(parts, shape, safe) if moves else (parts(*shape, safe), [])
+        lower, density, factor = found
         total = jnp.zeros_like(x)
+        for slope, tangent in zip(slopes, tangents[:-1], strict=moves):
+            if not isinstance(tangent, SymbolicZero):
+                # dP is tail times the slope of its logarithm, with a minus for the upper tail.
+                slope = jnp.where(lower, -slope, slope) * jnp.exp(factor)
+                total = total + jnp.where(inside, slope, 0.0) * tangent
         if not isinstance(tangents[-1], SymbolicZero):
-            total = total + jnp.where(inside, jnp.exp(-log_pdf), 0.0) * tangents[-1]
-        for which in range(shapes):
-            if isinstance(tangents[which], SymbolicZero):
-                continue
-            unit = [jnp.full_like(c, float(i == which)) for i, c in enumerate(shape)]
-            value, slope = jax.jvp(lambda *c: log_tail(*c, safe), tuple(shape), tuple(unit))
-            slope = -jnp.exp(value - log_pdf) * slope
-            total = total + jnp.where(inside, slope, 0.0) * tangents[which]
+            total = total + jnp.where(inside, jnp.exp(-density), 0.0) * tangents[-1]
         return x, total
 
     inverse.defjvp(rule, symbolic_zeros=True)
@@ -1057,10 +1058,8 @@ def _betainc_inverse(a, b, p):
     return jnp.where(inside, x, edge) + 0.0 * (a + b)
 
 
-_inverse_slopes(
-    _log_gammainc, lambda a, x: gamma_log_pdf(x, a, jnp.ones_like(a)), _gammainc_inverse, shapes=1
-)
-_inverse_slopes(_log_betainc, lambda a, b, x: beta_log_pdf(x, a, b), _betainc_inverse, shapes=2)
+_inverse_rule(_gammainc_inverse, _gamma_parts, top=math.inf)
+_inverse_rule(_betainc_inverse, _beta_parts, top=1.0)
 
 
 def gammainc_inverse(a: ArrayLike, p: ArrayLike) -> Array:

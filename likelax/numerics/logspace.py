@@ -1,12 +1,14 @@
-"""Arithmetic on logarithms: sums, differences, sigmoids and divisions that neither cancel nor overflow.
+"""Arithmetic on logarithms: sums, differences, sigmoids and divisions that neither cancel nor
+overflow.
 
 Conventions of the whole file:
 
 - Element by element with broadcasting; bfloat16, float16 and integers are widened to float32.
-- A NaN in gives a NaN out. Where a value is -inf because a probability is zero, the gradient is zero,
-  because an infinite slope times a zero tangent would be a NaN (`log1mexp` and `logit` alone, which are plain
-  functions of a real variable, keep their infinite slopes).
-- Each derivative rule is itself written with functions that have good rules, so that second derivatives hold.
+- A NaN in gives a NaN out. Where a value is -inf because a probability is zero, the gradient is
+  zero, because an infinite slope times a zero tangent would be a NaN (`log1mexp` and `logit` alone,
+  which are plain functions of a real variable, keep their infinite slopes).
+- Each derivative rule is itself written with functions that have good rules, so that second
+  derivatives hold.
 
 Source for the switch in `log1mexp`: M. Maechler (2012), "Accurately computing log(1 - exp(-|a|))".
 """
@@ -23,7 +25,9 @@ _LOG2 = math.log(2.0)
 
 
 def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
-    """The values as arrays of their common floating dtype, float32 at least (shapes are left alone)."""
+    """The values as arrays of their common floating dtype, float32 at least (shapes are left
+    alone).
+    """
     dtype = jnp.promote_types(jnp.result_type(*values), jnp.float32)
     return tuple(jnp.asarray(value, dtype) for value in values)
 
@@ -43,7 +47,9 @@ def log1p(x: ArrayLike) -> Array:
 
 @jax.custom_jvp
 def _inv_expm1(x: Array) -> Array:
-    """1 / (exp(x) - 1). Its own rule, since autodiff forms exp(x) / expm1(x)^2, inf / inf for x > 45."""
+    """1 / (exp(x) - 1). Its own rule, since autodiff forms exp(x) / expm1(x)^2, inf / inf for x >
+    45.
+    """
     return 1.0 / jnp.expm1(x)
 
 
@@ -77,7 +83,9 @@ def log1mexp(x: ArrayLike) -> Array:
 
 
 def _both_infinite(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """Whether a and b are the same infinity, and copies where that pair is (0, 0), so that a - b is no NaN."""
+    """Whether a and b are the same infinity, and copies where that pair is (0, 0), so that a - b is
+    no NaN.
+    """
     same = (a == b) & jnp.isinf(a)
     return same, jnp.where(same, 0.0, a), jnp.where(same, 0.0, b)
 
@@ -123,7 +131,9 @@ def _log_sub_exp_jvp(primals, tangents):
 
 
 def log_sub_exp(a: ArrayLike, b: ArrayLike) -> Array:
-    """log(exp(a) - exp(b)) for a >= b (NaN for a < b). Where a = b the value is -inf and the gradient zero."""
+    """log(exp(a) - exp(b)) for a >= b (NaN for a < b). Where a = b the value is -inf and the
+    gradient zero.
+    """
     return _log_sub_exp(*as_floats(a, b))
 
 
@@ -131,7 +141,9 @@ def log_sub_exp(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def _shift(a: Array, axis) -> tuple[Array, Array]:
-    """(a - max, max) along `axis` (kept); all -inf stays -inf; under a +inf maximum the finite ones are -inf."""
+    """(a - max, max) along `axis` (kept); all -inf stays -inf; under a +inf maximum the finite ones
+    are -inf.
+    """
     top = jax.lax.stop_gradient(jnp.max(a, axis=axis, keepdims=True, initial=-jnp.inf))
     infinite = jnp.isinf(top)
     shifted = jnp.where(infinite, 0.0, a) - jnp.where(infinite, 0.0, top)
@@ -156,11 +168,14 @@ def _logsumexp_jvp(axis, primals, tangents):
     return _logsumexp(a, axis), jnp.sum(weights * da, axis=axis)
 
 
-def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] = -1, where: ArrayLike | None = None) -> Array:
+def logsumexp(
+    a: ArrayLike, axis: int | tuple[int, ...] = -1, where: ArrayLike | None = None
+) -> Array:
     """log(sum(exp(a))) along `axis` over the entries chosen by `where` (all of them by default).
 
-    Nothing but -inf, or nothing at all: -inf with zero gradient. A +inf entry: +inf. What `where` leaves out
-    touches neither value nor gradient, NaN included. `a` has shape (..., n, ...); the axis is dropped.
+    Nothing but -inf, or nothing at all: -inf with zero gradient. A +inf entry: +inf. What `where`
+    leaves out touches neither value nor gradient, NaN included. `a` has shape (..., n, ...); the
+    axis is dropped.
     """
     (a,) = as_floats(a)
     if where is not None:
@@ -169,7 +184,8 @@ def logsumexp(a: ArrayLike, axis: int | tuple[int, ...] = -1, where: ArrayLike |
 
 
 def log_softmax(logits: ArrayLike, axis: int = -1) -> Array:
-    """logits - logsumexp(logits), the maximum subtracted first, so that a large common offset costs nothing.
+    """logits - logsumexp(logits), the maximum subtracted first, so that a large common offset costs
+    nothing.
 
     A logit of -inf has log-probability -inf and zero gradient, also if all are -inf.
     """
@@ -241,7 +257,9 @@ def _logit_jvp(primals, tangents):
 
 
 def logit(p: ArrayLike) -> Array:
-    """log(p / (1 - p)) for 0 <= p <= 1, to full relative accuracy near 1/2. Derivative 1 / (p (1 - p))."""
+    """log(p / (1 - p)) for 0 <= p <= 1, to full relative accuracy near 1/2. Derivative 1 / (p (1 -
+    p)).
+    """
     return _logit(*as_floats(p))
 
 
@@ -266,7 +284,8 @@ def _xlogy_jvp(primals, tangents):
 def xlogy(x: ArrayLike, y: ArrayLike) -> Array:
     """x log(y), which is 0 where x = 0; for x > 0 and y = 0 it is -inf.
 
-    Derivatives log(y) in x and x / y in y, both taken as 0 where y = 0 (there the value is 0 or infinite).
+    Derivatives log(y) in x and x / y in y, both taken as 0 where y = 0 (there the value is 0 or
+    infinite).
     """
     return _xlogy(*as_floats(x, y))
 
@@ -286,12 +305,16 @@ def _xlog1py_jvp(primals, tangents):
 
 
 def xlog1py(x: ArrayLike, y: ArrayLike) -> Array:
-    """x log(1 + y), which is 0 where x = 0; for x > 0 and y = -1 it is -inf. Derivatives as in `xlogy`."""
+    """x log(1 + y), which is 0 where x = 0; for x > 0 and y = -1 it is -inf. Derivatives as in
+    `xlogy`.
+    """
     return _xlog1py(*as_floats(x, y))
 
 
 def entropy_term(p_log: ArrayLike) -> Array:
-    """-p log(p) from log(p): 0, with zero gradient, where p = 0. Sum over categories for an entropy in nats."""
+    """-p log(p) from log(p): 0, with zero gradient, where p = 0. Sum over categories for an entropy
+    in nats.
+    """
     (p_log,) = as_floats(p_log)
     zero = p_log == -jnp.inf
     safe = jnp.where(zero, 0.0, p_log)
@@ -315,7 +338,9 @@ def _divide_jvp(primals, tangents):
 
 
 def divide(x: ArrayLike, s: ArrayLike) -> Array:
-    """x / s with the derivative dx / s - z (ds / s): autodiff forms 1 / s^2, which leaves float32 at 1e-20."""
+    """x / s with the derivative dx / s - z (ds / s): autodiff forms 1 / s^2, which leaves float32
+    at 1e-20.
+    """
     return _divide(*as_floats(x, s))
 
 
@@ -329,7 +354,9 @@ def standardize(value: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
 
 
 def soft_limit(x: ArrayLike, bound: ArrayLike) -> Array:
-    """Exactly x while |x| <= bound, and sign(x) (bound + log(1 + |x| - bound)) beyond: monotone and C1."""
+    """Exactly x while |x| <= bound, and sign(x) (bound + log(1 + |x| - bound)) beyond: monotone and
+    C1.
+    """
     x, bound = as_floats(x, bound)
     over = jnp.abs(x) > bound
     excess = jnp.where(over, jnp.abs(x) - bound, 0.0)
@@ -347,7 +374,8 @@ def soft_limit_inverse(y: ArrayLike, bound: ArrayLike) -> Array:
 @jax.custom_jvp
 def _logcosh(x: Array) -> Array:
     small = jnp.abs(x) < 0.5
-    # Near 0 the value is x^2 / 2 and |x| - log 2 + log1p(...) would keep only its absolute accuracy.
+    # Near 0 the value is x^2 / 2 and |x| - log 2 + log1p(...) would keep only its absolute
+    # accuracy.
     near = -0.5 * log1p(-jnp.square(jnp.tanh(jnp.where(small, x, 0.0))))
     return jnp.where(small, near, jnp.abs(x) + (log1p(jnp.exp(-2.0 * jnp.abs(x))) - _LOG2))
 
@@ -381,6 +409,8 @@ def logcosh(x: ArrayLike) -> Array:
 
 
 def tanh_log_det(u: ArrayLike) -> Array:
-    """log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)) = -2 log(cosh(u)): log-determinant of y = tanh(u)."""
+    """log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)) = -2 log(cosh(u)): log-determinant of y =
+    tanh(u).
+    """
     (u,) = as_floats(u)
     return -2.0 * _logcosh(u)

@@ -1,16 +1,20 @@
-"""The standard normal: tails, quantiles, hazards and the mass of intervals, accurate as far as floats go.
+"""The standard normal: tails, quantiles, hazards and the mass of intervals, accurate as far as
+floats go.
 
 Everything rests on one smooth function, the excess of the hazard over its argument,
 
     excess(x) = phi(x) / Phi(-x) - x,    x >= 0,
 
-which falls from sqrt(2 / pi) to 1 / x. It is stored as a Chebyshev series, so that neither the hazard
-x + excess(x), nor Mills' ratio 1 / (x + excess(x)), nor their derivatives cancel anywhere.
-phi and Phi are the density and the distribution function. Everything is element by element; float32 at least.
+which falls from sqrt(2 / pi) to 1 / x. It is stored as a Chebyshev series, so that neither the
+hazard x + excess(x), nor Mills' ratio 1 / (x + excess(x)), nor their derivatives cancel anywhere.
+phi and Phi are the density and the distribution function. Everything is element by element; float32
+at least.
 
-Sources: M. Shepherd and J. Laframboise (1981), "Chebyshev approximation of (1 + 2x) exp(x^2) erfc(x)", for
-the variable (x - 3.75) / (x + 3.75); Abramowitz and Stegun 26.2.23 for the first guess of a quantile. The
-coefficients were computed with mpmath at 50 digits; the tests compare with mpmath again.
+Sources: M. Shepherd and J. Laframboise (1981), "Chebyshev approximation of (1 + 2x) exp(x^2)
+  erfc(x)", for
+the variable (x - 3.75) / (x + 3.75); Abramowitz and Stegun 26.2.23 for the first guess of a
+quantile. The coefficients were computed with mpmath at 50 digits; the tests compare with mpmath
+again.
 """
 
 import math
@@ -29,22 +33,58 @@ _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 # (1 + x) excess(x) in t = (x - 3.75) / (x + 3.75).
 _EXCESS = (
-    1.0158202334363786, 0.06758241343925066, -0.11582869340851294, 0.035359852033000023,
-    -0.001396726705511719, -0.0019706866459578984, 0.00038138680251303064, 8.910730107630888e-05,
-    -3.660781582427041e-05, -2.9890576406317845e-06, 2.8825245415645008e-06, 1.3853793832330303e-08,
-    -2.0773627392509758e-07, 9.784271636616601e-09, 1.4175565275346708e-08, -1.2062955392869048e-09,
-    -9.259825291038152e-10, 1.0418997008790989e-10, 5.774859244529447e-11, -7.584942183539855e-12,
-    -3.379746123842459e-12, 4.918126320469651e-13, 1.7811855390593784e-13, -2.95710932806763e-14,
-    -7.624068049720478e-15, 1.7728427789555704e-15, 1.6916223706299479e-16, -1.1948139201615595e-16,
-    1.1548901447053903e-17, 9.650456718679024e-18, -1.9151108012258374e-18, -8.461294886672202e-19,
+    1.0158202334363786,
+    0.06758241343925066,
+    -0.11582869340851294,
+    0.035359852033000023,
+    -0.001396726705511719,
+    -0.0019706866459578984,
+    0.00038138680251303064,
+    8.910730107630888e-05,
+    -3.660781582427041e-05,
+    -2.9890576406317845e-06,
+    2.8825245415645008e-06,
+    1.3853793832330303e-08,
+    -2.0773627392509758e-07,
+    9.784271636616601e-09,
+    1.4175565275346708e-08,
+    -1.2062955392869048e-09,
+    -9.259825291038152e-10,
+    1.0418997008790989e-10,
+    5.774859244529447e-11,
+    -7.584942183539855e-12,
+    -3.379746123842459e-12,
+    4.918126320469651e-13,
+    1.7811855390593784e-13,
+    -2.95710932806763e-14,
+    -7.624068049720478e-15,
+    1.7728427789555704e-15,
+    1.6916223706299479e-16,
+    -1.1948139201615595e-16,
+    1.1548901447053903e-17,
+    9.650456718679024e-18,
+    -1.9151108012258374e-18,
+    -8.461294886672202e-19,
 )
 # Phi^-1(1/2 + q) / q in t = 32 q^2 - 1, |q| <= 1/4.
 _CENTRAL = (
-    2.598548440430352, 0.09548367092001991, 0.0037354309511795844, 0.0001811346508667716,
-    9.733217788337892e-06, 5.554838379235568e-07, 3.298226684005369e-08, 2.0139495833357736e-09,
-    1.2556458045030054e-10, 7.955782456151456e-12, 5.105861628934046e-13, 3.311266180495945e-14,
-    2.1661489399349104e-15, 1.4274540123809034e-16, 9.465727659117326e-18,
+    2.598548440430352,
+    0.09548367092001991,
+    0.0037354309511795844,
+    0.0001811346508667716,
+    9.733217788337892e-06,
+    5.554838379235568e-07,
+    3.298226684005369e-08,
+    2.0139495833357736e-09,
+    1.2556458045030054e-10,
+    7.955782456151456e-12,
+    5.105861628934046e-13,
+    3.311266180495945e-14,
+    2.1661489399349104e-15,
+    1.4274540123809034e-16,
+    9.465727659117326e-18,
 )
+
 
 def _excess_upper(x: Array) -> Array:
     """phi(x) / Phi(-x) - x for x >= 0; 0 at infinity."""
@@ -62,8 +102,8 @@ def log_normal_pdf(z: ArrayLike) -> Array:
 
 @jax.custom_jvp
 def _pdf(z: Array) -> Array:
-    # exp turns the rounding of z^2 / 2 into a relative error of that size. So z^2 is split (as in Cody's erfc)
-    # into the square of z rounded to 1/16, which is exact, and a small remainder.
+    # exp turns the rounding of z^2 / 2 into a relative error of that size. So z^2 is split (as in
+    # Cody's erfc) into the square of z rounded to 1/16, which is exact, and a small remainder.
     size = jnp.minimum(jnp.abs(z), 40.0)
     head = jnp.round(size * 16.0) / 16.0
     rest = (size - head) * (size + head)
@@ -101,17 +141,19 @@ def _hazard_jvp(primals, tangents):
     upper = z >= 0
     x = jnp.where(upper, z, 0.0)
     y = jnp.where(upper | jnp.isinf(z), 0.0, z)
-    # hazard (hazard - z) is 1 + excess'; only the latter keeps its digits when it is differentiated again.
+    # hazard (hazard - z) is 1 + excess'; only the latter keeps its digits when it is differentiated
+    # again.
     above = 1.0 + jax.jvp(_excess_upper, (x,), (jnp.ones_like(x),))[1]
     below = jnp.where(upper, 1.0, hazard)
     return hazard, jnp.where(upper, above, below * (below - y)) * dz
 
 
 def inverse_mills(z: ArrayLike) -> Array:
-    """phi(z) / Phi(-z), the hazard (inverse Mills ratio) of the upper tail; about z for large z, 0 at -inf.
+    """phi(z) / Phi(-z), the hazard (inverse Mills ratio) of the upper tail; about z for large z, 0
+    at -inf.
 
-    The derivative of log_ndtr(z) is inverse_mills(-z), and E[Z | Z > z] is inverse_mills(z). Its own derivative,
-    h (h - z), is formed from the excess h - z by its series.
+    The derivative of log_ndtr(z) is inverse_mills(-z), and E[Z | Z > z] is inverse_mills(z). Its
+    own derivative, h (h - z), is formed from the excess h - z by its series.
     """
     return _hazard(*as_floats(z))
 
@@ -167,7 +209,8 @@ def _tail_quantile(y: Array) -> Array:
     above = (2.515517 * r + 0.802853) * r + 0.010328
     below = ((r + 1.432788) * r + 0.189269) * r + 0.001308
     x = t - r * above / below
-    # Newton: the error e becomes at most e^2 / 2.5. From 5e-4 two steps end below 1e-14, three below 1e-28.
+    # Newton: the error e becomes at most e^2 / 2.5. From 5e-4 two steps end below 1e-14, three
+    # below 1e-28.
     for _ in range(2 if y.dtype == jnp.float32 else 3):
         hazard = x + _excess_upper(x)
         x = x + ((finite - 0.5 * x * x) - (_HALF_LOG_2PI + jnp.log(hazard))) / hazard
@@ -189,7 +232,9 @@ def _log_ndtri_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _log_ndtri_slope(log_p: Array) -> Array:
-    """dz / dlog p = Phi(z) / phi(z): Mills' ratio below 0; above, the other Mills ratio times the odds."""
+    """dz / dlog p = Phi(z) / phi(z): Mills' ratio below 0; above, the other Mills ratio times the
+    odds.
+    """
     z = _log_ndtri(log_p)
     lower = log_p <= -_LOG2
     infinite = jnp.isinf(z)
@@ -211,7 +256,8 @@ def _log_ndtri_slope_jvp(primals, tangents):
 
 
 def log_ndtri(log_p: ArrayLike) -> Array:
-    """The z with log Phi(z) = log_p, for log_p <= 0: quantiles of tails far below the smallest float.
+    """The z with log Phi(z) = log_p, for log_p <= 0: quantiles of tails far below the smallest
+    float.
 
     Infinite at log_p = -inf and 0, with gradient 0 there; NaN above.
     """
@@ -239,7 +285,9 @@ def _ndtri_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _ndtri_slope(p: Array) -> Array:
-    """dz / dp = 1 / phi(z), as Mills' ratio over the tail: exp(z^2 / 2) would magnify the rounding of z."""
+    """dz / dp = 1 / phi(z), as Mills' ratio over the tail: exp(z^2 / 2) would magnify the rounding
+    of z.
+    """
     z = _ndtri(p)
     infinite = jnp.isinf(z)
     x = jnp.abs(jnp.where(infinite, 0.0, z))
@@ -267,14 +315,17 @@ def ndtri(p: ArrayLike) -> Array:
 #
 #     mass = Phi(b) - Phi(a),   mean = E[Z],   offset = mean - a,   density = phi(b) / mass,
 #
-# the derivatives of log(mass) are -mean in a (w held) and density in w, and those close among themselves:
+# the derivatives of log(mass) are -mean in a (w held) and density in w, and those close among
+# themselves:
 #
 #     d mean    =  (w density + mean offset) da + density (w - offset) dw
 #     d density = -density (w - offset) da - density (b + density) dw.
 
 
 def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array]:
-    """(log mass, density, mean, offset) for a + w / 2 >= 0, or a = -inf and w = inf. NaN where w < 0."""
+    """(log mass, density, mean, offset) for a + w / 2 >= 0, or a = -inf and w = inf. NaN where w <
+    0.
+    """
     w = jnp.where(w < 0, jnp.nan, w)
     endless = jnp.isinf(w)
     dead = w == 0
@@ -286,7 +337,8 @@ def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array]:
     beside = (a >= 0) & ~narrow  # all of it in the upper tail
     across = ~narrow & ~beside
 
-    # Narrow: mass / phi(a) is the integral of exp(-a t - t^2 / 2), an exponent that varies by at most 1.2.
+    # Narrow: mass / phi(a) is the integral of exp(-a t - t^2 / 2), an exponent that varies by at
+    # most 1.2.
     nodes, weights = gauss_legendre(5 if a.dtype == jnp.float32 else 9)
     a_in, w_in = jnp.where(narrow, a, 0.0), jnp.where(narrow & ~dead, w, 1.0)
     area = first = jnp.zeros_like(a_in + w_in)
@@ -298,7 +350,8 @@ def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array]:
     density_narrow = ratio / (w_in * area)
     offset_narrow = w_in * (first / area)
 
-    # In the tail: mass / phi(a) is a difference of Mills ratios, at most 0.37 of the first taken away.
+    # In the tail: mass / phi(a) is a difference of Mills ratios, at most 0.37 of the first taken
+    # away.
     a_in, b_in = jnp.where(beside, a, 0.0), jnp.where(beside, b, 1.0)
     w_in, ratio_in = jnp.where(beside & ~endless, w, 1.0), jnp.where(beside, ratio, 0.0)
     excess_a, excess_b = _excess_upper(a_in), _excess_upper(b_in)
@@ -365,9 +418,10 @@ def _log_interval_jvp(primals, tangents):
 def log_ndtr_interval(a: ArrayLike, b: ArrayLike) -> Array:
     """log(Phi(b) - Phi(a)) for a <= b, either of them infinite or not; NaN for a > b.
 
-    The interval is reflected into the nearer tail; narrow ones are integrated, the others are differences
-    of Mills ratios. The derivatives phi(b) / mass and -phi(a) / mass are formed without mass. a = b: -inf with
-    zero gradient. For an interval much narrower than |a|, b - a has lost digits: use `log_ndtr_width`.
+    The interval is reflected into the nearer tail; narrow ones are integrated, the others are
+    differences of Mills ratios. The derivatives phi(b) / mass and -phi(a) / mass are formed without
+    mass. a = b: -inf with zero gradient. For an interval much narrower than |a|, b - a has lost
+    digits: use `log_ndtr_width`.
     """
     a, b = as_floats(a, b)
     flip = a + b < 0
@@ -378,10 +432,12 @@ def log_ndtr_interval(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def log_ndtr_width(a: ArrayLike, width: ArrayLike) -> Array:
-    """log(Phi(a + width) - Phi(a)), for widths known better than a + width can be stored (bins of a grid).
+    """log(Phi(a + width) - Phi(a)), for widths known better than a + width can be stored (bins of a
+    grid).
 
-    The derivative in a with the width held is -E[Z | a < Z < a + width], without the cancellation that the
-    two derivatives of `log_ndtr_interval` meet in a common shift of both ends. width = 0: -inf with zero gradient.
+    The derivative in a with the width held is -E[Z | a < Z < a + width], without the cancellation
+    that the two derivatives of `log_ndtr_interval` meet in a common shift of both ends. width = 0:
+    -inf with zero gradient.
     """
     a, width = as_floats(a, width)
     flip = a + 0.5 * width < 0

@@ -1,4 +1,6 @@
-"""Discrete distributions, held against the sum of their probabilities over the points of the support."""
+"""Discrete distributions, held against the sum of their probabilities over the points of the
+support.
+"""
 
 from __future__ import annotations
 
@@ -78,12 +80,17 @@ def _points(subject: Subject, samples: np.ndarray | None) -> tuple[np.ndarray, b
     if isinstance(support, supports.OneHot):
         return np.eye(size), False
     if isinstance(support, supports.Elementwise):
-        low, high = (np.ravel(np.asarray(b, float)) if b is not None else None for b in (getattr(support.base, "lower", None), getattr(support.base, "upper", None)))
+        low, high = (
+            np.ravel(np.asarray(b, float)) if b is not None else None
+            for b in (getattr(support.base, "lower", None), getattr(support.base, "upper", None))
+        )
         if low is None or high is None or len(subject.event_shape) != 1:
             return f"the points of {support} cannot be listed; check the base by itself"
         choices = np.arange(low.min(), high.max() + 1)
         if len(choices) ** size > 4096:
-            return f"{len(choices)}^{size} points are too many to sum over; check the base by itself"
+            return (
+                f"{len(choices)}^{size} points are too many to sum over; check the base by itself"
+            )
         return np.array(list(itertools.product(choices, repeat=size))), False
     if subject.event_shape:
         return f"the points of {support} cannot be listed"
@@ -105,14 +112,18 @@ def check_mass(subject: Subject, atoms: Atoms) -> tuple[Problems, str]:
     where = f"summed over {len(atoms.x)} points of the support"
     for i, mass in enumerate(atoms.mass):
         if atoms.bad[i] is not None:
-            problems.append(f"log_prob of {subject.label(i)} is NaN inside the support, at {atoms.bad[i]}")
+            problems.append(
+                f"log_prob of {subject.label(i)} is NaN inside the support, at {atoms.bad[i]}"
+            )
         elif mass > 1 + 1e-5 or (mass < 1 - 1e-5 and atoms.reached[i]):
             problems.append(
-                f"the probabilities of {subject.label(i)} sum to {mass:.6g} ({where}): {guess_factor(subject, list(atoms.mass))}"
+                f"the probabilities of {subject.label(i)} sum to {mass:.6g} ({where}): "
+                f"{guess_factor(subject, list(atoms.mass))}"
             )
         elif mass < 1 - 1e-5 and not atoms.reached[i]:
             problems.append(
-                f"the probabilities of {subject.label(i)} sum to {mass:.6g} ({where}) and do not fall off to 0 there"
+                f"the probabilities of {subject.label(i)} sum to {mass:.6g} ({where}) and do not "
+                "fall off to 0 there"
             )
     worst = np.max(np.abs(atoms.mass - 1))
     return problems, f"the probabilities sum to 1 within {worst:.1e} ({len(atoms.x)} points)"
@@ -130,7 +141,8 @@ def check_samples(
         x = samples[:, i].astype(np.float64)
         if not inside[:, i].all():
             problems.append(
-                f"{np.sum(~inside[:, i])} of {count} samples of {subject.label(i)} are outside the support, such as {x[~inside[:, i]][0]}"
+                f"{np.sum(~inside[:, i])} of {count} samples of {subject.label(i)} are outside the "
+                f"support, such as {x[~inside[:, i]][0]}"
             )
             continue
         if not axes:
@@ -144,7 +156,8 @@ def check_samples(
         impossible = (seen > 0) & (p == 0)
         if impossible.any():
             problems.append(
-                f"samples of {subject.label(i)} hold {atoms.x[impossible][0]}, whose probability is 0"
+                f"samples of {subject.label(i)} hold {atoms.x[impossible][0]}, whose probability "
+                "is 0"
             )
             continue
         groups = _pool(p * count, 10.0)
@@ -160,8 +173,10 @@ def check_samples(
             off = int(np.argmax(np.abs(observed - expected) / np.sqrt(np.maximum(expected, 1))))
             first = atoms.x[np.argmax(groups == off)]
             problems.append(
-                f"samples of {subject.label(i)} do not follow log_prob: chi-squared {statistic:.4g} for {freedom} degrees of freedom, at most "
-                f"{bound:.4g} by chance; around {first} {observed[off]:.0f} of {count} samples where {expected[off]:.1f} are expected"
+                f"samples of {subject.label(i)} do not follow log_prob: chi-squared "
+                f"{statistic:.4g} for {freedom} degrees of freedom, at most "
+                f"{bound:.4g} by chance; around {first} {observed[off]:.0f} of {count} samples "
+                f"where {expected[off]:.1f} are expected"
             )
     return problems, f"chi-squared at most {worst:.2f} of its bound, {count} samples"
 
@@ -189,7 +204,12 @@ def check_tails(subject: Subject, atoms: Atoms) -> dict[str, tuple[Problems, str
     between = subject.tails(at + 0.4 * gap) if subject.takes_floats else got
     out: dict[str, tuple[Problems, str]] = {}
     with np.errstate(divide="ignore"):
-        wanted = {"cdf": low, "survival": high, "log_cdf": np.log(low), "log_survival": np.log(high)}
+        wanted = {
+            "cdf": low,
+            "survival": high,
+            "log_cdf": np.log(low),
+            "log_survival": np.log(high),
+        }
     for name in TAILS:
         if name not in got:
             continue
@@ -206,13 +226,15 @@ def check_tails(subject: Subject, atoms: Atoms) -> dict[str, tuple[Problems, str
             if off[:, i].any():
                 n = int(np.argmax(off[:, i]))
                 problems.append(
-                    f"{name}({at[n, i]:.6g}) is {got[name][n, i]:.6g}, the probabilities of {subject.label(i)} sum to {want[n, i]:.6g}"
+                    f"{name}({at[n, i]:.6g}) is {got[name][n, i]:.6g}, the probabilities of "
+                    f"{subject.label(i)} sum to {want[n, i]:.6g}"
                     + _confused(name, got[name][:, i], {k: w[:, i] for k, w in wanted.items()})
                 )
             elif moved[:, i].any():
                 n = int(np.argmax(moved[:, i]))
                 problems.append(
-                    f"{name} of {subject.label(i)} moves between the points: {got[name][n, i]:.6g} at {at[n, i]:.6g}, "
+                    f"{name} of {subject.label(i)} moves between the points: {got[name][n, i]:.6g} "
+                    f"at {at[n, i]:.6g}, "
                     f"{between[name][n, i]:.6g} at {at[n, i] + 0.4 * gap:.6g}"
                 )
         out[name] = problems, "equals the cumulative sum"
@@ -227,9 +249,7 @@ def _confused(name: str, got: np.ndarray, wanted: dict[str, np.ndarray]) -> str:
     return ""
 
 
-def check_quantile(
-    subject: Subject, atoms: Atoms, quantile: np.ndarray
-) -> tuple[Problems, str]:
+def check_quantile(subject: Subject, atoms: Atoms, quantile: np.ndarray) -> tuple[Problems, str]:
     """quantile(q) is the smallest point whose cumulative sum is at least q."""
     problems = []
     sums = np.cumsum(atoms.p / atoms.mass, axis=0)
@@ -244,7 +264,8 @@ def check_quantile(
         if off.any():
             n = int(np.argmax(off))
             problems.append(
-                f"quantile({LEVELS[n]:.4g}) of {subject.label(i)} is {got[n]:.6g}, the smallest point whose cumulative sum reaches it "
+                f"quantile({LEVELS[n]:.4g}) of {subject.label(i)} is {got[n]:.6g}, the smallest "
+                "point whose cumulative sum reaches it "
                 f"is {least[n]:.6g}"
             )
     return problems, "the smallest point whose cumulative sum reaches q"

@@ -25,17 +25,22 @@ def check_distribution(
 ) -> Report:
     """Holds a distribution, of the library or your own, against its own log-density.
 
-    What is looked at: the density sums to 1 (by quadrature, summation, or importance sampling for vectors); samples follow it, depend on
-    the key, and are independent; cdf, survival, their logarithms and quantile agree with the integrated density; gradients in the value and in every
-    parameter are finite, the same in float32 and float64, and those of finite differences; outside the support log_prob is -inf with
-    zero gradient; NaN comes out as NaN; shapes and dtypes; one value at a time, vmap, scan, indexing, jit, pickle and constructors inside
-    vmap give what the batch gives; mean, variance, mode, entropy and KL. A method that raises NotImplementedError is skipped with its reason.
+    What is looked at: the density sums to 1 (by quadrature, summation, or importance sampling for
+      vectors); samples follow it, depend on
+    the key, and are independent; cdf, survival, their logarithms and quantile agree with the
+    integrated density; gradients in the value and in every parameter are finite, the same in
+    float32 and float64, and those of finite differences; outside the support log_prob is -inf with
+    zero gradient; NaN comes out as NaN; shapes and dtypes; one value at a time, vmap, scan,
+    indexing, jit, pickle and constructors inside vmap give what the batch gives; mean, variance,
+    mode, entropy and KL. A method that raises NotImplementedError is skipped with its reason.
 
-    Of a large batch a few elements are looked at. Statistical tests together raise a false alarm in one of a million runs, and the same
-    key gives the same report. Give parameters that tell mistakes apart: at `scale=1` a scale and a variance are the same.
+    Of a large batch a few elements are looked at. Statistical tests together raise a false alarm in
+    one of a million runs, and the same key gives the same report. Give parameters that tell
+    mistakes apart: at `scale=1` a scale and a variance are the same.
 
     Args:
-      dist: the distribution, of any batch shape; print the report of a batch of a few unlike elements to see the most.
+      dist: the distribution, of any batch shape; print the report of a batch of a few unlike
+        elements to see the most.
       key: a random key.
       num_samples: how many samples of each element are drawn.
       raises: whether failures raise; otherwise they are in the report.
@@ -49,7 +54,10 @@ def check_distribution(
       ValueError: when the batch is empty, or `num_samples` is below 100.
     """
     if not isinstance(dist, Distribution):
-        raise TypeError(f"check_distribution takes a distribution, got {dist!r}; write check_distribution(Rayleigh(2.0), key=key)")
+        raise TypeError(
+            f"check_distribution takes a distribution, got {dist!r}; write "
+            "check_distribution(Rayleigh(2.0), key=key)"
+        )
     if num_samples < 100:
         raise ValueError(f"check_distribution needs num_samples of at least 100, got {num_samples}")
     check = _Check(dist, check_key(key), num_samples)
@@ -69,7 +77,9 @@ class _Check:
 
     def run(self) -> None:
         """All checks, in an order in which later ones may rely on earlier ones."""
-        if not self.row("pytree", lambda: (structure.check_tree(self.dist), "the leaves are the parameters")):
+        if not self.row(
+            "pytree", lambda: (structure.check_tree(self.dist), "the leaves are the parameters")
+        ):
             return self.skip("everything else", "the tree of the distribution is not in order")
         pickled = structure.check_pickle(self.dist)
         if isinstance(pickled, str):
@@ -79,7 +89,11 @@ class _Check:
         self.subject = subject = Subject(self.dist, self.key, self.n)
         dist, floats = self.dist, subject.takes_floats
         shapes = self.row(
-            "shapes", lambda: (structure.check_shapes(dist, floats, self.key), f"batch {dist.batch_shape}, event {dist.event_shape}")
+            "shapes",
+            lambda: (
+                structure.check_shapes(dist, floats, self.key),
+                f"batch {dist.batch_shape}, event {dist.event_shape}",
+            ),
         )
         tests = 12 + 4 * math.prod(subject.event_shape) ** 2
         self.level = _FALSE_ALARMS / (tests * subject.elements)
@@ -88,7 +102,9 @@ class _Check:
         if not shapes and not structure.traces(subject):
             return self.skip("everything else", "log_prob cannot be traced")
         if not self.mapping():
-            return self.skip("everything else", "log_prob cannot be asked about many values at once")
+            return self.skip(
+                "everything else", "log_prob cannot be asked about many values at once"
+            )
         self.density()
         self.row("NaN", lambda: rules.check_nan(subject, self.points))
         outside = rules.check_outside(subject, self.points)
@@ -96,10 +112,14 @@ class _Check:
             self.skip("outside the support", outside)
         else:
             self.add("outside the support", *outside)
-        for name, found in self.results("gradients", lambda: rules.check_gradients(subject, self.points)).items():
+        for name, found in self.results(
+            "gradients", lambda: rules.check_gradients(subject, self.points)
+        ).items():
             self.add(name, *found)
         self.summaries()
-        self.row("dtypes", lambda: (structure.check_dtypes(subject), "float32, bfloat16 and float64"))
+        self.row(
+            "dtypes", lambda: (structure.check_dtypes(subject), "float32, bfloat16 and float64")
+        )
         return None
 
     # Rows.
@@ -120,7 +140,7 @@ class _Check:
     def row(self, name: str, check: Callable[[], tuple[list[str], str]]) -> bool:
         """Runs a check; one that itself raises is a failure too."""
         found = self.results(name, lambda: {name: check()})
-        return all([self.add(key, *value) for key, value in found.items()]) and bool(found)
+        return all(self.add(key, *value) for key, value in found.items()) and bool(found)
 
     def results(self, name: str, check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What a check found; one that itself raises becomes a failed row."""
@@ -153,7 +173,9 @@ class _Check:
             # check_shapes has said so.
             return None
         self.drawn = drawn
-        self.row("keys", lambda: rules.check_keys(subject, samples, subject.draw(1)["sample"], self.z))
+        self.row(
+            "keys", lambda: rules.check_keys(subject, samples, subject.draw(1)["sample"], self.z)
+        )
         return samples
 
     def mapping(self) -> bool:
@@ -165,9 +187,12 @@ class _Check:
             "scan": "over elements it is the batch",
             "index": "dist[i] is element i",
             "rebuild": "the constructor takes the fields that are held",
-            "mixed ranks": "building inside vmap over one parameter, the others not mapped, is right",
+            "mixed ranks": "building inside vmap over one parameter, the others not mapped, is "
+            "right",
         }
-        found = self.results("mapping", lambda: structure.check_mapping(subject, self.some_values(8)))
+        found = self.results(
+            "mapping", lambda: structure.check_mapping(subject, self.some_values(8))
+        )
         for name, detail in names.items():
             if name in found:
                 self.add(name, found[name], detail)
@@ -183,7 +208,9 @@ class _Check:
             return safe
         spread = self.samples[np.linspace(0, self.n - 1, count).astype(int)]
         inside = subject.inside(spread) & np.isfinite(spread).reshape(*spread.shape[:2], -1).all(-1)
-        return np.where(inside.reshape(inside.shape + (1,) * len(subject.event_shape)), spread, safe)
+        return np.where(
+            inside.reshape(inside.shape + (1,) * len(subject.event_shape)), spread, safe
+        )
 
     def density(self) -> None:
         """Normalisation, samples, cdf and quantile against the density; sets `points` and `truth`."""
@@ -195,7 +222,10 @@ class _Check:
         if "sample" in subject.notes or samples is None:
             samples = None
         if len(subject.event_shape) > 1:
-            self.skip("normalisation", f"values have {len(subject.event_shape)} axes: no sum over them is cheap")
+            self.skip(
+                "normalisation",
+                f"values have {len(subject.event_shape)} axes: no sum over them is cheap",
+            )
         elif subject.discrete:
             self.density_of_atoms(samples)
         elif subject.event_shape:
@@ -217,7 +247,9 @@ class _Check:
     def density_on_line(self, samples: np.ndarray | None) -> None:
         """Numbers with a density."""
         subject = self.subject
-        parts = self.results("normalisation", lambda: {"parts": line.density_of(subject, samples)}).get("parts")
+        parts = self.results(
+            "normalisation", lambda: {"parts": line.density_of(subject, samples)}
+        ).get("parts")
         quantile = self.quantiles()
         if parts is None:
             return
@@ -246,7 +278,9 @@ class _Check:
         if samples is not None:
             self.row("samples", lambda: atoms.check_samples(subject, found, samples, self.z))
         if not subject.event_shape:
-            for name, result in self.results("cdf", lambda: atoms.check_tails(subject, found)).items():
+            for name, result in self.results(
+                "cdf", lambda: atoms.check_tails(subject, found)
+            ).items():
                 self.add(name, *result)
             for name in TAILS:
                 self.noted(name)
@@ -261,7 +295,10 @@ class _Check:
         subject = self.subject
         self.quantiles()
         if samples is None:
-            return self.skip("normalisation", "without samples there is no place to look for the density of vectors")
+            return self.skip(
+                "normalisation",
+                "without samples there is no place to look for the density of vectors",
+            )
         weighted = vector.weigh(subject, samples)
         if isinstance(weighted, str):
             return self.skip("normalisation", weighted)
@@ -275,7 +312,9 @@ class _Check:
         for name in SUMMARIES:
             self.noted(name)
         if self.truth is not None:
-            found = self.results("moments", lambda: summaries.check_moments(subject, got, self.truth))
+            found = self.results(
+                "moments", lambda: summaries.check_moments(subject, got, self.truth)
+            )
         elif samples is not None:
             log_prob = subject.log_prob(samples)
             found = self.results(
@@ -289,7 +328,9 @@ class _Check:
         if "stddev" in got and "variance" in got:
             self.row("stddev", lambda: summaries.check_stddev(subject, got))
         if "mode" in got:
-            others = self.points if samples is None else np.concatenate([self.points, samples[:2000]])
+            others = (
+                self.points if samples is None else np.concatenate([self.points, samples[:2000]])
+            )
             mode = summaries.check_mode(subject, got["mode"], others)
             if isinstance(mode, str):
                 self.skip("mode", mode)
@@ -319,6 +360,8 @@ class _Check:
         if self.samples is None:
             return zero + math.nan, zero
         with np.errstate(invalid="ignore"):
-            ratio = subject.log_prob(self.samples) - subject.log_prob(self.samples, subject.nudged())
+            ratio = subject.log_prob(self.samples) - subject.log_prob(
+                self.samples, subject.nudged()
+            )
         root = math.sqrt(len(ratio))
         return ratio.mean(axis=0), self.z * ratio.std(axis=0) / root

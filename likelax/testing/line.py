@@ -47,15 +47,20 @@ def check_mass(subject: Subject, parts: list[Integrated | None]) -> tuple[Proble
     for i, part in enumerate(parts):
         where = f"quadrature over [{lower[i]:.6g}, {upper[i]:.6g}] for {subject.label(i)}"
         if part is None:
-            problems.append(f"log_prob is -inf or NaN wherever it was tried in the support ({where})")
+            problems.append(
+                f"log_prob is -inf or NaN wherever it was tried in the support ({where})"
+            )
         elif part.bad is not None:
             problems.append(f"log_prob is NaN inside the support, at {part.bad:.6g} ({where})")
         elif not part.converges or not np.isfinite(part.mass):
             problems.append(
-                f"the density has no finite sum ({where}): it does not fall off fast enough, or the support is declared too wide"
+                f"the density has no finite sum ({where}): it does not fall off fast enough, or "
+                "the support is declared too wide"
             )
         elif abs(part.mass - 1) > 1e-5 + 10 * part.error:
-            problems.append(f"the density sums to {part.mass:.6g} ({where}): {guess_factor(subject, masses)}")
+            problems.append(
+                f"the density sums to {part.mass:.6g} ({where}): {guess_factor(subject, masses)}"
+            )
         else:
             worst = max(worst, abs(part.mass - 1))
     return problems, f"the density sums to 1 within {worst:.1e} (quadrature)"
@@ -73,8 +78,17 @@ def guess_factor(subject: Subject, masses: list[float]) -> str:
                 value = np.exp(np.clip(value, -50, 50))
             if np.all(value > 0) and not np.allclose(value, 1):
                 for k in (1, 2, -1, -2):
-                    powers.append((info.name.removeprefix("log_") + ("" if abs(k) == 1 else "^2") + ("/" if k < 0 else ""), value**k))
-    constants = [("", 1.0)] + [(n, c) for n, c in _CONSTANTS.items()] + [("/" + n, 1 / c) for n, c in _CONSTANTS.items()]
+                    powers.append(
+                        (
+                            info.name.removeprefix("log_")
+                            + ("" if abs(k) == 1 else "^2")
+                            + ("/" if k < 0 else ""),
+                            value**k,
+                        )
+                    )
+    constants = (
+        [("", 1.0)] + list(_CONSTANTS.items()) + [("/" + n, 1 / c) for n, c in _CONSTANTS.items()]
+    )
     for text, power in powers:
         for constant, factor in constants:
             if (text or constant) and np.allclose(mass[good], (power * factor)[good], rtol=1e-3):
@@ -105,7 +119,8 @@ def check_samples(
             continue
         if not inside[:, i].all():
             problems.append(
-                f"{np.sum(~inside[:, i])} of {len(x)} samples of {subject.label(i)} are outside the support, such as {x[~inside[:, i]][0]:.6g}"
+                f"{np.sum(~inside[:, i])} of {len(x)} samples of {subject.label(i)} are outside "
+                f"the support, such as {x[~inside[:, i]][0]:.6g}"
             )
         if part is None or not part.converges:
             continue
@@ -120,10 +135,14 @@ def check_samples(
         worst = max(worst, distance)
         if distance > bound:
             problems.append(
-                f"samples of {subject.label(i)} do not follow log_prob: largest cdf difference {distance:.3f} over {len(x)} samples, "
+                f"samples of {subject.label(i)} do not follow log_prob: largest cdf difference "
+                f"{distance:.3f} over {len(x)} samples, "
                 f"at most {bound:.3f} by chance; {_explain(x, part, f)}"
             )
-    return problems, f"largest cdf difference {worst:.3f} over {len(samples)} samples, bound {bound:.3f}"
+    return (
+        problems,
+        f"largest cdf difference {worst:.3f} over {len(samples)} samples, bound {bound:.3f}",
+    )
 
 
 def _explain(x: np.ndarray, part: Integrated, f: np.ndarray) -> str:
@@ -133,7 +152,9 @@ def _explain(x: np.ndarray, part: Integrated, f: np.ndarray) -> str:
     spread, want = high - low, want_high - want_low
     words = f"their middle half is [{low:.4g}, {high:.4g}] and the density's [{want_low:.4g}, {want_high:.4g}]"
     if abs(spread - want) > 0.1 * want:
-        return words + f", {spread / want:.3g} times as wide: variance or rate where scale is meant?"
+        return (
+            words + f", {spread / want:.3g} times as wide: variance or rate where scale is meant?"
+        )
     if abs(middle - want_middle) > 0.1 * want:
         return words + ": the location is off"
     return words
@@ -174,7 +195,8 @@ def check_tails(
         problems = []
         for n, i in _first_of(off):
             problems.append(
-                f"{name}({x[n, i]:.6g}) is {got[name][n, i]:.6g}, the density of {subject.label(i)} integrates to {want[n, i]:.6g}"
+                f"{name}({x[n, i]:.6g}) is {got[name][n, i]:.6g}, the density of "
+                f"{subject.label(i)} integrates to {want[n, i]:.6g}"
                 + _confused(name, got[name], {**wanted, "prob": p})
             )
         worst = np.nanmax(np.where(np.isnan(want), 0, np.abs(got[name] - want)))
@@ -184,10 +206,15 @@ def check_tails(
         slack = 5e-3 * dense + 1e-4 * np.max(dense, axis=0)
         off = ((np.abs(got["slope"] - p) > slack) | np.isnan(got["slope"])) & ~np.isnan(truth)
         off &= np.isfinite(p)
-        out["derivative of cdf"] = [
-            f"the derivative of cdf at {x[n, i]:.6g} is {got['slope'][n, i]:.6g}, the density of {subject.label(i)} there {p[n, i]:.6g}"
-            for n, i in _first_of(off)
-        ], "equals the density"
+        out["derivative of cdf"] = (
+            [
+                f"the derivative of cdf at {x[n, i]:.6g} is {got['slope'][n, i]:.6g}, the density "
+                "of "
+                f"{subject.label(i)} there {p[n, i]:.6g}"
+                for n, i in _first_of(off)
+            ],
+            "equals the density",
+        )
     return out
 
 
@@ -224,7 +251,8 @@ def check_quantile(
             if np.max(np.abs(mass - (1 - LEVELS))) < 1e-2:
                 hint = ": it is the quantile of 1 - q"
             problems.append(
-                f"quantile({LEVELS[n]:.4g}) is {x[n]:.6g}, but {mass[n]:.4g} of the mass of {subject.label(i)} lies below that{hint}"
+                f"quantile({LEVELS[n]:.4g}) is {x[n]:.6g}, but {mass[n]:.4g} of the mass of "
+                f"{subject.label(i)} lies below that{hint}"
             )
         elif np.any(np.diff(x) < 0):
             problems.append(f"quantile of {subject.label(i)} does not rise")
@@ -272,10 +300,14 @@ def divergence(subject: Subject, parts: list[Integrated | None], other: Any) -> 
 
 
 def interior(parts: list[Integrated | None], x: np.ndarray) -> np.ndarray:
-    """Values spread over the bulk and a little of the tails, `(8, elements)`; `x` where there is no density."""
+    """Values spread over the bulk and a little of the tails, `(8, elements)`; `x` where there is no
+    density.
+    """
     levels = np.array([2e-4, 0.013, 0.11, 0.31, 0.57, 0.83, 0.97, 0.9997])
     columns = [
-        np.float32(part.points(levels)) if part is not None and part.converges else x[: len(levels), i]
+        np.float32(part.points(levels))
+        if part is not None and part.converges
+        else x[: len(levels), i]
         for i, part in enumerate(parts)
     ]
     return np.stack(columns, axis=1).astype(np.float64)

@@ -1,7 +1,8 @@
 """Densities on the line, integrated in NumPy's float64.
 
-Panels grow geometrically away from the peak and shrink geometrically towards the ends of the support, so that power-law tails and
-integrable singularities are smooth on each; where the Legendre coefficients of a panel do not decay, it is halved.
+Panels grow geometrically away from the peak and shrink geometrically towards the ends of the
+support, so that power-law tails and integrable singularities are smooth on each; where the Legendre
+coefficients of a panel do not decay, it is halved.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ _ORDER = 15
 _NODES, _WEIGHTS = legendre.leggauss(_ORDER)
 # Values at the nodes to Legendre coefficients: exact up to the order, by discrete orthogonality.
 _FIT = (
-    legendre.legvander(_NODES, _ORDER - 1)
-    * _WEIGHTS[:, None]
-    * (np.arange(_ORDER) + 0.5)[None, :]
+    legendre.legvander(_NODES, _ORDER - 1) * _WEIGHTS[:, None] * (np.arange(_ORDER) + 0.5)[None, :]
 ).T
 _RATIO, _STEPS = 4.0, 62
 _ROUNDS, _MOST_PANELS = 48, 2000
@@ -71,8 +70,8 @@ class Integrated:
         return np.interp(q, self.cumulative / self.mass, self.edges)
 
     def expect(self, values: np.ndarray) -> float:
-        """The expectation of what has these values at `x`: infinite where the panels outwards hold ever more,
-        NaN where they hold less and less but not yet little.
+        """The expectation of what has these values at `x`: infinite where the panels outwards hold
+        ever more, NaN where they hold less and less but not yet little.
         """
         half = np.diff(self.edges) / 2
         with np.errstate(all="ignore"):
@@ -146,7 +145,10 @@ def _peaks(
 ) -> tuple[np.ndarray, np.ndarray]:
     spread = 10.0 ** np.arange(-12, 13, 0.5)
     grid = np.concatenate([-spread[::-1], [0.0], spread])[:, None]
-    finite_low, finite_high = np.where(np.isfinite(lower), lower, 0), np.where(np.isfinite(upper), upper, 0)
+    finite_low, finite_high = (
+        np.where(np.isfinite(lower), lower, 0),
+        np.where(np.isfinite(upper), upper, 0),
+    )
     both = np.isfinite(lower) & np.isfinite(upper)
     inner = np.linspace(0.02, 0.98, 49)[:, None]
     spans = finite_low + inner * np.where(both, finite_high - finite_low, 1)
@@ -254,7 +256,9 @@ def _sum_up(
 def _beyond(
     x: np.ndarray, p: np.ndarray, edge: float, end: float, peak: float
 ) -> tuple[float, bool]:
-    """The mass beyond the outermost edge, by the power law that the last panel shows, and whether it is finite."""
+    """The mass beyond the outermost edge, by the power law that the last panel shows, and whether
+    it is finite.
+    """
     if p[0] <= 0 or p[-1] <= 0:
         return 0.0, True
     finite = np.isfinite(end)
@@ -264,4 +268,6 @@ def _beyond(
     power = slope + 1 if finite else -(slope + 1)
     if power < 1e-3:
         return 0.0, False
-    return float(p[0] * (distance[0] / abs(edge - origin)) ** (-slope) * abs(edge - origin) / power), True
+    return float(
+        p[0] * (distance[0] / abs(edge - origin)) ** (-slope) * abs(edge - origin) / power
+    ), True

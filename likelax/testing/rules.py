@@ -1,4 +1,6 @@
-"""Rules that hold for every distribution: gradients, precision, outside the support, NaN, keys, summaries."""
+"""Rules that hold for every distribution: gradients, precision, outside the support, NaN, keys,
+summaries.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _EPS = float(np.finfo(np.float32).eps)
 
 
 def check_gradients(subject: Subject, x: np.ndarray) -> dict[str, tuple[Problems, str]]:
-    """float32 against float64, autodiff against finite differences, in the value and in every parameter.
+    """float32 against float64, autodiff against finite differences, in the value and in every
+    parameter.
 
     Args:
       x: eight values inside the support, `(8, elements, *event)`.
@@ -35,7 +38,8 @@ def check_gradients(subject: Subject, x: np.ndarray) -> dict[str, tuple[Problems
     error = np.abs(lp32 - lp64)
     off = ~(error <= 512 * _EPS * moves) & (lp32 != lp64)
     problems = [
-        f"log_prob({_show(x[n, i])}) of {subject.label(i)} is {lp32[n, i]:.8g} in float32 and {lp64[n, i]:.8g} in float64: digits are lost"
+        f"log_prob({_show(x[n, i])}) of {subject.label(i)} is {lp32[n, i]:.8g} in float32 and "
+        f"{lp64[n, i]:.8g} in float64: digits are lost"
         for n, i in _first(off)
     ]
     with np.errstate(invalid="ignore"):
@@ -57,7 +61,9 @@ def check_gradients(subject: Subject, x: np.ndarray) -> dict[str, tuple[Problems
     return out
 
 
-def _slope_in_value(subject: Subject, x: np.ndarray, g: np.ndarray, wide: bool) -> tuple[np.ndarray, np.ndarray]:
+def _slope_in_value(
+    subject: Subject, x: np.ndarray, g: np.ndarray, wide: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Central differences along a direction of ones, and where they can be trusted."""
     along = _flat(g).sum(-1)
     size = np.maximum(np.abs(along), np.sqrt(np.mean(along**2, axis=0)))
@@ -71,11 +77,17 @@ def _slope_in_value(subject: Subject, x: np.ndarray, g: np.ndarray, wide: bool) 
     moved = (_flat(up) - _flat(down))[..., 0]
     with np.errstate(invalid="ignore"):
         slope = (high - low) / moved
-    return slope, np.isfinite(slope) & np.isfinite(along) & wide & ~isinstance(subject.support, supports.Simplex)
+    return slope, np.isfinite(slope) & np.isfinite(along) & wide & ~isinstance(
+        subject.support, supports.Simplex
+    )
 
 
-def _slope_in_leaf(subject: Subject, x: np.ndarray, at: int, g: np.ndarray, wide: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Central differences along one direction in a leaf, autodiff's along the same, and where they can be trusted."""
+def _slope_in_leaf(
+    subject: Subject, x: np.ndarray, at: int, g: np.ndarray, wide: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Central differences along one direction in a leaf, autodiff's along the same, and where they
+    can be trusted.
+    """
     leaf, info = subject.wide[at], subject.info[at]
     support = info.param.support if info.param else None
     free = support is None or support.is_everything
@@ -108,7 +120,8 @@ def _judge(
     along = exact.sum(-1) if along is None else along
     finite = np.isfinite(fine).all(-1) & np.isfinite(exact).all(-1)
     problems = [
-        f"the gradient of log_prob({_show(x[n, i])}) in {name} of {subject.label(i)} is {_show(fine[n, i])}, not finite"
+        f"the gradient of log_prob({_show(x[n, i])}) in {name} of {subject.label(i)} is "
+        f"{_show(fine[n, i])}, not finite"
         for n, i in _first(~finite)
     ]
     if problems:
@@ -117,7 +130,8 @@ def _judge(
     scale = np.sqrt(np.mean(exact**2, axis=0, keepdims=True)).max(-1, keepdims=True)
     off = np.any(np.abs(fine - exact) > 2e-3 * np.abs(exact) + 5e-4 * scale, axis=-1)
     problems += [
-        f"the gradient of log_prob({_show(x[n, i])}) in {name} of {subject.label(i)} is {_show(fine[n, i])} in float32 and "
+        f"the gradient of log_prob({_show(x[n, i])}) in {name} of {subject.label(i)} is "
+        f"{_show(fine[n, i])} in float32 and "
         f"{_show(exact[n, i])} in float64: digits are lost"
         for n, i in _first(off)
     ]
@@ -126,7 +140,8 @@ def _judge(
         wrong = known & (np.abs(difference - along) > 1e-4 * (np.abs(difference) + typical) + 1e-8)
     for n, i in _first(wrong):
         text = (
-            f"autodiff says that log_prob({_show(x[n, i])}) of {subject.label(i)} moves by {along[n, i]:.6g} with {name}, finite differences "
+            f"autodiff says that log_prob({_show(x[n, i])}) of {subject.label(i)} moves by "
+            f"{along[n, i]:.6g} with {name}, finite differences "
             f"{difference[n, i]:.6g}"
         )
         if np.all(np.abs(along[known]) < 1e-9):
@@ -150,17 +165,22 @@ def check_outside(subject: Subject, x: np.ndarray) -> tuple[Problems, str] | str
         got = subject.gradients(part)
         for n, i in _first(got["log_prob"] != -np.inf):
             problems.append(
-                f"log_prob({_show(part[n, i])}) of {subject.label(i)} is {got['log_prob'][n, i]:.6g}; that is outside the support "
+                f"log_prob({_show(part[n, i])}) of {subject.label(i)} is "
+                f"{got['log_prob'][n, i]:.6g}; that is outside the support "
                 f"({subject.support}), so -inf is wanted"
             )
         for info, g in zip(subject.info, got["leaves"], strict=True):
             if g is not None:
                 for n, i in _first(np.any(_flat(g) != 0, axis=-1)):
                     problems.append(
-                        f"the gradient in {info.name} of log_prob({_show(part[n, i])}), outside the support of {subject.label(i)}, is "
+                        f"the gradient in {info.name} of log_prob({_show(part[n, i])}), outside "
+                        f"the support of {subject.label(i)}, is "
                         f"{_show(_flat(g)[n, i])}; 0 is wanted"
                     )
-    return problems, f"-inf with zero gradient at {len(kept)} values outside, such as {_show(kept[0][0])}"
+    return (
+        problems,
+        f"-inf with zero gradient at {len(kept)} values outside, such as {_show(kept[0][0])}",
+    )
 
 
 def _outside_points(subject: Subject, x: np.ndarray) -> list[np.ndarray]:
@@ -218,7 +238,10 @@ def check_nan(subject: Subject, x: np.ndarray) -> tuple[Problems, str]:
         for name in ("log_prob", "cdf", "log_cdf", "survival", "log_survival"):
             if name in got and name not in subject.notes:
                 for n, i in _first(~np.isnan(got[name]))[:1]:
-                    problems.append(f"{name} of {subject.label(i)} is {got[name][n, i]:.6g} where {what} is NaN: it hides the NaN")
+                    problems.append(
+                        f"{name} of {subject.label(i)} is {got[name][n, i]:.6g} where {what} is "
+                        "NaN: it hides the NaN"
+                    )
 
     if subject.takes_floats:
         bad = x.astype(np.float64).copy()
@@ -235,7 +258,9 @@ def check_nan(subject: Subject, x: np.ndarray) -> tuple[Problems, str]:
     return problems, "comes out as NaN, from the value and from every parameter"
 
 
-def check_keys(subject: Subject, first: np.ndarray, second: np.ndarray, z: float) -> tuple[Problems, str]:
+def check_keys(
+    subject: Subject, first: np.ndarray, second: np.ndarray, z: float
+) -> tuple[Problems, str]:
     """Another key gives other samples; draws and batch elements are independent of one another."""
     problems = []
     count = len(first)
@@ -249,7 +274,10 @@ def check_keys(subject: Subject, first: np.ndarray, second: np.ndarray, z: float
         problems.append("samples do not depend on the key: two keys give the same ones")
     distinct = min(len(np.unique(a[:, i, 0])) for i in range(subject.elements))
     if not subject.discrete and distinct < count / 2:
-        problems.append(f"of {count} samples of one element only {distinct} are different: does sample ignore its shape?")
+        problems.append(
+            f"of {count} samples of one element only {distinct} are different: does sample ignore "
+            "its shape?"
+        )
     ranks = np.argsort(np.argsort(a[..., 0], axis=0, kind="stable"), axis=0).astype(np.float64)
     if subject.discrete:
         ranks = a[..., 0].astype(np.float64)
@@ -261,13 +289,17 @@ def check_keys(subject: Subject, first: np.ndarray, second: np.ndarray, z: float
             continue
         lag = float(np.sum(ranks[1:, i] * ranks[:-1, i]) / norm[i] ** 2)
         if abs(lag) > bound:
-            problems.append(f"consecutive samples of {subject.label(i)} are correlated ({lag:.3f}, at most {bound:.3f} by chance)")
+            problems.append(
+                f"consecutive samples of {subject.label(i)} are correlated ({lag:.3f}, at most "
+                f"{bound:.3f} by chance)"
+            )
         for j in range(i):
             if norm[j] > 0:
                 same = float(np.sum(ranks[:, i] * ranks[:, j]) / (norm[i] * norm[j]))
                 if abs(same) > bound:
                     problems.append(
-                        f"batch elements {j} and {i} draw together (correlation {same:.3f}, at most {bound:.3f} by chance): they share their "
+                        f"batch elements {j} and {i} draw together (correlation {same:.3f}, at "
+                        f"most {bound:.3f} by chance): they share their "
                         "noise; draw it with the shape (*shape, *batch, *event)"
                     )
     return problems, "another key gives other samples; draws and elements are independent"
@@ -280,11 +312,13 @@ def check_pair(subject: Subject, drawn: dict[str, np.ndarray]) -> tuple[Problems
     with np.errstate(invalid="ignore"):
         off = ~(np.abs(got - want) <= 2e-3 * (1 + np.abs(want))) & (got != want)
     for i in range(subject.elements):
-        # Where a sample is rounded to the end of its range the two may differ, and the first is right.
+        # Where a sample is rounded to the end of its range the two may differ, and the first is
+        # right.
         if off[:, i].mean() > 0.05:
             n = int(np.argmax(off[:, i]))
             problems.append(
-                f"sample_and_log_prob of {subject.label(i)} drew {_show(drawn['pair_value'][n, i])} with {got[n, i]:.6g}, "
+                f"sample_and_log_prob of {subject.label(i)} drew "
+                f"{_show(drawn['pair_value'][n, i])} with {got[n, i]:.6g}, "
                 f"log_prob there is {want[n, i]:.6g}"
             )
     return problems, "the log_prob of what it drew"

@@ -1,4 +1,6 @@
-"""Checks that ask for no truth: the tree, shapes, dtypes, and that every way to build or map gives the same."""
+"""Checks that ask for no truth: the tree, shapes, dtypes, and that every way to build or map gives
+the same.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,18 @@ def check_tree(dist: Distribution) -> Problems:
         declared = {p.name for p in cls._params} | set(cls._nodes) | set(cls._statics)
         for name in sorted(set(vars(at)) - declared):
             problems.append(
-                f"{cls.__name__} stores {name} = {str(vars(at)[name])[:40]}, which is no declared field: shapes and constants stored "
-                "when a distribution is built are wrong under vmap, scan and indexing; derive them in a property"
+                f"{cls.__name__} stores {name} = {str(vars(at)[name])[:40]}, which is no declared "
+                "field: shapes and constants stored "
+                "when a distribution is built are wrong under vmap, scan and indexing; derive "
+                "them in a property"
             )
         for name in cls._statics:
             try:
                 hash(vars(at)[name])
             except TypeError:
-                problems.append(f"{cls.__name__}.{name} is static but not hashable: jit cannot use it")
+                problems.append(
+                    f"{cls.__name__}.{name} is static but not hashable: jit cannot use it"
+                )
     if problems:
         return problems
     leaves, treedef = jax.tree.flatten(dist)
@@ -148,7 +154,9 @@ def check_dtypes(subject: Subject) -> Problems:
         if not subject.event_shape:
             calls.append(("cdf", lambda d, v: d.cdf(v), wide))
         calls.append(("sample", lambda d, k: d.sample(k), subject.key))
-        calls += [(m, lambda d, v, m=m: getattr(d, m)(), wide) for m in ("mean", "variance", "entropy")]
+        calls += [
+            (m, lambda d, v, m=m: getattr(d, m)(), wide) for m in ("mean", "variance", "entropy")
+        ]
         for name, call, argument in calls:
             run(name, "float64 parameters", call, like(jnp.float64), argument, jnp.float64)
     return problems
@@ -167,7 +175,8 @@ def construct(dist: Any) -> Any:
 
 
 def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
-    """One point or element at a time, by vmap, scan, indexing or rebuilding, gives what the batch gives.
+    """One point or element at a time, by vmap, scan, indexing or rebuilding, gives what the batch
+    gives.
 
     Args:
       points: values inside the support, `(n, elements, *event)`.
@@ -197,7 +206,9 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
         attempt(out, "scan", lambda: jax.lax.scan(step, dist, (dist, elements))[1].T)
         for name, at in names.items():
             build = lambda row, at=at: with_row(row, at, leaves)  # noqa: E731
-            attempt(out, name, lambda b=build, n=name: jax.vmap(lambda r: b(r).log_prob(x))(rows[n]))
+            attempt(
+                out, name, lambda b=build, n=name: jax.vmap(lambda r: b(r).log_prob(x))(rows[n])
+            )
         return out
 
     got = {k: np.asarray(v) for k, v in jax.jit(mapped)(subject.leaves, rows, x).items()}
@@ -211,7 +222,8 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
         "one value at a time": _compare(
             batch,
             alone,
-            "log_prob of many values at once is not that of each by itself: a sum over the batch, or a shape that is stored, in it?",
+            "log_prob of many values at once is not that of each by itself: a sum over the "
+            "batch, or a shape that is stored, in it?",
         )
     }
     for name, text in words.items():
@@ -235,7 +247,10 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
             shape = jax.eval_shape(jax.vmap(draw), rows[name]).shape
             wanted = (2, 3, subject.elements, *subject.event_shape)
             if shape != wanted:
-                mixed.append(f"built inside vmap over {name} alone, it gives samples {shape} where {wanted} was wanted")
+                mixed.append(
+                    f"built inside vmap over {name} alone, it gives samples {shape} where {wanted} "
+                    "was wanted"
+                )
     out["mixed ranks"] = mixed
     return out
 
@@ -256,11 +271,15 @@ def _check_rebuild(subject: Subject) -> Problems:
     try:
         built = jax.eval_shape(construct, subject.dist)
     except Exception as error:  # a user's constructor may raise anything; it becomes a row
-        return [f"the constructor does not take the fields that are held: {type(error).__name__}: {first_line(error)}"]
+        return [
+            f"the constructor does not take the fields that are held: {type(error).__name__}: "
+            f"{first_line(error)}"
+        ]
     for info, a, b in zip(subject.info, jax.tree.leaves(built), subject.leaves, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             return [
-                f"the constructor makes {info.name} {a.dtype}{list(a.shape)} out of {b.dtype}{list(b.shape)}, which it holds itself"
+                f"the constructor makes {info.name} {a.dtype}{list(a.shape)} out of "
+                f"{b.dtype}{list(b.shape)}, which it holds itself"
             ]
     return []
 

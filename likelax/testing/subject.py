@@ -51,8 +51,8 @@ def describe(dist: Any) -> list[Leaf]:
 class Subject:
     """A distribution flattened to one batch axis of a few elements, and its compiled functions.
 
-    Values are NumPy arrays `(n, elements, *event)` throughout; every call of one function has the same shape, so that it is compiled
-    once for each precision.
+    Values are NumPy arrays `(n, elements, *event)` throughout; every call of one function has the
+    same shape, so that it is compiled once for each precision.
 
     Attributes:
       original: what was given; `dist` holds the elements that are looked at.
@@ -97,7 +97,9 @@ class Subject:
         ]
 
     def nudged(self) -> list[np.ndarray]:
-        """Leaves a sixteenth larger where their support allows it: another distribution of the family."""
+        """Leaves a sixteenth larger where their support allows it: another distribution of the
+        family.
+        """
         if self._nudged is None:
             larger = [
                 leaf * np.asarray(1.0625, leaf.dtype) if info.varies else leaf
@@ -122,7 +124,9 @@ class Subject:
             if np.size(value) == 1:
                 parts.append(f"{info.name}={np.ravel(value)[0]:.6g}")
             else:
-                parts.append(f"{info.name}=[{', '.join(f'{v:.4g}' for v in np.ravel(value)[:4])}{', ...' if np.size(value) > 4 else ''}]")
+                parts.append(
+                    f"{info.name}=[{', '.join(f'{v:.4g}' for v in np.ravel(value)[:4])}{', ...' if np.size(value) > 4 else ''}]"
+                )
         return f"{self.name}({', '.join(parts)})"
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +152,9 @@ class Subject:
         return self.tails(x, leaves)["log_prob"]
 
     def tails(self, x: np.ndarray, leaves: Any = None) -> dict[str, np.ndarray]:
-        """log_prob and all of the cdf family that there is, in float32; `slope` is the derivative of cdf."""
+        """log_prob and all of the cdf family that there is, in float32; `slope` is the derivative
+        of cdf.
+        """
         leaves = self.leaves if leaves is None else leaves
         return self._padded(lambda v: self._tails(leaves, v), self.as_value(x))
 
@@ -189,7 +195,10 @@ class Subject:
         except NotImplementedError as error:
             self.notes[name] = ("skipped", first_line(error))
         except Exception as error:  # a user's method may raise anything; it becomes a row
-            self.notes[name] = ("failed", f"{name} raises {type(error).__name__}: {first_line(error)}")
+            self.notes[name] = (
+                "failed",
+                f"{name} raises {type(error).__name__}: {first_line(error)}",
+            )
 
     def _trace_tails(self, leaves: Any, x: jax.Array) -> dict[str, Any]:
         dist, out = self.build(leaves), {}
@@ -276,14 +285,18 @@ def flatten_batch(dist: Distribution) -> Distribution:
     shape = dist.batch_shape
     size = math.prod(shape)
     if size == 0:
-        raise ValueError(f"{type(dist).__name__} has batch shape {shape}: there is no element to check")
+        raise ValueError(
+            f"{type(dist).__name__} has batch shape {shape}: there is no element to check"
+        )
     chosen = np.arange(size)
     if isinstance(dist, Masked):
         kept = np.broadcast_to(np.asarray(dist.mask_), shape).reshape(-1)
         if not kept.any():
             raise ValueError(f"{type(dist).__name__}: the mask leaves no element to check")
         chosen = chosen[kept]
-    spread = np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST_ELEMENTS)).astype(int))
+    spread = np.unique(
+        np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST_ELEMENTS)).astype(int)
+    )
     index = chosen[spread]
 
     def flatten(dist: Distribution) -> Distribution:

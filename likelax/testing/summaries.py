@@ -1,4 +1,6 @@
-"""mean, variance, mode, entropy and divergences against the density, or against samples with error bars."""
+"""mean, variance, mode, entropy and divergences against the density, or against samples with error
+bars.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def check_moments(
             if endless[place]:
                 text = f"but the density has no finite {name}"
             else:
-                text = f"but that of the density is {want[place]:.6g}" + _ratio(value[place], want[place])
+                text = f"but that of the density is {want[place]:.6g}" + _ratio(
+                    value[place], want[place]
+                )
             problems.append(f"{name}() of {subject.label(place[0])} is {value[place]:.6g}, {text}")
         known = np.isfinite(want).sum()
         out[name] = problems, f"that of the density, for {known} of {want.size}"
@@ -68,7 +72,9 @@ def check_moments_by_samples(
     log_prob: np.ndarray,
     z: float,
 ) -> dict[str, tuple[Problems, str]]:
-    """The same where the density could not be integrated: against samples, within z standard errors."""
+    """The same where the density could not be integrated: against samples, within z standard
+    errors.
+    """
     x = samples.astype(np.float64)
     root = math.sqrt(len(x))
     spread = (x - x.mean(axis=0)) ** 2
@@ -83,10 +89,14 @@ def check_moments_by_samples(
             continue
         value = got[name].astype(np.float64)
         with np.errstate(invalid="ignore"):
-            off = np.isfinite(value) & ~(np.abs(value - want) <= z * error + 1e-4 * (np.abs(want) + error * root) + 1e-6)
+            off = np.isfinite(value) & ~(
+                np.abs(value - want) <= z * error + 1e-4 * (np.abs(want) + error * root) + 1e-6
+            )
         problems = [
-            f"{name}() of {subject.label(at[0])} is {value[tuple(at)]:.6g}, but over {len(x)} samples it is "
-            f"{want[tuple(at)]:.6g} +- {error[tuple(at)]:.2g}" + _ratio(value[tuple(at)], want[tuple(at)])
+            f"{name}() of {subject.label(at[0])} is {value[tuple(at)]:.6g}, but over {len(x)} "
+            "samples it is "
+            f"{want[tuple(at)]:.6g} +- {error[tuple(at)]:.2g}"
+            + _ratio(value[tuple(at)], want[tuple(at)])
             for at in np.argwhere(off)[:1]
         ]
         out[name] = problems, f"within {z:.1f} standard errors of {len(x)} samples"
@@ -99,7 +109,8 @@ def check_stddev(subject: Subject, got: dict[str, np.ndarray]) -> tuple[Problems
     with np.errstate(invalid="ignore"):
         off = np.isfinite(variance) & ~(np.abs(square - variance) <= 1e-4 * variance)
     problems = [
-        f"stddev() of {subject.label(at[0])} is {got['stddev'][tuple(at)]:.6g}, and variance() {variance[tuple(at)]:.6g} is not its square"
+        f"stddev() of {subject.label(at[0])} is {got['stddev'][tuple(at)]:.6g}, and variance() "
+        f"{variance[tuple(at)]:.6g} is not its square"
         for at in np.argwhere(off)[:1]
     ]
     return problems, "the square root of the variance"
@@ -134,7 +145,8 @@ def check_mode(
         if finite[i] and not own[i] >= top - 1e-4 * (1 + abs(top)):
             point = np.ravel(x[best[i], i])
             problems.append(
-                f"mode() of {subject.label(i)} is {np.ravel(m[i])[:4]} with log_prob {own[i]:.6g}, but at {point[:4]} it is {top:.6g}"
+                f"mode() of {subject.label(i)} is {np.ravel(m[i])[:4]} with log_prob {own[i]:.6g}, "
+                f"but at {point[:4]} it is {top:.6g}"
             )
     return problems[:1], f"the highest log_prob of {len(x)} values"
 
@@ -142,7 +154,8 @@ def check_mode(
 def check_divergence(
     subject: Subject, got: dict[str, np.ndarray], want: np.ndarray, error: np.ndarray
 ) -> tuple[Problems, str]:
-    """KL to itself is 0, and to another distribution of the family the expectation of the log-ratio.
+    """KL to itself is 0, and to another distribution of the family the expectation of the
+    log-ratio.
 
     Args:
       want: that expectation, `(elements,)`; NaN where it is not known.
@@ -160,7 +173,8 @@ def check_divergence(
             off &= value != want
         for i in np.flatnonzero(off)[:1]:
             problems.append(
-                f"KL of {subject.label(i)} to the one with parameters a sixteenth larger is {value[i]:.6g}, the expectation of the log-ratio "
+                f"KL of {subject.label(i)} to the one with parameters a sixteenth larger is "
+                f"{value[i]:.6g}, the expectation of the log-ratio "
                 f"{want[i]:.6g}"
             )
     return problems, "0 to itself, the expectation of the log-ratio to another"

@@ -1,7 +1,9 @@
-"""Continuous distributions over vectors, held against importance sampling in unconstrained coordinates.
+"""Continuous distributions over vectors, held against importance sampling in unconstrained
+coordinates.
 
-A proposal with tails as thick as a Student t's is laid over the samples. Weighted by `density / proposal` its draws give the density's
-own sum and moments, with error bars, whatever the sampler does.
+A proposal with tails as thick as a Student t's is laid over the samples. Weighted by `density /
+proposal` its draws give the density's own sum and moments, with error bars, whatever the sampler
+does.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class Weighted:
 
 
 def free(support: object, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | str:
-    """Unconstrained coordinates of vectors `(..., k)` and log |det dx/du|; the reason where there are none."""
+    """Unconstrained coordinates of vectors `(..., k)` and log |det dx/du|; the reason where there
+    are none.
+    """
     if isinstance(support, supports.Real):
         return x, np.zeros(x.shape[:-1])
     if isinstance(support, supports.Simplex):
@@ -65,9 +69,17 @@ def free(support: object, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | str:
         with np.errstate(invalid="ignore", divide="ignore"):
             below, above = np.log(x - low), np.log(high - x)
             both = np.isfinite(low) & np.isfinite(high)
-            u = np.where(both, below - above, np.where(np.isfinite(low), below, np.where(np.isfinite(high), -above, x)))
+            u = np.where(
+                both,
+                below - above,
+                np.where(np.isfinite(low), below, np.where(np.isfinite(high), -above, x)),
+            )
             span = np.log(np.where(both, high - low, 1))
-            det = np.where(both, below + above - span, np.where(np.isfinite(low), below, np.where(np.isfinite(high), above, 0)))
+            det = np.where(
+                both,
+                below + above - span,
+                np.where(np.isfinite(low), below, np.where(np.isfinite(high), above, 0)),
+            )
         return u, np.sum(det, axis=-1)
     return f"there are no free coordinates for values that are {support}"
 
@@ -88,7 +100,13 @@ def _bound(support: object, u: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         both = np.isfinite(low) & np.isfinite(high)
         middle = low + (high - low) / (1 + np.exp(-u))
-        return np.where(both, middle, np.where(np.isfinite(low), low + np.exp(u), np.where(np.isfinite(high), high - np.exp(-u), u)))
+        return np.where(
+            both,
+            middle,
+            np.where(
+                np.isfinite(low), low + np.exp(u), np.where(np.isfinite(high), high - np.exp(-u), u)
+            ),
+        )
 
 
 def _ends(support: object, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,8 +166,10 @@ def check_mass(subject: Subject, weighted: list[Weighted], z: float) -> tuple[Pr
             problems.append(f"log_prob of {subject.label(i)} is NaN inside the support")
         elif abs(mass - 1) > z * error + 1e-4:
             problems.append(
-                f"the density of {subject.label(i)} sums to {mass:.4g} +- {error:.2g} (importance sampling): "
-                "a term of the normaliser or of a log-determinant is missing, doubled, or of the wrong sign?"
+                f"the density of {subject.label(i)} sums to {mass:.4g} +- {error:.2g} (importance "
+                "sampling): "
+                "a term of the normaliser or of a log-determinant is missing, doubled, or of the "
+                "wrong sign?"
             )
         words.append(f"{mass:.4f} +- {error:.4f}")
     return problems, f"the density sums to {', '.join(words)} (importance sampling)"
@@ -158,7 +178,9 @@ def check_mass(subject: Subject, weighted: list[Weighted], z: float) -> tuple[Pr
 def check_samples(
     subject: Subject, weighted: list[Weighted], samples: np.ndarray, z: float
 ) -> tuple[Problems, str]:
-    """First and second moments of the free coordinates, and the mean log-density, of samples against density."""
+    """First and second moments of the free coordinates, and the mean log-density, of samples
+    against density.
+    """
     problems = []
     inside = subject.inside(samples)
     coordinates = free(subject.support, samples.astype(np.float64))
@@ -168,7 +190,8 @@ def check_samples(
     for i, each in enumerate(weighted):
         if not inside[:, i].all():
             problems.append(
-                f"{np.sum(~inside[:, i])} of {len(samples)} samples of {subject.label(i)} are outside the support, such as "
+                f"{np.sum(~inside[:, i])} of {len(samples)} samples of {subject.label(i)} are "
+                "outside the support, such as "
                 f"{samples[~inside[:, i], i][0]}"
             )
             continue
@@ -181,9 +204,15 @@ def check_samples(
         # Bounded functions: their error bars are good whatever the tails are.
         own, other = np.tanh((u - center) / spread), np.tanh((each.u - center) / spread)
         tests = [(f"coordinate {k}", own[:, k], other[:, k]) for k in range(dims)]
-        tests += [(f"the square of coordinate {k}", own[:, k] ** 2, other[:, k] ** 2) for k in range(dims)]
         tests += [
-            (f"the product of coordinates {j} and {k}", own[:, j] * own[:, k], other[:, j] * other[:, k])
+            (f"the square of coordinate {k}", own[:, k] ** 2, other[:, k] ** 2) for k in range(dims)
+        ]
+        tests += [
+            (
+                f"the product of coordinates {j} and {k}",
+                own[:, j] * own[:, k],
+                other[:, j] * other[:, k],
+            )
             for j in range(dims)
             for k in range(j)
         ]
@@ -196,8 +225,10 @@ def check_samples(
             worst = max(worst, abs(mine.mean() - want) / max(total, 1e-12))
             if abs(mine.mean() - want) > z * total + 1e-4:
                 problems.append(
-                    f"samples of {subject.label(i)} do not follow log_prob: {what} (squashed) has mean {mine.mean():.4g} over the samples, "
-                    f"{want:.4g} under the density, {abs(mine.mean() - want) / total:.0f} standard errors apart"
+                    f"samples of {subject.label(i)} do not follow log_prob: {what} (squashed) has "
+                    f"mean {mine.mean():.4g} over the samples, "
+                    f"{want:.4g} under the density, {abs(mine.mean() - want) / total:.0f} standard "
+                    "errors apart"
                 )
                 break
     return problems, f"moments of samples and density at most {worst:.1f} standard errors apart"

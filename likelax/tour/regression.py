@@ -15,7 +15,7 @@ from likelax.likelihood import Likelihood
 from likelax.objective import Batch
 from likelax.tour.section import Row, Section, Settings, mlp
 
-HEADS = {
+HEADS: dict[str, HeadLike] = {
     "Normal, one scale": Head(Normal, scale=learned()),
     "Normal, scale from the input": Head(Normal),
     "StudentT": Head(StudentT, df=learned()),

@@ -148,7 +148,9 @@ def test_small_label_dtypes_hold_more_classes_than_they_can_count():
 
 
 def test_categorical_refuses_what_is_no_label_or_no_logit():
-    with pytest.raises(TypeError, match=r"count the classes from 0, got float32.*value.astype\(int\)"):
+    with pytest.raises(
+        TypeError, match=r"count the classes from 0, got float32.*value.astype\(int\)"
+    ):
         Categorical(logits=LOGITS).log_prob(jnp.array([0.0, 1.0]))
     with pytest.raises(TypeError, match="logits are real numbers, got int32"):
         Categorical(logits=jnp.array([1, 2, 3]))

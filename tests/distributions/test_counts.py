@@ -73,9 +73,7 @@ LOG_RATES = [-150.0, -85.0, -80.0, -3.0, 0.0, 2.5, 13.0]
 
 def test_poisson_log_rate_is_used_as_it_is():
     counts = [2, 0, 5, 4, 0, 11, 442_000]
-    truth = [
-        float(k * l - mp.exp(l) - mp.loggamma(k + 1)) for k, l in exact(counts, LOG_RATES)
-    ]
+    truth = [float(k * l - mp.exp(l) - mp.loggamma(k + 1)) for k, l in exact(counts, LOG_RATES)]
     log_prob = lambda l: Poisson(log_rate=l).log_prob(f32(counts))  # noqa: E731
     # 442000 is half a standard deviation off, which multiplies the rounding of exp.
     np.testing.assert_allclose(log_prob(f32(LOG_RATES)), truth, rtol=1e-5, atol=1e-30)
@@ -142,9 +140,15 @@ def test_geometric_counts_failures():
         Geometric(probs=probs).log_prob(4), st.geom(probs, loc=-1).logpmf(4), rtol=1e-6
     )
     certain = Geometric(probs=jnp.array([1.0, 0.0]))
-    np.testing.assert_array_equal(certain.log_prob(jnp.array([[0], [2]])), [[0, -np.inf], [-np.inf] * 2])
-    assert np.isfinite(jax.jacrev(lambda p: Geometric(probs=p).log_prob(2))(jnp.array([1.0, 0.0]))).all()
-    np.testing.assert_array_equal(Geometric(logits=jnp.inf).log_prob(jnp.array([0, 1])), [0, -np.inf])
+    np.testing.assert_array_equal(
+        certain.log_prob(jnp.array([[0], [2]])), [[0, -np.inf], [-np.inf] * 2]
+    )
+    assert np.isfinite(
+        jax.jacrev(lambda p: Geometric(probs=p).log_prob(2))(jnp.array([1.0, 0.0]))
+    ).all()
+    np.testing.assert_array_equal(
+        Geometric(logits=jnp.inf).log_prob(jnp.array([0, 1])), [0, -np.inf]
+    )
 
 
 SIZES = [2.5, 1e6, 1e-3, 1e8, 0.7, 40.0, 3.0]
@@ -164,9 +168,7 @@ def test_negative_binomial_log_prob_and_gradients():
     d_r, d_l = jax.grad(lambda r, l: log_prob(r, l).sum(), (0, 1))(f32(SIZES), logits)
     truth = [float(k * sigmoid(-l) - r * sigmoid(l)) for k, r, l in rows]
     np.testing.assert_allclose(d_l, truth, rtol=1e-5, atol=1e-6)
-    truth = [
-        float(mp.digamma(k + r) - mp.digamma(r) + mp.log(sigmoid(-l))) for k, r, l in rows
-    ]
+    truth = [float(mp.digamma(k + r) - mp.digamma(r) + mp.log(sigmoid(-l))) for k, r, l in rows]
     np.testing.assert_allclose(d_r, truth, rtol=1e-4, atol=1e-9)
 
 
@@ -199,11 +201,20 @@ def test_from_mean_holds_its_digits_down_to_the_poisson():
     ]  # fmt: skip
     # In the last two the slope is a limit, ((k - m)^2 - k)/2, of differences 1e-12 and 1e-4 wide.
     np.testing.assert_allclose(d_d[:3], truth[:3], rtol=1e-4)
-    np.testing.assert_allclose(log_prob(f32(5.0), f32(1e-12))[4], st.poisson(5).logpmf(9), rtol=1e-6)
-    # The control: by way of total_count and logits the rounding of a logarithm of -25 is multiplied by k - m.
+    np.testing.assert_allclose(
+        log_prob(f32(5.0), f32(1e-12))[4], st.poisson(5).logpmf(9), rtol=1e-6
+    )
+    # The control: by way of total_count and logits the rounding of a logarithm of -25 is multiplied
+    # by k - m.
     logits = jnp.log(f32(mean)) + jnp.log(f32(dispersion))
     around = NegativeBinomial(1 / f32(dispersion), logits=logits).log_prob(f32(k))
-    assert np.abs(np.asarray(around) - [float(negative_binomial(k, 1 / d, m / (m + 1 / d))) for k, m, d in rows]).max() > 1e-5
+    assert (
+        np.abs(
+            np.asarray(around)
+            - [float(negative_binomial(k, 1 / d, m / (m + 1 / d))) for k, m, d in rows]
+        ).max()
+        > 1e-5
+    )
 
 
 def test_the_mean_form_of_a_head():
@@ -286,10 +297,14 @@ def test_quantile_ends():
 def test_geometric_quantile_agrees_with_its_cdf_at_every_step():
     dist, k = Geometric(probs=f32([[0.01], [0.1], [0.5], [0.9]])), f32(np.arange(40))
     cdf = dist.cdf(k)
-    reached = np.asarray(dist.cdf(dist.quantile(jnp.minimum(cdf, 0.999999)))) >= np.minimum(cdf, 0.999999)
+    reached = np.asarray(dist.cdf(dist.quantile(jnp.minimum(cdf, 0.999999)))) >= np.minimum(
+        cdf, 0.999999
+    )
     assert reached.all()
     kept = np.asarray(cdf) < 0.99
-    np.testing.assert_array_equal(np.asarray(dist.quantile(cdf))[kept], np.broadcast_to(k, cdf.shape)[kept])
+    np.testing.assert_array_equal(
+        np.asarray(dist.quantile(cdf))[kept], np.broadcast_to(k, cdf.shape)[kept]
+    )
 
 
 def test_gradients_of_the_tails():
@@ -342,7 +357,9 @@ def test_kl_edges():
     assert Poisson(3.0).kl_divergence(Poisson(0.0)) == np.inf
     assert Binomial(4, probs=0.0).kl_divergence(Binomial(4, probs=0.5)) == np.float32(4 * np.log(2))
     assert np.isnan(Binomial(4, probs=0.5).kl_divergence(Binomial(5, probs=0.5)))
-    assert np.isnan(NegativeBinomial(4.0, probs=0.5).kl_divergence(NegativeBinomial(5.0, probs=0.5)))
+    assert np.isnan(
+        NegativeBinomial(4.0, probs=0.5).kl_divergence(NegativeBinomial(5.0, probs=0.5))
+    )
 
 
 # ---- samples ----
@@ -356,7 +373,9 @@ def binned_p(samples, ref, bins: int) -> float:
     observed = np.bincount(np.searchsorted(edges, samples), minlength=len(probs))
     rest = [observed[~kept].sum()], [probs[~kept].sum() * len(samples)]
     if rest[1][0] > 5:
-        return st.chisquare(np.r_[observed[kept], rest[0]], np.r_[probs[kept] * len(samples), rest[1]]).pvalue
+        return st.chisquare(
+            np.r_[observed[kept], rest[0]], np.r_[probs[kept] * len(samples), rest[1]]
+        ).pvalue
     expected = probs[kept] / probs[kept].sum() * observed[kept].sum()
     return st.chisquare(observed[kept], expected).pvalue
 
@@ -372,7 +391,14 @@ SAMPLED = {
         Binomial(f32([3, 20, 50, 100, 1e6, 1e8]), probs=f32([0.5, 0.3, 0.9, 0.5, 2**-14, 2**-20])),
         [
             st.binom(n, p)
-            for n, p in ((3, 0.5), (20, 0.3), (50, 0.9), (100, 0.5), (10**6, 2**-14), (10**8, 2**-20))
+            for n, p in (
+                (3, 0.5),
+                (20, 0.3),
+                (50, 0.9),
+                (100, 0.5),
+                (10**6, 2**-14),
+                (10**8, 2**-20),
+            )
         ],
     ),
     "Geometric": (

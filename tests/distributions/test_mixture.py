@@ -31,7 +31,9 @@ def normals(given="probs"):
 
 
 def truth(method, x):
-    return np.sum(WEIGHTS * getattr(scipy.stats.norm(LOC, SCALE), method)(np.asarray(x)[..., None]), -1)
+    return np.sum(
+        WEIGHTS * getattr(scipy.stats.norm(LOC, SCALE), method)(np.asarray(x)[..., None]), -1
+    )
 
 
 def leaf_differences(function, tree, step=1e-6):
@@ -80,7 +82,12 @@ def test_densities_and_tails_are_scipys(given, x64):
 def test_far_tails_stay_in_log_space():
     """Every component underflows, and so does every probability."""
     m = normals()
-    for method, x in (("log_prob", 300.0), ("log_prob", -90.0), ("log_cdf", -60.0), ("log_survival", 90.0)):
+    for method, x in (
+        ("log_prob", 300.0),
+        ("log_prob", -90.0),
+        ("log_cdf", -60.0),
+        ("log_survival", 90.0),
+    ):
         with mpmath.workdps(60):
             total = mpmath.mpf(0)
             for w, a, s in zip(WEIGHTS, LOC, SCALE, strict=True):
@@ -139,7 +146,12 @@ def test_gradients_of_moments_and_quantiles(given):
 
 
 # Parameters that make a Normal's own value or gradient NaN.
-PRONE = {"nan": (np.nan, 1.0), "zero scale": (0.0, 0.0), "far": (np.inf, 1.0), "tiny": (1e30, 1e-30)}
+PRONE = {
+    "nan": (np.nan, 1.0),
+    "zero scale": (0.0, 0.0),
+    "far": (np.inf, 1.0),
+    "tiny": (1e30, 1e-30),
+}
 
 
 @pytest.mark.parametrize("prone", PRONE)
@@ -210,14 +222,18 @@ def test_a_shared_parameter_is_not_poisoned_through_a_dead_component():
     components = Normal(jnp.array([0.0, jnp.nan, 1.0]), jnp.array([2.0]))
     m = Mixture(Categorical(logits=jnp.array([0.0, -jnp.inf, 1.0])), components)
     grads = jax.grad(lambda m: m.log_prob(0.4))(m)
-    alive = Mixture(Categorical(logits=jnp.array([0.0, 1.0])), Normal(jnp.array([0.0, 1.0]), jnp.array([2.0])))
+    alive = Mixture(
+        Categorical(logits=jnp.array([0.0, 1.0])), Normal(jnp.array([0.0, 1.0]), jnp.array([2.0]))
+    )
     want = jax.grad(lambda m: m.log_prob(0.4))(alive)
     np.testing.assert_allclose(grads.components.scale, want.components.scale, rtol=1e-6)
 
 
 def test_a_component_whose_density_is_zero_poisons_nothing():
     m = Mixture(jnp.array([0.3, 0.7]), Uniform(jnp.array([0.0, 2.0]), jnp.array([1.0, 5.0])))
-    np.testing.assert_allclose(m.log_prob(jnp.array([0.5, 3.0, 1.5])), np.log([0.3, 0.7 / 3, 0.0]), rtol=1e-6)
+    np.testing.assert_allclose(
+        m.log_prob(jnp.array([0.5, 3.0, 1.5])), np.log([0.3, 0.7 / 3, 0.0]), rtol=1e-6
+    )
     grads = jax.grad(lambda m: m.log_prob(0.5))(m)
     np.testing.assert_allclose(grads.components.high, [-1.0, 0.0], rtol=1e-6)
     grads = jax.grad(lambda m: m.log_prob(1.5))(m)  # in the gap between them
@@ -232,7 +248,8 @@ def test_quantile_inverts_the_cdf():
         m = normals()
         q = np.array([1e-12, 1e-4, 0.1, 0.5, 0.77, 0.9999, 1 - 1e-12])
         want = [
-            scipy.optimize.brentq(lambda x, q=p: truth("cdf", x) - q, -20, 30, xtol=1e-13) for p in q[:-1]
+            scipy.optimize.brentq(lambda x, q=p: truth("cdf", x) - q, -20, 30, xtol=1e-13)
+            for p in q[:-1]
         ]
         tail = scipy.optimize.brentq(lambda x: truth("sf", x) - (1 - q[-1]), -20, 30, xtol=1e-13)
         np.testing.assert_allclose(m.quantile(q), [*want, tail], rtol=1e-9)
@@ -253,7 +270,9 @@ def test_quantile_reaches_the_last_bit_whatever_the_size():
 
 def test_quantile_of_bounded_and_of_discrete_components():
     m = Mixture(jnp.array([0.3, 0.7]), Uniform(jnp.array([0.0, 2.0]), jnp.array([1.0, 5.0])))
-    np.testing.assert_allclose(m.quantile(jnp.array([0.0, 0.15, 0.65, 1.0])), [0.0, 0.5, 3.5, 5.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        m.quantile(jnp.array([0.0, 0.15, 0.65, 1.0])), [0.0, 0.5, 3.5, 5.0], rtol=1e-6
+    )
     assert (float(m.support.lower), float(m.support.upper)) == (0.0, 5.0)
     counts = Mixture(jnp.array([0.6, 0.4]), Poisson(jnp.array([1.5, 20.0])))
     table = scipy.stats.poisson([1.5, 20.0]).cdf(np.arange(80)[:, None]) @ [0.6, 0.4]
@@ -325,14 +344,14 @@ def test_pathwise_gradients_are_those_of_the_held_cdf():
 
 def test_gamma_components_pass_their_gradients():
     n = 4000
-    m = Mixture(
-        jnp.array([0.3, 0.7]), Gamma(jnp.array([2.0, 6.0]), jnp.array([1.0, 0.5]))
-    )
+    m = Mixture(jnp.array([0.3, 0.7]), Gamma(jnp.array([2.0, 6.0]), jnp.array([1.0, 0.5])))
     grads = jax.jit(jax.vmap(jax.grad(lambda m, k: m.sample(k)), (None, 0)))(
         m, jax.random.split(jax.random.key(1), n)
     )
     want = jax.grad(lambda m: m.mean())(m)
-    for g, w in zip(jax.tree.leaves(grads.components), jax.tree.leaves(want.components), strict=True):
+    for g, w in zip(
+        jax.tree.leaves(grads.components), jax.tree.leaves(want.components), strict=True
+    ):
         error = np.asarray(g).std(0) / np.sqrt(n)
         assert np.all(np.abs(np.asarray(g).mean(0) - w) < 4.5 * error)
 

@@ -51,7 +51,9 @@ def finite_differences(function, x, step=1e-6):
     for index in np.ndindex(*x.shape):
         delta = np.zeros_like(x)
         delta[index] = step
-        grad[index] = (function(jnp.asarray(x + delta)) - function(jnp.asarray(x - delta))) / (2 * step)
+        grad[index] = (function(jnp.asarray(x + delta)) - function(jnp.asarray(x - delta))) / (
+            2 * step
+        )
     return grad
 
 
@@ -106,7 +108,8 @@ def test_ill_conditioned_covariance(name):
     with jax.enable_x64(True):
         given = np.linalg.cholesky(covariance) if name == "scale_tril" else covariance
         got = MultivariateNormal(jnp.asarray(loc), **{name: jnp.asarray(given)}).log_prob(x)
-        # The exact value's own sensitivity to the last bit of the covariance is its condition number.
+        # The exact value's own sensitivity to the last bit of the covariance is its condition
+        # number.
         np.testing.assert_allclose(got, want, rtol=5e8 * 2.3e-16)
 
 
@@ -129,6 +132,7 @@ def test_normal_gradients(name):
         for function in (lambda d: d.log_prob(X).sum(), lambda d: d.entropy()):
             got, forward = jax.jit(lambda d, f=function: (jax.grad(f)(d), jax.jacfwd(f)(d)))(base)
             for field in ("loc", name):
+
                 def at(value, field=field, function=function):
                     return function(base.replace(**{field: value}))
 
@@ -145,7 +149,7 @@ def test_gradients_at_extreme_scales():
     for scale in (1e-18, 1e18):
         d = MultivariateNormal(jnp.zeros(2), scale_tril=scale * jnp.array([[1.0, 0.0], [0.5, 2.0]]))
         x = scale * jnp.array([1.0, -1.0])
-        grads = jax.grad(lambda d, x: d.log_prob(x), (0, 1))(d, x)  # noqa: B023
+        grads = jax.grad(lambda d, x: d.log_prob(x), (0, 1))(d, x)
         assert all(bool(jnp.all(jnp.isfinite(g))) for g in jax.tree.leaves(grads))
         unit = MultivariateNormal(jnp.zeros(2), scale_tril=d.scale_tril / scale)
         want = jax.grad(lambda d: d.log_prob(jnp.array([1.0, -1.0])))(unit)
@@ -170,6 +174,7 @@ def test_normal_samples_have_their_gradients():
     key, direction = jax.random.key(0), jnp.array([1.0, -2.0, 0.5])
     with jax.enable_x64(True):
         for name, given in GIVEN.items():
+
             def loss(value, name=name):
                 d = MultivariateNormal(jnp.asarray(LOC), **{name: value})
                 return jnp.sum(d.sample(key, 2) @ direction)
@@ -212,26 +217,37 @@ def test_normal_edges():
     assert jnp.isnan(d.log_prob(jnp.array([jnp.nan, 0.0, 0.0])))
     assert jnp.isnan(d.log_prob(jnp.array([jnp.nan, jnp.inf, 0.0])))
     assert bool(jnp.isnan(MultivariateNormal(LOC, covariance=-np.eye(3)).log_prob(LOC)))
-    assert MultivariateNormal(jnp.zeros(3, jnp.bfloat16), scale_tril=jnp.eye(3)).dtype == jnp.float32
+    assert (
+        MultivariateNormal(jnp.zeros(3, jnp.bfloat16), scale_tril=jnp.eye(3)).dtype == jnp.float32
+    )
     assert d.support is supports.real_vector and d.event_shape == (3,) and d.batch_shape == ()
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({}, "exactly one of scale_tril= or covariance= or precision=, got none"),
-    ({"covariance": np.eye(3), "precision": np.eye(3)}, "got covariance= and precision="),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({}, "exactly one of scale_tril= or covariance= or precision=, got none"),
+        ({"covariance": np.eye(3), "precision": np.eye(3)}, "got covariance= and precision="),
+    ],
+)
 def test_exactly_one_parametrisation(wrong, message):
     with pytest.raises(TypeError, match=message):
         MultivariateNormal(LOC, **wrong)
 
 
 def test_shape_errors():
-    with pytest.raises(ValueError, match=r"scale_tril of shape \(2, 2\) does not fit loc of shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"scale_tril of shape \(2, 2\) does not fit loc of shape \(3,\)"
+    ):
         MultivariateNormal(LOC, scale_tril=np.eye(2))
-    with pytest.raises(ValueError, match=r"covariance has shape \(..., event, event\), got shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"covariance has shape \(..., event, event\), got shape \(3,\)"
+    ):
         MultivariateNormal(LOC, covariance=np.ones(3))
     with pytest.raises(ValueError, match="event shapes"):
-        kl_divergence(MultivariateNormalDiag(LOC, np.ones(3)), MultivariateNormalDiag(LOC[:2], np.ones(2)))
+        kl_divergence(
+            MultivariateNormalDiag(LOC, np.ones(3)), MultivariateNormalDiag(LOC[:2], np.ones(2))
+        )
 
 
 def test_values_are_checked_on_request():
@@ -258,7 +274,9 @@ def test_diag_is_scipys_and_the_full_one():
         np.testing.assert_allclose(each.variance(), SCALE**2, rtol=1e-5)
         np.testing.assert_allclose(each.covariance, np.diag(SCALE**2), rtol=1e-5)
         np.testing.assert_allclose(each.entropy(), full.entropy(), rtol=1e-6)
-    np.testing.assert_allclose(d.sample(jax.random.key(1), 4), full.sample(jax.random.key(1), 4), rtol=1e-5)
+    np.testing.assert_allclose(
+        d.sample(jax.random.key(1), 4), full.sample(jax.random.key(1), 4), rtol=1e-5
+    )
 
 
 def test_diag_gradients():
@@ -313,7 +331,9 @@ def test_kl_by_monte_carlo():
 
 
 def test_kl_of_close_ones_does_not_cancel():
-    """A scale off by h is 3 h^2 nats away for three elements; the plain form has eps of absolute error."""
+    """A scale off by h is 3 h^2 nats away for three elements; the plain form has eps of absolute
+    error.
+    """
     h = 1e-3
     p = MultivariateNormal(LOC, scale_tril=TRIL)
     q = MultivariateNormal(LOC, scale_tril=TRIL.astype(np.float32) * np.float32(1 + h))

@@ -21,13 +21,18 @@ def second(f, args, i, j):
 
 
 def worst(got, want, dtype, floor):
-    """The largest error over eps * max(floor, |want|), and where it is; floor is a number or one each."""
+    """The largest error over eps * max(floor, |want|), and where it is; floor is a number or one
+    each.
+    """
     info = np.finfo(dtype)
     noise = mp.mpf(10) ** -(mp.mp.dps // 2)  # what differencing leaves of a zero
     want = [mp.mpf(0) if g == 0 and abs(w) < noise else w for g, w in zip(got, want, strict=True)]
     floors = np.broadcast_to(floor, len(want)).tolist()
     # Results near the smallest float are denormal or flushed to 0.
-    scales = [max(abs(w), f, float(info.tiny) / float(info.eps)) for w, f in zip(want, floors, strict=True)]
+    scales = [
+        max(abs(w), f, float(info.tiny) / float(info.eps))
+        for w, f in zip(want, floors, strict=True)
+    ]
     errors = [
         float(abs(mp.mpf(float(g)) - w) / (float(info.eps) * s))
         for g, w, s in zip(got, want, scales, strict=True)
@@ -57,8 +62,9 @@ def check(
 ):
     """Assert that f and its derivatives are within so many eps of the reference at the points.
 
-    Errors are counted in eps * max(floor, |truth|); the floors of value, gradient and Hessian are the natural
-    scales of what may be zero. Second derivatives beyond the largest float are left out.
+    Errors are counted in eps * max(floor, |truth|); the floors of value, gradient and Hessian are
+    the natural scales of what may be zero. Second derivatives beyond the largest float are left
+    out.
     """
     points = np.asarray(points, dtype).T
     got, gradient, hessian, forward = run(f, points, dtype)

@@ -13,7 +13,25 @@ import scipy.stats
 from likelax.numerics import bessel
 from numerics.reference import DTYPES, INF, all_derivatives, check, partial, run, second, worst
 
-GRID = [1e-20, 1e-4, 0.01, 0.3, 1.0, 2.0, 3.7, 5.0, 5.99, 6.0, 6.01, 7.0, 10.0, 20.0, 21.0, 60.0, 500.0]
+GRID = [
+    1e-20,
+    1e-4,
+    0.01,
+    0.3,
+    1.0,
+    2.0,
+    3.7,
+    5.0,
+    5.99,
+    6.0,
+    6.01,
+    7.0,
+    10.0,
+    20.0,
+    21.0,
+    60.0,
+    500.0,
+]
 POINTS = [(x,) for x in [*GRID, 1e4, 1e6]]
 
 
@@ -43,7 +61,8 @@ REFERENCES = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", REFERENCES)
 def test_against_mpmath(name, dtype):
-    # Purely relative, but for log_i0e's value near 0. 1 - I1/I0 and thus its slopes are absolute below 6.
+    # Purely relative, but for log_i0e's value near 0. 1 - I1/I0 and thus its slopes are absolute
+    # below 6.
     floors = {"log_i0e": (1, 0, 0), "bessel_ratio_defect": (0, 0, 0)}.get(name, (0, 0, 0))
     points = POINTS[1:] if name in ("log_i0", "bessel_ratio") else POINTS
     check(getattr(bessel, name), REFERENCES[name], points, dtype, floors=floors, digits=100)
@@ -91,7 +110,14 @@ def test_von_mises_cdf(dtype):
                 want = [second(mp_cdf, p, k, j) for p in exact[few]]
                 for entry in (hessian[k][j], hessian[j][k]):
                     error, i = worst(entry[few], want, dtype, (units[k] * units[j])[few])
-                    assert error <= 32, ("hessian", k, j, error, points[:, few][:, i], entry[few][i])
+                    assert error <= 32, (
+                        "hessian",
+                        k,
+                        j,
+                        error,
+                        points[:, few][:, i],
+                        entry[few][i],
+                    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -115,7 +141,11 @@ def test_von_mises_uniform_and_edges():
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(derivatives))
     slope = derivatives[1][0]
     assert slope[0] == slope[6] == 0
-    np.testing.assert_allclose(slope[[1, 3, 5]], scipy.stats.vonmises.pdf(t, 1.0)[[1, 0, 5]] * [1, 0, 1] + [0, 0.5 / np.pi, 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        slope[[1, 3, 5]],
+        scipy.stats.vonmises.pdf(t, 1.0)[[1, 0, 5]] * [1, 0, 1] + [0, 0.5 / np.pi, 0],
+        rtol=1e-6,
+    )
 
 
 def test_edges_have_their_value_and_no_nan():
@@ -130,10 +160,14 @@ def test_edges_have_their_value_and_no_nan():
         value, derivatives = all_derivatives(getattr(bessel, name), x)
         for got, row in zip((value, derivatives[1][0]), rows, strict=True):
             keep = [i for i, w in enumerate(row) if w is not None]
-            np.testing.assert_allclose(got[np.array(keep)], np.float32([row[i] for i in keep]), rtol=1e-6)
+            np.testing.assert_allclose(
+                got[np.array(keep)], np.float32([row[i] for i in keep]), rtol=1e-6
+            )
         assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(derivatives)), name
         assert np.all(np.isnan(getattr(bessel, name)(np.float32([np.nan, -1.0])))), name
-    assert np.isnan(bessel.von_mises_cdf(jnp.nan, 1.0)) and np.isnan(bessel.von_mises_cdf(0.3, jnp.nan))
+    assert np.isnan(bessel.von_mises_cdf(jnp.nan, 1.0)) and np.isnan(
+        bessel.von_mises_cdf(0.3, jnp.nan)
+    )
     assert np.isnan(bessel.von_mises_cdf(0.3, -1.0))
 
 

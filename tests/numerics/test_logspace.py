@@ -21,7 +21,10 @@ def mp_sigmoid(x):
 
 
 ONE = {
-    "log1p": (mp.log1p, [-0.99, -0.5, *np.linspace(-0.42, -0.25, 40), -1e-9, 0.0, 1e-30, 0.3, 5.0, 1e9]),
+    "log1p": (
+        mp.log1p,
+        [-0.99, -0.5, *np.linspace(-0.42, -0.25, 40), -1e-9, 0.0, 1e-30, 0.3, 5.0, 1e9],
+    ),
     "log1mexp": (lambda x: mp.log(-mp.expm1(-x)), X),
     "softplus": (lambda x: mp.log1p(mp.exp(x)), LINE),
     "log_sigmoid": (lambda x: -mp.log1p(mp.exp(-x)), LINE),
@@ -48,7 +51,13 @@ def test_one_argument(name, dtype):
 def test_relative_accuracy_at_the_zero(name, dtype):
     reference, grid = ONE[name]
     grid = [x for x in grid if abs(x) > 1e-12]
-    check(getattr(logspace, name), reference, [(x,) for x in grid], dtype, floors=(0, 0, 4 * (name == "logit")))
+    check(
+        getattr(logspace, name),
+        reference,
+        [(x,) for x in grid],
+        dtype,
+        floors=(0, 0, 4 * (name == "logit")),
+    )
 
 
 PAIRS = [(a, a - d) for a in (-80.0, -1.0, 0.0, 3.0, 1e4) for d in (1e-2, 0.5, 2.0, 40.0)]
@@ -56,8 +65,14 @@ TWO = {
     "log_add_exp": (lambda a, b: mp.log(mp.exp(a) + mp.exp(b)), [*PAIRS, (1.0, 1.0), (-5.0, 4.0)]),
     "log_sub_exp": (lambda a, b: mp.log(mp.exp(a) - mp.exp(b)), PAIRS),
     "xlogy": (lambda x, y: x * mp.log(y), [(0.0, 0.3), (2.0, 1e-15), (3.0, 1.5), (1e4, 7.0)]),
-    "xlog1py": (lambda x, y: x * mp.log1p(y), [(0.0, 0.3), (2.0, 1e-15), (3.0, -0.875), (1e4, 7.0)]),
-    "divide": (lambda x, s: x / s, [(x, s) for x in (0.0, 1e-3, 2.0) for s in (1e-12, 0.7, 3.0, 1e12)]),
+    "xlog1py": (
+        lambda x, y: x * mp.log1p(y),
+        [(0.0, 0.3), (2.0, 1e-15), (3.0, -0.875), (1e4, 7.0)],
+    ),
+    "divide": (
+        lambda x, s: x / s,
+        [(x, s) for x in (0.0, 1e-3, 2.0) for s in (1e-12, 0.7, 3.0, 1e12)],
+    ),
 }
 
 
@@ -76,7 +91,13 @@ def test_sums_along_an_axis(dtype):
 
         def everything(row):
             f, g = logspace.logsumexp, logspace.log_softmax
-            return *jax.value_and_grad(f)(row), jax.hessian(f)(row), g(row), jax.jacfwd(g)(row), jax.jacrev(g)(row)
+            return (
+                *jax.value_and_grad(f)(row),
+                jax.hessian(f)(row),
+                g(row),
+                jax.jacfwd(g)(row),
+                jax.jacrev(g)(row),
+            )
 
         total, weights, curves, logs, slopes, reverse = jax.jit(jax.vmap(everything))(a)
     eps = float(np.finfo(dtype).eps)
@@ -89,7 +110,9 @@ def test_sums_along_an_axis(dtype):
             p = [mp.exp(v - want) for v in exact]
             for i in range(3):
                 assert abs(float(weights[n, i]) - p[i]) <= 8 * eps * p[i] + eps * mp.mpf(10) ** -30
-                assert abs(float(logs[n, i]) - (exact[i] - want)) <= 8 * eps * max(1, abs(exact[i] - want))
+                assert abs(float(logs[n, i]) - (exact[i] - want)) <= 8 * eps * max(
+                    1, abs(exact[i] - want)
+                )
                 for j in range(3):
                     assert abs(float(curves[n, i, j]) - ((i == j) * p[i] - p[i] * p[j])) <= 32 * eps
                     assert abs(float(slopes[n, i, j]) - ((i == j) - p[j])) <= 32 * eps
@@ -151,7 +174,9 @@ def test_scales_far_out_keep_their_gradient():
         z, slope = jax.value_and_grad(lambda s: logspace.divide(jnp.float32(s) * 0 + 2 * s, s))(s)
         assert z == 2 and abs(slope) <= 1e-6 / s
         x = jnp.float32(3 * s)
-        np.testing.assert_allclose(jax.grad(lambda s, x=x: logspace.divide(x, s))(s), -3 / s, rtol=1e-6)
+        np.testing.assert_allclose(
+            jax.grad(lambda s, x=x: logspace.divide(x, s))(s), -3 / s, rtol=1e-6
+        )
         naive = jax.grad(lambda s, x=x: x / s)(jnp.float32(s))
         assert s == 1e-17 or not abs(naive + 3 / s) < 1e-3 / s  # negative control: autodiff's s^-2
     loc = jax.grad(logspace.standardize, (0, 1, 2))(3.0, 1.0, 2.0)
@@ -184,8 +209,12 @@ def test_log_softmax_with_impossible_categories():
     logits = jnp.array([1.0, -INF, 2.0])
     reverse = jax.jit(jax.jacrev(logspace.log_softmax))
     jacobian = reverse(logits)
-    assert np.all(np.isfinite(jacobian)) and np.all(jacobian[1] == 0) and np.all(jacobian[:, 1] == 0)
-    np.testing.assert_allclose(jacobian, jax.jit(jax.jacfwd(logspace.log_softmax))(logits), rtol=1e-6)
+    assert (
+        np.all(np.isfinite(jacobian)) and np.all(jacobian[1] == 0) and np.all(jacobian[:, 1] == 0)
+    )
+    np.testing.assert_allclose(
+        jacobian, jax.jit(jax.jacfwd(logspace.log_softmax))(logits), rtol=1e-6
+    )
     assert logspace.log_softmax(logits)[1] == -INF
     dead = jnp.full(3, -INF)
     assert np.all(logspace.log_softmax(dead) == -INF)
@@ -204,7 +233,9 @@ def test_soft_limit(dtype):
         assert np.array_equal(y[inside], x[inside]) and np.all(slope[inside] == 1)
         excess = np.maximum(np.abs(x).astype(float) - 5, 0)
         eps = np.finfo(dtype).eps
-        np.testing.assert_allclose(y, np.where(inside, x, np.sign(x) * (5 + np.log1p(excess))), rtol=4 * eps)
+        np.testing.assert_allclose(
+            y, np.where(inside, x, np.sign(x) * (5 + np.log1p(excess))), rtol=4 * eps
+        )
         np.testing.assert_allclose(slope, 1 / (1 + excess), rtol=4 * eps)
         np.testing.assert_allclose(back, x, rtol=64 * eps)
 
@@ -240,7 +271,9 @@ def test_why_log1p_is_not_jax_own():
     """Should this fail, jax has mended its float64 log1p and ours can go."""
     with jax.enable_x64(True):
         x = jnp.linspace(-0.414, -0.36, 1000)
-        error = np.abs(jax.jit(jnp.log1p)(x) / np.log1p(np.asarray(x)) - 1) / np.finfo(np.float64).eps
+        error = (
+            np.abs(jax.jit(jnp.log1p)(x) / np.log1p(np.asarray(x)) - 1) / np.finfo(np.float64).eps
+        )
     assert jax.default_backend() != "cpu" or error.max() > 16
 
 

@@ -59,7 +59,9 @@ def test_log_ndtr(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_inverse_mills(dtype):
-    check(normal.inverse_mills, mp_hazard, points([-x for x in LINE + FAR]), dtype, floors=(0, 0, 0))
+    check(
+        normal.inverse_mills, mp_hazard, points([-x for x in LINE + FAR]), dtype, floors=(0, 0, 0)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,11 +83,34 @@ def test_ndtri(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_log_ndtri(dtype):
-    grid = [-1e8, -1e4, -700.0, -87.0, -20.0, -5.0, -1.0, -0.7, -0.69, -0.5, -0.1, -1e-3, -1e-8, -1e-20]
+    grid = [
+        -1e8,
+        -1e4,
+        -700.0,
+        -87.0,
+        -20.0,
+        -5.0,
+        -1.0,
+        -0.7,
+        -0.69,
+        -0.5,
+        -0.1,
+        -1e-3,
+        -1e-8,
+        -1e-20,
+    ]
     check(normal.log_ndtri, mp_log_ndtri, points(grid), dtype, digits=120)
 
 
-INTERVALS = [(-1.0, 2.0), (-0.3, 0.3), (0.5, 0.75), (-0.01, 0.02), (-2.0, -1.5), (3.0, 3.25), (0.0, 1.0)]
+INTERVALS = [
+    (-1.0, 2.0),
+    (-0.3, 0.3),
+    (0.5, 0.75),
+    (-0.01, 0.02),
+    (-2.0, -1.5),
+    (3.0, 3.25),
+    (0.0, 1.0),
+]
 INTERVALS += [(-9.0, 9.0), (-3.0, 3.5), (-0.7, 0.9), (0.25, 8.0), (-8.0, -0.25), (-0.25, 8.0)]
 INTERVALS += [(5.0, 5.125), (5.0, 5.25), (5.0, 7.0), (-7.0, -5.0), (30.0, 30.03125), (30.0, 31.0)]
 FAR_INTERVALS = [(1e3, 1001.0), (1e4, 10001.0), (-10001.0, -1e4), (1e4, 10000.0009765625)]
@@ -176,7 +201,7 @@ def test_edges_have_their_value_and_no_nan(name):
     args = np.float32([args for args, _ in rows]).T
     values, derivatives = all_derivatives(getattr(normal, name), *args)
     for got, (_, value) in zip(values, rows, strict=True):
-        assert (np.isfinite(got) if value is None else got == value), (got, value)
+        assert np.isfinite(got) if value is None else got == value, (got, value)
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(derivatives))
 
 
@@ -200,7 +225,11 @@ NAIVE = {
         mp_hazard,
         points([-x for x in LINE]),
     ),
-    "log_ndtri": (lambda v: jax.scipy.special.ndtri(jnp.exp(v)), mp_log_ndtri, points([-1e4, -1.0])),
+    "log_ndtri": (
+        lambda v: jax.scipy.special.ndtri(jnp.exp(v)),
+        mp_log_ndtri,
+        points([-1e4, -1.0]),
+    ),
     "log_ndtr_interval": (
         lambda a, b: jnp.log(normal.ndtr(b) - normal.ndtr(a)),
         mp_interval,
