@@ -101,7 +101,7 @@ def check_values(good: jax.Array, values: jax.Array, message: str) -> None:
         axes = {f"axis{i}": along for i, along in enumerate(index)}
         places = ", ".join(f"{{{name}}}" for name in axes)
         template = message.replace("{index}", f"index ({places})")
-        checkify.check(jnp.all(good), template, value=bad_value, **axes)
+        checkify.check(jnp.all(good), template, value=bad_value, **axes)  # type: ignore[arg-type]
     elif not isinstance(good, jax.core.Tracer) and not bool(jnp.all(good)):
         at = f"index ({', '.join(str(int(i)) for i in index)})"
         raise ValueError(message.format(index=at, value=bad_value))

@@ -135,7 +135,7 @@ class _Alternative:
 
 
 def _params_of(cls: type[Node]) -> tuple[Param, ...]:
-    names = {f.name: f.metadata for f in dataclasses.fields(cls) if f.metadata["kind"] == "param"}
+    names = {f.name: f.metadata for f in dataclasses.fields(cls) if f.metadata["kind"] == "param"}  # type: ignore[arg-type]
     return tuple(
         Param(
             name=name,
@@ -154,7 +154,7 @@ def _signature(cls: type[Node]) -> inspect.Signature:
     """The constructor's signature, for help(): positional fields, then keyword ones."""
     positional, keyword = [], []
     grouped = {p.group for p in cls._params if p.group != p.name}
-    for f in dataclasses.fields(cls):
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         optional = f.name in grouped or f.default is not dataclasses.MISSING
         default = f.default if f.default is not dataclasses.MISSING else None
         kind = (

@@ -120,7 +120,7 @@ class _NNX:
             copy=True,
         )
         module.train() if train else module.eval()
-        output = module(input, **_flags(type(module).__call__, train))  # type: ignore[operator]
+        output = module(input, **_flags(type(module).__call__, train))
         if not train:
             return output, state
         return output, nnx.to_pure_dict(self._split(module)[3]) or ()
@@ -159,8 +159,8 @@ class _Linen:
         self._net = net
 
     def init(self, key: Array, input: Any) -> Variables:
-        flags = _flags(type(self._net).__call__, False)  # type: ignore[attr-defined]
-        variables = dict(self._net.init({"params": stream(key, "params")}, input, **flags))
+        flags = _flags(type(self._net).__call__, False)
+        variables = dict(self._net.init({"params": stream(key, "params")}, input, **flags))  # type: ignore[arg-type]
         params = variables.pop("params", {})
         return Variables(params, variables or ())
 
@@ -177,7 +177,7 @@ class _Linen:
                 input,
                 rngs=None if key is None else {"params": key},
                 mutable=list(state) if train else [],
-                **_flags(type(self._net).__call__, train),  # type: ignore[attr-defined]
+                **_flags(type(self._net).__call__, train),  # type: ignore[arg-type]
             )
         except errors.ScopeCollectionNotFound as error:
             raise ValueError(_NO_STATE) from error

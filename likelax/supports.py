@@ -77,7 +77,7 @@ class Real(Support):
 class Interval(Support):
     """The numbers from `lower` to `upper`, the ends inside unless open.
 
-    A bound that is None is infinite.
+    A bound that is None is infinite. A discrete one holds the whole steps from `lower`.
     """
 
     lower: ArrayLike | None = None
@@ -91,7 +91,10 @@ class Interval(Support):
             good &= (value > self.lower) if self.open_lower else (value >= self.lower)
         if self.upper is not None:
             good &= (value < self.upper) if self.open_upper else (value <= self.upper)
-        return good & (value == jnp.floor(value)) if self.is_discrete else good
+        if not self.is_discrete:
+            return good
+        steps = value if self.lower is None else value - self.lower
+        return good & (steps == jnp.floor(steps))
 
     def inside(self, like: jax.Array) -> jax.Array:
         if self.lower is not None and self.upper is not None:
@@ -102,7 +105,10 @@ class Interval(Support):
             point = jnp.asarray(self.upper) - 1
         else:
             point = jnp.asarray(0.0)
-        return jnp.floor(point) if self.is_discrete else point
+        if not self.is_discrete:
+            return point
+        start = jnp.asarray(0.0 if self.lower is None else self.lower)
+        return start + jnp.floor(point - start)
 
 
 class Simplex(Support):

@@ -363,7 +363,7 @@ class Independent(Distribution):
             )
 
     @property
-    def _takes_indices(self) -> bool:  # type: ignore[override]
+    def _takes_indices(self) -> bool:
         return self.base._takes_indices
 
     @property
@@ -434,7 +434,7 @@ class Masked(Distribution):
         }
 
     @property
-    def _takes_indices(self) -> bool:  # type: ignore[override]
+    def _takes_indices(self) -> bool:
         return self.base._takes_indices
 
     @property

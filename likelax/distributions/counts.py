@@ -309,7 +309,7 @@ class NegativeBinomial(Odds, _GammaPoisson):
     @staticmethod
     def from_mean(mean: ArrayLike, dispersion: ArrayLike) -> NegativeBinomial2:
         """The one with this mean and variance mean + dispersion mean^2: total_count = 1/dispersion."""
-        return NegativeBinomial2(mean, dispersion)
+        return NegativeBinomial2(mean, dispersion)  # type: ignore[arg-type]
 
     def _r(self) -> Array:
         return self.total_count

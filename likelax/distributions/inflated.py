@@ -45,7 +45,7 @@ class ZeroInflated(Odds):
             )
 
     @property
-    def _takes_indices(self) -> bool:  # type: ignore[override]
+    def _takes_indices(self) -> bool:
         return self.base._takes_indices
 
     @property

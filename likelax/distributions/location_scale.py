@@ -123,8 +123,8 @@ class AsymmetricLaplace(Distribution):
         """
         quantile = jnp.asarray(quantile, jnp.result_type(float, quantile))
         return cls(
-            loc,
-            scale / jnp.sqrt(quantile * (1 - quantile)),
+            loc,  # type: ignore[arg-type]
+            scale / jnp.sqrt(quantile * (1 - quantile)),  # type: ignore[arg-type]
             jnp.sqrt(quantile / (1 - quantile)),
         )
 

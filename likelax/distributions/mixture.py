@@ -52,7 +52,7 @@ class Mixture(Distribution):
 
     def __init__(self, weights: Categorical | ArrayLike, components: Distribution):
         if not isinstance(weights, Categorical):
-            weights = Categorical(probs=weights)
+            weights = Categorical(probs=weights)  # type: ignore[arg-type]
         if not components.batch_ndim:
             raise ValueError(
                 f"Mixture: the components are the last batch axis of {type(components).__name__}, "
@@ -72,7 +72,7 @@ class Mixture(Distribution):
             )
 
     @property
-    def _takes_indices(self) -> bool:  # type: ignore[override]
+    def _takes_indices(self) -> bool:
         return self.components._takes_indices
 
     @property

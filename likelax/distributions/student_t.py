@@ -291,7 +291,7 @@ def _tail_quantile(log_tail: Array, df: Array) -> Array:
         return -jnp.exp(_log_density(jnp.sinh(s), df) - (value + log_tail)) * jnp.cosh(s)
 
     largest = jnp.full_like(log_tail, 0.99 * math.log(float(jnp.finfo(log_tail.dtype).max)))
-    start = jnp.arcsinh(jnp.sqrt(-2 * (log_tail + _LOG_2)))
+    start = jnp.arcsinh(jnp.sqrt(jnp.maximum(-2 * (log_tail + _LOG_2), 0)))
     return jnp.sinh(solve_decreasing(excess, slope, jnp.zeros_like(start), largest, start))
 
 

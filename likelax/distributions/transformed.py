@@ -211,7 +211,7 @@ class Transformed(Distribution):
 
 def _same_bijector(p: Bijector, q: Bijector) -> bool:
     """Whether the two are surely the same map: structure, and each array by identity or value."""
-    if jax.tree.structure(p) != jax.tree.structure(q):
+    if jax.tree.structure(p) != jax.tree.structure(q):  # type: ignore[operator]
         return False
 
     def same(a: Array, b: Array) -> bool:

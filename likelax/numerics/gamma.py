@@ -1,16 +1,18 @@
-"""The gamma function's family without cancellation: its logarithm, the densities built on it, and their tails.
+"""The gamma function's family without cancellation: its logarithm, the densities built on it, and
+their tails.
 
 The large parts of lgamma cancel in every density, and with them go the digits: in float32 a Poisson
-log-mass at k = rate = 1e7 computed from `gammaln` is off by ten nats. Here nothing large is ever formed.
-Every density is a sum of a *deviance* D(x, m) = x log(x/m) + m - x >= 0, of *Stirling errors* delta(x),
-and of logarithms of order one (Loader 2000, "Fast and accurate computation of binomial probabilities",
-and R's nmath). The derivative rules are of the same kind, so that gradients hold their digits too.
+log-mass at k = rate = 1e7 computed from `gammaln` is off by ten nats. Here nothing large is ever
+formed. Every density is a sum of a *deviance* D(x, m) = x log(x/m) + m - x >= 0, of *Stirling
+errors* delta(x), and of logarithms of order one (Loader 2000, "Fast and accurate computation of
+binomial probabilities", and R's nmath). The derivative rules are of the same kind, so that
+gradients hold their digits too.
 
 Conventions of the whole file:
 
 - Element by element with broadcasting, in float32 or wider; NaN in gives NaN out.
-- Arguments are inside the support (counts >= 0, x > 0, parameters > 0) or on its closed edge, as each
-  docstring says; the distributions mask what is outside.
+- Arguments are inside the support (counts >= 0, x > 0, parameters > 0) or on its closed edge, as
+  each docstring says; the distributions mask what is outside.
 - "x log y" is 0 where x = 0, and on an edge of the support an infinite slope is taken as 0.
 """
 
@@ -37,92 +39,222 @@ _EULER = 0.57721566490153286  # -digamma(1)
 _STIRLING = (
     (
         (
-            8.268139183e-2, -1.230010096e-3, -4.851002565e-4, 1.007687426e-4, -1.296480182e-6,
-            -6.405044202e-6, 2.64886459e-6, -4.306365344e-7, -2.438249368e-7, 1.437717094e-7,
+            8.268139183e-2,
+            -1.230010096e-3,
+            -4.851002565e-4,
+            1.007687426e-4,
+            -1.296480182e-6,
+            -6.405044202e-6,
+            2.64886459e-6,
+            -4.306365344e-7,
+            -2.438249368e-7,
+            1.437717094e-7,
         ),
         (
-            8.268139191081858778e-2, -1.2300100649059173e-3, -4.851043881008963049e-4,
-            1.007682993726517146e-4, -1.262164310333669118e-6, -6.404042370035637246e-6,
-            2.547366365358122353e-6, -4.274069604060132982e-7, -1.171744994233108554e-7,
-            1.299799684707228789e-7, -5.987513429157627092e-8, 1.540655890560058184e-8,
-            1.185488304228361147e-9, -4.243961622427369897e-9, 3.077842410932077174e-9,
-            -1.326917033794610997e-9, 2.175097107566272159e-10, -2.534669914316686575e-11,
-            7.80450351161387957e-11, 1.274930444925754576e-10, -2.208965181864446861e-10,
-            4.983921329175264694e-11, 5.120235202512782274e-11, -2.177360963330791402e-11,
+            8.268139191081858778e-2,
+            -1.2300100649059173e-3,
+            -4.851043881008963049e-4,
+            1.007682993726517146e-4,
+            -1.262164310333669118e-6,
+            -6.404042370035637246e-6,
+            2.547366365358122353e-6,
+            -4.274069604060132982e-7,
+            -1.171744994233108554e-7,
+            1.299799684707228789e-7,
+            -5.987513429157627092e-8,
+            1.540655890560058184e-8,
+            1.185488304228361147e-9,
+            -4.243961622427369897e-9,
+            3.077842410932077174e-9,
+            -1.326917033794610997e-9,
+            2.175097107566272159e-10,
+            -2.534669914316686575e-11,
+            7.80450351161387957e-11,
+            1.274930444925754576e-10,
+            -2.208965181864446861e-10,
+            4.983921329175264694e-11,
+            5.120235202512782274e-11,
+            -2.177360963330791402e-11,
         ),
     ),
     (
         (
-            -8.145138181e-2, 3.430228238e-3, 1.153005998e-3, -3.980095739e-4, 3.835571038e-5,
-            2.304328e-5, -1.493350999e-5, 4.624335834e-6, 2.868417135e-8, -1.052039126e-6,
+            -8.145138181e-2,
+            3.430228238e-3,
+            1.153005998e-3,
+            -3.980095739e-4,
+            3.835571038e-5,
+            2.304328e-5,
+            -1.493350999e-5,
+            4.624335834e-6,
+            2.868417135e-8,
+            -1.052039126e-6,
             4.258535434e-7,
         ),
         (
-            -8.145138184591268061e-2, 3.430228906013871923e-3, 1.153008266188071449e-3,
-            -3.980245402732569523e-4, 3.833103322142725364e-5, 2.314005672584133265e-5,
-            -1.483971203461833818e-5, 4.356642217820217931e-6, -1.152904720954427847e-7,
-            -7.00975886360118556e-7, 4.894186485930756394e-7, -1.994525445353942441e-7,
-            3.868237450779398483e-8, 1.744247133313178125e-8, -2.334675848074389461e-8,
-            1.525693567666949252e-8, -8.613525024326656636e-9, 3.018452224071172976e-9,
-            2.739794505865233477e-9, -2.66660001057873082e-9, -1.900982817441333953e-9,
-            1.458594744853531445e-9, 2.198976939883765709e-9, -1.509846050553359222e-9,
-            -8.560353898984818137e-10, 6.867014584012579467e-10, 1.090839640032754325e-10,
+            -8.145138184591268061e-2,
+            3.430228906013871923e-3,
+            1.153008266188071449e-3,
+            -3.980245402732569523e-4,
+            3.833103322142725364e-5,
+            2.314005672584133265e-5,
+            -1.483971203461833818e-5,
+            4.356642217820217931e-6,
+            -1.152904720954427847e-7,
+            -7.00975886360118556e-7,
+            4.894186485930756394e-7,
+            -1.994525445353942441e-7,
+            3.868237450779398483e-8,
+            1.744247133313178125e-8,
+            -2.334675848074389461e-8,
+            1.525693567666949252e-8,
+            -8.613525024326656636e-9,
+            3.018452224071172976e-9,
+            2.739794505865233477e-9,
+            -2.66660001057873082e-9,
+            -1.900982817441333953e-9,
+            1.458594744853531445e-9,
+            2.198976939883765709e-9,
+            -1.509846050553359222e-9,
+            -8.560353898984818137e-10,
+            6.867014584012579467e-10,
+            1.090839640032754325e-10,
             -1.070625205521405405e-10,
         ),
     ),
     (
         (
-            1.594725347e-1, -1.25967014e-2, -3.417951222e-3, 1.836748123e-3, -3.45761781e-4,
-            -7.255567855e-5, 8.841330899e-5, -3.952112227e-5, 7.490050512e-6, 4.610641373e-6,
-            -4.35848256e-6, 1.119684932e-6,
+            1.594725347e-1,
+            -1.25967014e-2,
+            -3.417951222e-3,
+            1.836748123e-3,
+            -3.45761781e-4,
+            -7.255567855e-5,
+            8.841330899e-5,
+            -3.952112227e-5,
+            7.490050512e-6,
+            4.610641373e-6,
+            -4.35848256e-6,
+            1.119684932e-6,
         ),
         (
-            1.594725347858114912e-1, -1.259670325041734386e-2, -3.417959443932924331e-3,
-            1.836798568425793376e-3, -3.456864829525528014e-4, -7.294212273114799034e-5,
-            8.822120116630136344e-5, -3.828749514015799434e-5, 7.461674851864643166e-6,
-            2.816947525209988457e-6, -3.678884501068983669e-6, 2.1261382183038619e-6,
-            -7.694444049135185704e-7, 7.608309338071788652e-8, 1.497658625020420191e-7,
-            -1.533354241609622022e-7, 8.869134910479594249e-8, -4.144768224179361456e-8,
-            2.632615521283932374e-8, -3.337090276908195044e-10, -3.113450284981503365e-8,
-            1.343235511030942911e-8, 2.166650348444082301e-8, -7.230134565728622488e-9,
-            -1.896019948960960264e-8, 7.566507167068040843e-9, 8.321028397670066595e-9,
-            -4.22326964819368638e-9, -1.324788008041084323e-9, 7.931632139777310009e-10,
+            1.594725347858114912e-1,
+            -1.259670325041734386e-2,
+            -3.417959443932924331e-3,
+            1.836798568425793376e-3,
+            -3.456864829525528014e-4,
+            -7.294212273114799034e-5,
+            8.822120116630136344e-5,
+            -3.828749514015799434e-5,
+            7.461674851864643166e-6,
+            2.816947525209988457e-6,
+            -3.678884501068983669e-6,
+            2.1261382183038619e-6,
+            -7.694444049135185704e-7,
+            7.608309338071788652e-8,
+            1.497658625020420191e-7,
+            -1.533354241609622022e-7,
+            8.869134910479594249e-8,
+            -4.144768224179361456e-8,
+            2.632615521283932374e-8,
+            -3.337090276908195044e-10,
+            -3.113450284981503365e-8,
+            1.343235511030942911e-8,
+            2.166650348444082301e-8,
+            -7.230134565728622488e-9,
+            -1.896019948960960264e-8,
+            7.566507167068040843e-9,
+            8.321028397670066595e-9,
+            -4.22326964819368638e-9,
+            -1.324788008041084323e-9,
+            7.931632139777310009e-10,
         ),
     ),
     (
         (
-            -4.658209018e-1, 5.7222717e-2, 1.157946688e-2, -9.637650962e-3, 2.783529561e-3,
-            5.130541671e-5, -5.204117672e-4, 3.3184551e-4, -1.221636737e-4, -7.914750219e-6,
-            4.357811489e-5, -1.720683732e-5,
+            -4.658209018e-1,
+            5.7222717e-2,
+            1.157946688e-2,
+            -9.637650962e-3,
+            2.783529561e-3,
+            5.130541671e-5,
+            -5.204117672e-4,
+            3.3184551e-4,
+            -1.221636737e-4,
+            -7.914750219e-6,
+            4.357811489e-5,
+            -1.720683732e-5,
         ),
         (
-            -4.658209011070171319e-1, 5.722273188953567569e-2, 1.157940151438866012e-2,
-            -9.638045478811989625e-3, 2.784515994183967986e-3, 5.420977783224904567e-5,
-            -5.259783394072101136e-4, 3.231814912658405532e-4, -1.074310452428621423e-4,
-            2.986186711050485385e-6, 2.443899501985862284e-5, -2.053778040005919056e-5,
-            1.054555975138727581e-5, -3.288957201862932239e-6, -2.132180172987956692e-7,
-            1.25685017041568876e-6, -1.087166932674267929e-6, 5.542632405281206933e-7,
-            -2.999417440778270328e-7, 2.945699469345829475e-7, 2.67242077131357652e-8,
-            -3.996804223159389827e-7, 1.017258232505251586e-7, 3.147013741522601509e-7,
-            -6.414796171022731526e-8, -2.509124063713770466e-7, 7.921673898151270049e-8,
-            1.072189010887775314e-7, -4.715892772100927155e-8, -1.729932962126118902e-8,
+            -4.658209011070171319e-1,
+            5.722273188953567569e-2,
+            1.157940151438866012e-2,
+            -9.638045478811989625e-3,
+            2.784515994183967986e-3,
+            5.420977783224904567e-5,
+            -5.259783394072101136e-4,
+            3.231814912658405532e-4,
+            -1.074310452428621423e-4,
+            2.986186711050485385e-6,
+            2.443899501985862284e-5,
+            -2.053778040005919056e-5,
+            1.054555975138727581e-5,
+            -3.288957201862932239e-6,
+            -2.132180172987956692e-7,
+            1.25685017041568876e-6,
+            -1.087166932674267929e-6,
+            5.542632405281206933e-7,
+            -2.999417440778270328e-7,
+            2.945699469345829475e-7,
+            2.67242077131357652e-8,
+            -3.996804223159389827e-7,
+            1.017258232505251586e-7,
+            3.147013741522601509e-7,
+            -6.414796171022731526e-8,
+            -2.509124063713770466e-7,
+            7.921673898151270049e-8,
+            1.072189010887775314e-7,
+            -4.715892772100927155e-8,
+            -1.729932962126118902e-8,
             9.235542583725571739e-9,
         ),
     ),
 )
 _LGAMMA1P = (
     (
-        4.831289523e-1, -7.297995105e-2, 1.572776201e-2, -3.913499793e-3, 1.050513437e-3,
-        -2.948871807e-4, 8.320684673e-5, -2.434717638e-5, 9.563504411e-6, -2.979403955e-6,
+        4.831289523e-1,
+        -7.297995105e-2,
+        1.572776201e-2,
+        -3.913499793e-3,
+        1.050513437e-3,
+        -2.948871807e-4,
+        8.320684673e-5,
+        -2.434717638e-5,
+        9.563504411e-6,
+        -2.979403955e-6,
     ),
     (
-        4.8312895054098089e-1, -7.297994795715296714e-2, 1.572785026864109483e-2,
-        -3.913560937631768863e-3, 1.049818664454740155e-3, -2.94550701398984947e-4,
-        8.510090373499431308e-5, -2.50943298640781949e-5, 7.511391855641882936e-6,
-        -2.274240903414054409e-6, 6.948428064186311891e-7, -2.13884528902629068e-7,
-        6.623878077265300676e-8, -2.057734525447198237e-8, 6.430260727636965631e-9,
-        -2.073526775852489353e-9, 6.566403819263111722e-10, -1.638159673464842527e-10,
-        5.025822209560934585e-11, -3.5364743381188197e-11, 1.158611529515727769e-11,
+        4.8312895054098089e-1,
+        -7.297994795715296714e-2,
+        1.572785026864109483e-2,
+        -3.913560937631768863e-3,
+        1.049818664454740155e-3,
+        -2.94550701398984947e-4,
+        8.510090373499431308e-5,
+        -2.50943298640781949e-5,
+        7.511391855641882936e-6,
+        -2.274240903414054409e-6,
+        6.948428064186311891e-7,
+        -2.13884528902629068e-7,
+        6.623878077265300676e-8,
+        -2.057734525447198237e-8,
+        6.430260727636965631e-9,
+        -2.073526775852489353e-9,
+        6.566403819263111722e-10,
+        -1.638159673464842527e-10,
+        5.025822209560934585e-11,
+        -3.5364743381188197e-11,
+        1.158611529515727769e-11,
     ),
 )
 
@@ -145,8 +277,8 @@ def _terms(x: Array, single: int, double: int) -> int:
 def _with_partials(*partials: Callable | None):
     """A derivative rule from one partial derivative per argument; None means that it is zero.
 
-    A partial is worked out only where its argument is differentiated, so that an infinite slope in `k`
-    costs nothing to a caller who asks for the slope in `rate`.
+    A partial is worked out only where its argument is differentiated, so that an infinite slope in
+    `k` costs nothing to a caller who asks for the slope in `rate`.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -195,7 +327,9 @@ def log1pmx(u: ArrayLike) -> Array:
 
 @_with_partials(lambda u: 1.0 / (1.0 + u))
 def _log1p(u):
-    """log1p(u), u >= -1. jax's own errs by 100 ulp in float64 near u = -0.41 (XLA on CPU, jax 0.10)."""
+    """log1p(u), u >= -1. jax's own errs by 100 ulp in float64 near u = -0.41 (XLA on CPU, jax
+    0.10).
+    """
     if u.dtype == jnp.float32:
         return jnp.log1p(u)
     near = (u > -0.6) & (u < 1.5)
@@ -210,7 +344,9 @@ def _comparable(x: Array, m: Array) -> Array:
 
 @_with_partials(lambda x, m, gap: 1.0 / x, lambda x, m, gap: -1.0 / m, None)
 def _log_ratio(x, m, gap):
-    """log(x / m), given gap = m - x (perhaps to more digits than x and m have). Slopes of log x - log m."""
+    """log(x / m), given gap = m - x (perhaps to more digits than x and m have). Slopes of log x -
+    log m.
+    """
     near = jnp.abs(gap) < 0.5 * m
     close = _log1p(jnp.where(near, -gap, 0.0) / jnp.where(near, m, 1.0))
     middle = _comparable(x, m)
@@ -225,17 +361,22 @@ def _gap_deviance(x, m, gap):
     v = -gap / (x + m)
     near = jnp.abs(v) < 0.42
     w = jnp.where(near, v, 0.0)
-    # x = (x + m) (1 + v) / 2, so that D = (x - m) v + 2 x (atanh(v) - v): the second part is the smaller.
+    # x = (x + m) (1 + v) / 2, so that D = (x - m) v + 2 x (atanh(v) - v): the second part is the
+    # smaller.
     series = -gap * w + 2.0 * x * w * w * w * _atanh_tail(w)
     zero = x == 0
     far = jnp.where(near | zero, 1.0, x)
-    plain = far * _log_ratio(far, jnp.where(near | zero, 1.0, m), jnp.where(near | zero, 0.0, gap)) + gap
+    plain = (
+        far * _log_ratio(far, jnp.where(near | zero, 1.0, m), jnp.where(near | zero, 0.0, gap))
+        + gap
+    )
     out = jnp.where(near, series, jnp.where(zero, m, plain))
     return jnp.where(jnp.isinf(m) ^ jnp.isinf(x), jnp.inf, out)
 
 
 def deviance(x: ArrayLike, m: ArrayLike) -> Array:
-    """D(x, m) = x log(x / m) + m - x for x >= 0 and m >= 0: half the Poisson deviance; 0 where x = m.
+    """D(x, m) = x log(x / m) + m - x for x >= 0 and m >= 0: half the Poisson deviance; 0 where x =
+    m.
 
     D(0, m) = m, and D(x, 0) = inf for x > 0. Derivatives log(x / m) in x and (m - x) / m in m.
     Loader (2000), `bd0`: a series in v = (x - m) / (x + m), here for |v| < 0.42.
@@ -248,8 +389,9 @@ def deviance(x: ArrayLike, m: ArrayLike) -> Array:
 def _product_gap(x, y, z):
     """x y - z with the product's rounding error kept.
 
-    Both factors are split into halves whose products are exact (Dekker), by rounding to half the digits.
-    The exact leading product is subtracted first, so that a compiler's fused multiply-add can only help.
+    Both factors are split into halves whose products are exact (Dekker), by rounding to half the
+    digits. The exact leading product is subtracted first, so that a compiler's fused multiply-add
+    can only help.
     """
     exponent, mantissa = (8, 11) if x.dtype == jnp.float32 else (11, 25)
     x_high = jax.lax.reduce_precision(x, exponent, mantissa)
@@ -294,10 +436,11 @@ def _stirling(order: int) -> Callable:
 
 
 def stirling_error(x: ArrayLike) -> Array:
-    """delta(x) = lgamma(x) - [(x - 1/2) log x - x + 1/2 log 2 pi], x > 0; about 1 / (12 x) for x > 1.
+    """delta(x) = lgamma(x) - [(x - 1/2) log x - x + 1/2 log 2 pi], x > 0; about 1 / (12 x) for x >
+    1.
 
-    Its derivatives are digamma(x) - log x + 1/(2x) and so on, each from its own interpolant. At 0 it is
-    inf, and its slope is infinite.
+    Its derivatives are digamma(x) - log x + 1/(2x) and so on, each from its own interpolant. At 0
+    it is inf, and its slope is infinite.
     """
     return _stirling(0)(*as_floats(x))
 
@@ -316,7 +459,8 @@ def _trigamma_slope(x):
 
 @_with_partials(_lgamma_slope)
 def _lgamma(x):
-    # Below 3 by lgamma(1 + s) = s (s - 1) g(s), s in [0, 1], exactly 0 at 1 and 2; above by Stirling.
+    # Below 3 by lgamma(1 + s) = s (s - 1) g(s), s in [0, 1], exactly 0 at 1 and 2; above by
+    # Stirling.
     low = x < 3.0
     y = jnp.where(low, x, 1.0)
     s = jnp.where(y < 1.0, y, jnp.where(y < 2.0, y - 1.0, y - 2.0))
@@ -404,7 +548,9 @@ def _log_beta(a, b):
 
 
 def _log_beta_parts(a, b):
-    """log B(a, b), and what is left of it when -a log(a/n) - b log(b/n), n = a + b, are added (for a, b >= 2)."""
+    """log B(a, b), and what is left of it when -a log(a/n) - b log(b/n), n = a + b, are added (for
+    a, b >= 2).
+    """
     small, large = _sorted(a, b)
     # For large < 1, B(s, l) = B(s, l + 1) (s + l) / l.
     up = jnp.where(large < 1.0, large + 1.0, large)
@@ -466,9 +612,11 @@ def log_binomial(n: ArrayLike, k: ArrayLike) -> Array:
 
 
 def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
-    """log of rate^k exp(-rate) / Gamma(k + 1), k >= 0, rate >= 0. Loader: -delta(k) - D(k, rate) - log(2 pi k)/2.
+    """log of rate^k exp(-rate) / Gamma(k + 1), k >= 0, rate >= 0. Loader: -delta(k) - D(k, rate) -
+    log(2 pi k)/2.
 
-    k = 0 gives -rate exactly; rate = 0 gives 0 at k = 0 (slope -1) and -inf at k > 0. A real k is allowed.
+    k = 0 gives -rate exactly; rate = 0 gives 0 at k = 0 (slope -1) and -inf at k > 0. A real k is
+    allowed.
     """
     k, rate = as_floats(k, rate)
     small = k < 1.0  # plain form: nothing is large there
@@ -506,9 +654,11 @@ def _gamma_log_pdf(x, a, rate):
 def gamma_log_pdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:
     """log of rate^a x^(a-1) exp(-rate x) / Gamma(a), for x >= 0, a = concentration > 0, rate > 0.
 
-    From a = 2 on -delta(a) - D(a, rate x) + log(a / 2 pi) / 2 - log x, with rate x - a error-free (Loader
-    2000); below the plain form. Slope in a: log(rate x) - digamma(a), a log ratio and small terms. At x = 0
-    the limits: inf for a < 1, log(rate) for a = 1, -inf for a > 1; there the slope in a leaves out log x.
+    From a = 2 on -delta(a) - D(a, rate x) + log(a / 2 pi) / 2 - log x, with rate x - a error-free
+    (Loader 2000); below the plain form. Slope in a: log(rate x) - digamma(a), a log ratio and small
+    terms. At x = 0
+    the limits: inf for a < 1, log(rate) for a = 1, -inf for a > 1; there the slope in a leaves out
+      log x.
     """
     return _gamma_log_pdf(*jnp.broadcast_arrays(*as_floats(x, concentration, rate)))
 
@@ -522,7 +672,9 @@ def _beta_gap(x, a, b):
 
 
 def _two_deviances(a, b, x, y, gap):
-    """D(a, n x) + D(b, n y), n = a + b, y = 1 - x, given gap = n x - a: the core of every two-sided density."""
+    """D(a, n x) + D(b, n y), n = a + b, y = 1 - x, given gap = n x - a: the core of every two-sided
+    density.
+    """
     n = a + b
     return _gap_deviance(a, n * x, gap) + _gap_deviance(b, n * y, -gap)
 
@@ -544,7 +696,9 @@ def _beta_slope_a(x, a, b):
 def _beta_slope_b(x, a, b):
     edge = x == 1
     gap = jnp.where(edge, a, -_beta_gap(x, a, b))
-    return -_log_ratio(b, (a + b) * jnp.where(edge, 1.0, 1.0 - x), gap) + _digamma_minus_log_step(b, a)
+    return -_log_ratio(b, (a + b) * jnp.where(edge, 1.0, 1.0 - x), gap) + _digamma_minus_log_step(
+        b, a
+    )
 
 
 @_with_partials(_beta_slope_x, _beta_slope_a, _beta_slope_b)
@@ -563,8 +717,9 @@ def _beta_log_pdf(x, a, b):
 def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     """log of x^(a-1) (1-x)^(b-1) / B(a, b), for 0 <= x <= 1 and a, b > 0.
 
-    Where a and b are both 2 or more Loader's form with n x - a error-free, n = a + b; otherwise the plain
-    form on `log_beta`. At 0 and 1 the one-sided limits; Beta(1, 1) is 0 on all of [0, 1] with finite slopes.
+    Where a and b are both 2 or more Loader's form with n x - a error-free, n = a + b; otherwise the
+    plain form on `log_beta`. At 0 and 1 the one-sided limits; Beta(1, 1) is 0 on all of [0, 1] with
+    finite slopes.
     """
     return _beta_log_pdf(*jnp.broadcast_arrays(*as_floats(x, a, b)))
 
@@ -576,11 +731,13 @@ def _probabilities(log_p, log_q):
 
 
 def binomial_log_pmf(k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayLike) -> Array:
-    """log of C(n, k) p^k q^(n-k), 0 <= k <= n, with log_p = log_sigmoid(logits), log_q = log_sigmoid(-logits).
+    """log of C(n, k) p^k q^(n-k), 0 <= k <= n, with log_p = log_sigmoid(logits), log_q =
+    log_sigmoid(-logits).
 
-    The two logarithms enter as log_p - log_q, so that their rounding need not keep p + q = 1; the slopes in
-    them are k - n p and its negative, which carry over to the logits without cancellation. k = 0 and k = n
-    are n log_q and n log_p; p = 0 or 1 gives 0 or -inf, with slopes 0 there.
+    The two logarithms enter as log_p - log_q, so that their rounding need not keep p + q = 1; the
+    slopes in them are k - n p and its negative, which carry over to the logits without
+    cancellation. k = 0 and k = n are n log_q and n log_p; p = 0 or 1 gives 0 or -inf, with slopes 0
+    there.
     """
     k, n, log_p, log_q = jnp.broadcast_arrays(*as_floats(k, n, log_p, log_q))
     sure = jnp.isinf(log_p) | jnp.isinf(log_q)
@@ -605,10 +762,13 @@ def _times_log(x, log_y):
     return jnp.where((x != 0) & jnp.isinf(log_y), log_y, x * safe)
 
 
-def negative_binomial_log_pmf(k: ArrayLike, r: ArrayLike, log_p: ArrayLike, log_q: ArrayLike) -> Array:
+def negative_binomial_log_pmf(
+    k: ArrayLike, r: ArrayLike, log_p: ArrayLike, log_q: ArrayLike
+) -> Array:
     """log of C(k + r - 1, k) q^r p^k, k >= 0, r > 0, with log_p, log_q as in `binomial_log_pmf`.
 
-    Loader: delta(n) - delta(k) - delta(r) - D(k, n p) - D(r, n q) + log(r / (2 pi n k)) / 2, n = k + r.
+    Loader: delta(n) - delta(k) - delta(r) - D(k, n p) - D(r, n q) + log(r / (2 pi n k)) / 2, n = k
+      + r.
     k = 0 gives r log_q; p = 0 gives 0 there and -inf elsewhere.
     """
     k, r, log_p, log_q = jnp.broadcast_arrays(*as_floats(k, r, log_p, log_q))
@@ -629,7 +789,9 @@ def _negative_binomial_terms(k, r):
 
 
 def _mean_parts(k, r, m):
-    """n p, n q and the gap n p - k = r (m - k) / (r + m), p = m / (r + m), n = k + r: nothing cancels."""
+    """n p, n q and the gap n p - k = r (m - k) / (r + m), p = m / (r + m), n = k + r: nothing
+    cancels.
+    """
     p, q = m / (r + m), r / (r + m)
     n = k + r
     return n * p, n * q, (m - k) * q
@@ -667,17 +829,19 @@ def _negative_binomial_mean(k, r, m):
 
 
 def negative_binomial_mean_log_pmf(k: ArrayLike, r: ArrayLike, m: ArrayLike) -> Array:
-    """`negative_binomial_log_pmf` with mean m >= 0: p = m / (r + m). Tends to the Poisson as r -> inf.
+    """`negative_binomial_log_pmf` with mean m >= 0: p = m / (r + m). Tends to the Poisson as r ->
+    inf.
 
-    Slopes (k - m) r / (m (r + m)) in m, and in r a small difference that holds its digits for r >> k
-    and for k >> r. r = inf is the Poisson.
+    Slopes (k - m) r / (m (r + m)) in m, and in r a small difference that holds its digits for r >>
+    k and for k >> r. r = inf is the Poisson.
     """
     k, r, m = as_floats(k, r, m)
     return _negative_binomial_mean(k, jnp.minimum(r, 1e30), m)
 
 
 def student_t_log_normalizer(df: ArrayLike) -> Array:
-    """lgamma((df + 1)/2) - lgamma(df/2) - log(pi df)/2 for df > 0; tends to -log(2 pi)/2 as df -> inf.
+    """lgamma((df + 1)/2) - lgamma(df/2) - log(pi df)/2 for df > 0; tends to -log(2 pi)/2 as df ->
+    inf.
 
     With n = df/2: delta(n + 1/2) - delta(n) + n [log1p(1/2n) - 1/2n] - log(2 pi)/2.
     """
@@ -701,13 +865,15 @@ def _student_t_normalizer(df):
 
 
 def dirichlet_log_pdf(x: ArrayLike, concentration: ArrayLike) -> Array:
-    """Dirichlet log-density over the last axis, x (..., K) on the simplex and concentration (..., K) > 0.
+    """Dirichlet log-density over the last axis, x (..., K) on the simplex and concentration (...,
+    K) > 0.
 
-    Independent Gamma(x_i; a_i, A) given their sum, A = sum a_i: the sum of those log-densities less that of
-    Gamma(1; A, A). In the table of numerics that is -sum D(a_i, A x_i) and small terms. It is the density of
-    x / sum(x) to first order, so x's rounding off the simplex does not count; by the same token its slope
-    in x is (a_i - 1) / x_i - A, which is the textbook's (a_i - 1) / x_i along the simplex. At x_i = 0: inf,
-    finite or -inf as a_i < 1, = 1, > 1 (-inf if both infinities meet).
+    Independent Gamma(x_i; a_i, A) given their sum, A = sum a_i: the sum of those log-densities less
+    that of Gamma(1; A, A). In the table of numerics that is -sum D(a_i, A x_i) and small terms. It
+    is the density of x / sum(x) to first order, so x's rounding off the simplex does not count; by
+    the same token its slope in x is (a_i - 1) / x_i - A, which is the textbook's (a_i - 1) / x_i
+    along the simplex. At x_i = 0: inf, finite or -inf as a_i < 1, = 1, > 1 (-inf if both infinities
+    meet).
     """
     x, a = jnp.broadcast_arrays(*as_floats(x, concentration))
     total = jnp.sum(a, axis=-1)
@@ -719,10 +885,10 @@ def dirichlet_log_pdf(x: ArrayLike, concentration: ArrayLike) -> Array:
 
 # ---- tails: the incomplete gamma and beta functions ----
 #
-# The smaller tail is worked out, as log density + log factor with a factor of moderate size: a series, a
-# continued fraction or a quadrature, of a fixed number of steps, so that it differentiates both ways. The
-# other tail is log1mexp of it. `parts(*shape, x)` gives (whether it is the lower tail, log density, log
-# factor) for x inside the support.
+# The smaller tail is worked out, as log density + log factor with a factor of moderate size: a
+# series, a continued fraction or a quadrature, of a fixed number of steps, so that it
+# differentiates both ways. The other tail is log1mexp of it. `parts(*shape, x)` gives (whether it
+# is the lower tail, log density, log factor) for x inside the support.
 
 _BIG = 50.0  # from here on the density is smooth enough for the quadrature
 
@@ -747,7 +913,9 @@ def _quadrature(exponent: Callable, width: Array) -> Array:
 
 
 def _reach(slope: Array, curvature: Array, skew: Array) -> Array:
-    """A u from which on exp(-h(u)) counts for nothing, h(u) >= slope u + curvature u^2 / (2 + 4/3 skew u)."""
+    """A u from which on exp(-h(u)) counts for nothing, h(u) >= slope u + curvature u^2 / (2 + 4/3
+    skew u).
+    """
     enough = _terms(slope, 20, 40)
     lean = slope - (2.0 / 3.0) * enough * skew
     reach = 2.0 * enough / (lean + jnp.sqrt(lean * lean + 2.0 * enough * curvature))
@@ -767,10 +935,12 @@ def _gamma_parts(a, x):
     lower = tiny | (x <= a)
     density = gamma_log_pdf(x, a, jnp.ones_like(a))
 
-    # a < 1: log P = a log x - lgamma(1 + a) + log1p(a sum (-x)^n / ((a + n) n!)). Every part vanishes
-    # with a and keeps its digits, so that 1 - P does too.
+    # a < 1: log P = a log x - lgamma(1 + a) + log1p(a sum (-x)^n / ((a + n) n!)). Every part
+    # vanishes with a and keeps its digits, so that 1 - P does too.
     c, z = jnp.where(tiny, a, 0.5), jnp.where(tiny, x, 1.0)
-    total = _backward(jnp.zeros_like(z), lambda t, n: (-z / n) * (t + 1.0 / (c + n)), _terms(z, 16, 28))
+    total = _backward(
+        jnp.zeros_like(z), lambda t, n: (-z / n) * (t + 1.0 / (c + n)), _terms(z, 16, 28)
+    )
     log_gamma = c * (c - 1.0) * _polynomial(_LGAMMA1P, c)
     first = c * jnp.log(z) - log_gamma + _log1p(c * total)
 
@@ -785,10 +955,13 @@ def _gamma_parts(a, x):
     c, z = jnp.where(fraction, a, 1.0), jnp.where(fraction, x, 2.0)
     count = _terms(z, 40, 120)
     base = z + 1.0 - c
-    total = _backward(base + 2.0 * count, lambda t, n: (base + 2.0 * (n - 1.0)) + n * (c - n) / t, count)
+    total = _backward(
+        base + 2.0 * count, lambda t, n: (base + 2.0 * (n - 1.0)) + n * (c - n) / t, count
+    )
     third = jnp.log(z) - jnp.log(total)
 
-    # a large: x times the integral of (1 + s u)^(a-1) exp(-s x u) over u > 0, s = -1 below and 1 above.
+    # a large: x times the integral of (1 + s u)^(a-1) exp(-s x u) over u > 0, s = -1 below and 1
+    # above.
     c, z = jnp.where(big, a, _BIG), jnp.where(big, x, _BIG)
     side = jnp.where(z <= c, -1.0, 1.0).astype(z.dtype)
     slope = side * ((z - c) + 1.0)
@@ -816,8 +989,8 @@ def _beta_parts(a, b, x):
     tiny = near_zero | near_one
     big = jnp.minimum(c, d) >= _BIG
 
-    # c < 1: log I = c log z - log(c B(c, d)) + log1p(c sum (1-d) ... (n-d) z^n / (n! (c + n))), every part
-    # of which vanishes with c.
+    # c < 1: log I = c log z - log(c B(c, d)) + log1p(c sum (1-d) ... (n-d) z^n / (n! (c + n))),
+    # every part of which vanishes with c.
     e, f, v = jnp.where(tiny, c, 0.5), jnp.where(tiny, d, 1.0), jnp.where(tiny, z, 0.25)
     total = _backward(
         jnp.zeros_like(v), lambda t, n: (1.0 - f / n) * v * (t + 1.0 / (e + n)), _terms(v, 26, 56)
@@ -844,7 +1017,7 @@ def _beta_parts(a, b, x):
         return jnp.where(n == 1.0, first, denominator(jnp.maximum(n - 1.0, 1.0))) + numerator / t
 
     count = _terms(v, 30, 60)
-    total = _backward(denominator(float(count)), step, count)
+    total = _backward(denominator(float(count)), step, count)  # type: ignore[attr-defined]
     fraction = jnp.log(v) + jnp.log(jnp.where(other, 0.75, w)) - jnp.log(total)
 
     # Both large: z times the integral of (1 - u)^(c-1) (1 + u z / w)^(d-1) over u in (0, 1).
@@ -878,7 +1051,10 @@ def _shape_slopes(parts: Callable, shape: list, x) -> tuple:
 
     Forward differentiation through the loops, all directions in one pass.
     """
-    unit = [jnp.stack([jnp.full_like(c, float(i == j)) for j in range(len(shape))]) for i, c in enumerate(shape)]
+    unit = [
+        jnp.stack([jnp.full_like(c, float(i == j)) for j in range(len(shape))])
+        for i, c in enumerate(shape)
+    ]
 
     def pushed(*direction):
         def both(*moving):
@@ -939,9 +1115,11 @@ _log_betaincc = _log_tail(_beta_parts, upper=True, top=1.0)
 
 
 def log_gammainc(a: ArrayLike, x: ArrayLike) -> Array:
-    """log P(a, x), the lower regularised incomplete gamma function, a > 0, x >= 0, far into both tails.
+    """log P(a, x), the lower regularised incomplete gamma function, a > 0, x >= 0, far into both
+    tails.
 
-    Slope in x: density / P; in a: forward differentiation of the value's own series. 0 on the edges.
+    Slope in x: density / P; in a: forward differentiation of the value's own series. 0 on the
+      edges.
     """
     return _log_gammainc(*jnp.broadcast_arrays(*as_floats(a, x)))
 
@@ -952,7 +1130,8 @@ def log_gammaincc(a: ArrayLike, x: ArrayLike) -> Array:
 
 
 def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
-    """log I_x(a, b), the regularised incomplete beta function, a, b > 0 and 0 <= x <= 1, tails included.
+    """log I_x(a, b), the regularised incomplete beta function, a, b > 0 and 0 <= x <= 1, tails
+    included.
 
     Slope in x: density / I; in a and b: forward differentiation of the value's own fraction or
     quadrature. 0 on the edges.
@@ -969,10 +1148,12 @@ def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
 
 
 def _solve(parts: Callable, p: Array, low: Array, high: Array, x: Array, bounded: bool) -> Array:
-    """x with lower tail p, by Newton's steps on the log of the smaller of p and 1 - p, kept in a bracket.
+    """x with lower tail p, by Newton's steps on the log of the smaller of p and 1 - p, kept in a
+    bracket.
 
-    The steps are made in log x, or in logit x where x is `bounded` by 1, and written so that a small one
-    changes x itself without rounding; a step that leaves [low, high] is replaced by halving it.
+    The steps are made in log x, or in logit x where x is `bounded` by 1, and written so that a
+    small one changes x itself without rounding; a step that leaves [low, high] is replaced by
+    halving it.
     """
     below = p <= 0.5
     target = jnp.where(below, jnp.log(p), _log1p(-p))
@@ -1033,7 +1214,14 @@ def _gammainc_inverse(a, p):
     # Wilson and Hilferty (1931).
     cube = 1.0 - 1.0 / (9.0 * a) + jax.scipy.special.ndtri(q) / (3.0 * jnp.sqrt(a))
     start = jnp.where(cube > 0.3, a * jnp.maximum(cube, 0.3) ** 3, low)
-    x = _solve(functools.partial(_gamma_parts, a), q, low * (1.0 - 1e-4), high * 1.0001, start, bounded=False)
+    x = _solve(
+        functools.partial(_gamma_parts, a),
+        q,
+        low * (1.0 - 1e-4),
+        high * 1.0001,
+        start,
+        bounded=False,
+    )
     # Where x would underflow, the power law is exact.
     x = jnp.where(power < least, power, x)
     edge = jnp.where(p == 0, 0.0, jnp.where(p == 1, jnp.inf, jnp.nan)).astype(x.dtype)
@@ -1046,7 +1234,8 @@ def _betainc_inverse(a, b, p):
     q = jnp.where(inside, p, 0.5)
     info = jnp.finfo(p.dtype)
     low, high = jnp.full_like(q, 4.0 * float(info.tiny)), jnp.full_like(q, 1.0 - float(info.epsneg))
-    # The logit of a beta variable has mean digamma(a) - digamma(b) and variance trigamma(a) + trigamma(b).
+    # The logit of a beta variable has mean digamma(a) - digamma(b) and variance trigamma(a) +
+    # trigamma(b).
     spread = jnp.sqrt(_trigamma(a) + _trigamma(b))
     start = sigmoid(_digamma(a) - _digamma(b) + jax.scipy.special.ndtri(q) * spread)
     # In its lower tail I_x(a, b) goes as x^a / (a B(a, b)).
@@ -1063,9 +1252,11 @@ _inverse_rule(_betainc_inverse, _beta_parts, top=1.0)
 
 
 def gammainc_inverse(a: ArrayLike, p: ArrayLike) -> Array:
-    """x with P(a, x) = p: the quantile of Gamma(a, 1), a > 0, 0 <= p <= 1 (0 at p = 0, inf at p = 1).
+    """x with P(a, x) = p: the quantile of Gamma(a, 1), a > 0, 0 <= p <= 1 (0 at p = 0, inf at p =
+    1).
 
-    A fixed number of safeguarded Newton steps in log x; slopes by implicit differentiation, 0 on the edges.
+    A fixed number of safeguarded Newton steps in log x; slopes by implicit differentiation, 0 on
+    the edges.
     """
     return _gammainc_inverse(*jnp.broadcast_arrays(*as_floats(a, p)))
 

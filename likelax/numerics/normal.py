@@ -377,7 +377,7 @@ def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array]:
     offset = choose(offset_narrow, offset_beside, offset_across)
     mean = jnp.where(across, mean_across, a + offset)
     log_mass = jnp.where(dead & ~jnp.isnan(a), -jnp.inf, log_mass)
-    return log_mass, *(jnp.where(dead, 0.0, value) for value in (density, mean, offset))
+    return log_mass, *(jnp.where(dead, 0.0, value) for value in (density, mean, offset))  # type: ignore[return-value]
 
 
 @jax.custom_jvp

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from likelax import supports
+from likelax.distributions.quantized import Grid
 from likelax.testing.line import LEVELS, guess_factor
 from likelax.testing.subject import TAILS, Subject
 
@@ -94,9 +95,11 @@ def _points(subject: Subject, samples: np.ndarray | None) -> tuple[np.ndarray, b
         return np.array(list(itertools.product(choices, repeat=size))), False
     if subject.event_shape:
         return f"the points of {support} cannot be listed"
-    if hasattr(support, "points"):
-        return np.asarray(support.points, np.float64).ravel(), False
+    if isinstance(support, Grid):
+        return np.asarray(support.points(np.arange(support.bins)), np.float64), False
     lower, upper = subject.bounds()
+    if np.array_equal(lower, upper):
+        return np.unique(lower), False
     finite = samples[np.isfinite(samples)] if samples is not None else np.zeros(0)
     seen = (finite.min(), finite.max()) if finite.size else (0.0, 100.0)
     span = max(64.0, 3 * (seen[1] - seen[0]))

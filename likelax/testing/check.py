@@ -313,7 +313,8 @@ class _Check:
             self.noted(name)
         if self.truth is not None:
             found = self.results(
-                "moments", lambda: summaries.check_moments(subject, got, self.truth)
+                "moments",
+                lambda: summaries.check_moments(subject, got, self.truth),  # type: ignore[arg-type]
             )
         elif samples is not None:
             log_prob = subject.log_prob(samples)

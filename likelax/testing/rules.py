@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from likelax import supports
+from likelax.distributions.quantized import Grid
 from likelax.testing.subject import Subject
 
 Problems = list[str]
@@ -199,10 +200,9 @@ def _outside_points(subject: Subject, x: np.ndarray) -> list[np.ndarray]:
             bent[..., 0] = np.broadcast_to(number, like.shape)[..., 0]
             out.append(bent)
         return out
-    if hasattr(support, "points") and not isinstance(support, supports.Interval):
-        points = np.sort(np.asarray(support.points, np.float64).ravel())
-        gap = np.min(np.diff(points))
-        numbers = [points[0] - gap, points[-1] + gap, points[0] + 0.5 * gap]
+    if isinstance(support, Grid):
+        ends = [support.lower - support.step, support.upper + support.step]
+        numbers = [*ends, support.lower + 0.5 * support.step]
         return [np.full_like(like, n) for n in numbers]
     if isinstance(support, supports.Interval):
         return _outside_numbers(support, like)

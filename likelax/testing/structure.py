@@ -42,9 +42,9 @@ def check_tree(dist: Distribution) -> Problems:
         return problems
     leaves, treedef = jax.tree.flatten(dist)
     back = jax.tree.unflatten(treedef, leaves)
-    if jax.tree.structure(back) != treedef or vars(back).keys() != vars(dist).keys():
+    if jax.tree.structure(back) != treedef or vars(back).keys() != vars(dist).keys():  # type: ignore[operator]
         problems.append("flattening and unflattening gives another tree")
-    if jax.tree.structure(jax.eval_shape(lambda d: d, dist)) != treedef:
+    if jax.tree.structure(jax.eval_shape(lambda d: d, dist)) != treedef:  # type: ignore[operator]
         problems.append("through jit comes another tree than went in")
     for name, leaf in zip((info.name for info in describe(dist)), leaves, strict=True):
         if not isinstance(leaf, jax.Array | np.ndarray):
@@ -59,7 +59,7 @@ def check_pickle(dist: Distribution) -> Problems | str:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         return f"not a class that pickle finds by name: {first_line(error)}"
     back = pickle.loads(data)
-    same = jax.tree.structure(back) == jax.tree.structure(dist) and all(
+    same = jax.tree.structure(back) == jax.tree.structure(dist) and all(  # type: ignore[operator]
         np.array_equal(a, b, equal_nan=np.issubdtype(np.asarray(a).dtype, np.floating))
         for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(dist), strict=True)
     )

@@ -190,7 +190,7 @@ class Subject:
         """Keeps the result, or notes why there is none."""
         try:
             out[name] = method()
-            if not jax.config.jax_enable_x64:
+            if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
                 self.dtypes[name] = jnp.result_type(jax.tree.leaves(out[name])[0])
         except NotImplementedError as error:
             self.notes[name] = ("skipped", first_line(error))

@@ -142,7 +142,7 @@ def check_mode(
     problems = []
     for i in range(subject.elements):
         top = theirs[best[i], i]
-        if finite[i] and not own[i] >= top - 1e-4 * (1 + abs(top)):
+        if finite[i] and not own[i] >= top - 1e-4 * (1 + abs(top)):  # type: ignore[index]
             point = np.ravel(x[best[i], i])
             problems.append(
                 f"mode() of {subject.label(i)} is {np.ravel(m[i])[:4]} with log_prob {own[i]:.6g}, "
