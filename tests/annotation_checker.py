@@ -7,8 +7,10 @@ such a hint alone is left out, the others of its function are checked.
 import re
 from collections.abc import Callable
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
+# An int will do where a float is asked for (PEP 484).
+_check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _SELF = re.compile(r"\bSelf\b")
 
 
@@ -17,4 +19,4 @@ def check_annotations(function: Callable) -> Callable:
     hints = getattr(function, "__annotations__", {})
     for name in [name for name, hint in hints.items() if _SELF.search(str(hint))]:
         del hints[name]
-    return beartype(function)
+    return _check(function)

@@ -85,7 +85,7 @@ class QuantileHead(lx.Head):
 
 def test_binary_cross_entropy_with_logits_and_positive_weight():
     loss, _, raw = fitted(lx.Head(lx.Bernoulli), COIN)
-    each = np.asarray(optax.sigmoid_binary_cross_entropy(raw[:, 0], COIN))
+    each = np.asarray(optax.sigmoid_binary_cross_entropy(np.float32(raw[:, 0]), COIN))
     assert loss == pytest.approx(each.mean(), rel=1e-6)
     weight = np.where(COIN == 1, 3.0, 1.0)
     loss, _, _ = fitted(lx.Head(lx.Bernoulli), COIN, weight=weight)

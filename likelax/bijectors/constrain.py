@@ -173,7 +173,10 @@ def _log_remaining(count: int, dtype: Any) -> Array:
 class LowerCholesky(Bijector):
     """d (d + 1) / 2 real numbers, row by row, to a lower triangle with positive diagonal.
 
-    The diagonal is the exponential of its numbers, the log-determinant their sum.
+    The last number of a row is the logarithm of its diagonal element, by which the row is
+    multiplied: L = diag(exp(x_ii)) U with ones on U's diagonal. So a row of small or large scale is
+    so as a whole, and z = L^-1 (x - loc) starts from standardised numbers. The log-determinant is
+    sum_i i x_ii, i = 1, ..., d.
     """
 
     domain = supports.real_vector
@@ -181,24 +184,26 @@ class LowerCholesky(Bijector):
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         size = _triangle_side(x.shape)
-        log_diagonal = jnp.where(_is_diagonal(size), x, 0)
-        entries = jnp.where(_is_diagonal(size), jnp.exp(log_diagonal), x)
+        rows, log_det = [], jnp.zeros_like(x[..., 0])
         # Slices, since a gather is refused where the batch is sharded over explicit axes.
-        rows = [
-            jnp.pad(
-                entries[..., i * (i + 1) // 2 : (i + 1) * (i + 2) // 2],
-                [(0, 0)] * (x.ndim - 1) + [(0, size - 1 - i)],
-            )
-            for i in range(size)
-        ]
-        return jnp.stack(rows, axis=-2), jnp.sum(log_diagonal, axis=-1)
+        for i in range(size):
+            start = i * (i + 1) // 2
+            below, log_diagonal = x[..., start : start + i], x[..., start + i : start + i + 1]
+            row = jnp.concatenate([below, jnp.ones_like(log_diagonal)], axis=-1)
+            row = row * jnp.exp(log_diagonal)
+            rows.append(jnp.pad(row, [(0, 0)] * (x.ndim - 1) + [(0, size - 1 - i)]))
+            log_det = log_det + (i + 1) * log_diagonal[..., 0]
+        return jnp.stack(rows, axis=-2), log_det
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
         size = y.shape[-1]
-        entries = jnp.concatenate([y[..., i, : i + 1] for i in range(size)], axis=-1)
-        log_diagonal = jnp.log(jnp.where(_is_diagonal(size), entries, 1))
-        x = jnp.where(_is_diagonal(size), log_diagonal, entries)
-        return x, -jnp.sum(log_diagonal, axis=-1)
+        entries, log_det = [], jnp.zeros_like(y[..., 0, 0])
+        for i in range(size):
+            diagonal = y[..., i, i : i + 1]
+            log_diagonal = jnp.log(diagonal)
+            entries += [divide(y[..., i, :i], diagonal), log_diagonal]
+            log_det = log_det - (i + 1) * log_diagonal[..., 0]
+        return jnp.concatenate(entries, axis=-1), log_det
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         size = _triangle_side(shape)
@@ -207,11 +212,6 @@ class LowerCholesky(Bijector):
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         size = _matrix_side(shape, "LowerCholesky")
         return (*shape[:-2], size * (size + 1) // 2)
-
-
-def _is_diagonal(size: int) -> np.ndarray:
-    rows, columns = np.tril_indices(size)
-    return rows == columns
 
 
 def _triangle_side(shape: tuple[int, ...]) -> int:

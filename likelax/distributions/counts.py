@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -59,10 +61,14 @@ def _quantile(dist: Distribution, q: Array) -> Array:
     return jax.lax.while_loop(between, halve, (low, high))[1]
 
 
-def _split_log_rate(log_rate: Array) -> tuple[Array, Array]:
-    """(rate, c) with log_rate = log(rate) + c: c is 0 unless the rate itself would underflow."""
-    kept = jnp.maximum(log_rate, _LOWEST_LOG_RATE)
-    return jnp.exp(kept), log_rate - kept
+def _split_log_rate(log_rate: Array) -> tuple[Array, Array, Array]:
+    """(m, c, d) with log_rate = log(m) + c and rate = m - d.
+
+    c and d are 0 unless the rate itself would underflow.
+    """
+    rate = jnp.exp(log_rate)
+    kept = jnp.maximum(rate, math.exp(_LOWEST_LOG_RATE))
+    return kept, jnp.minimum(log_rate - _LOWEST_LOG_RATE, 0), kept - rate
 
 
 def _log_beta_tail(a: Array, b: Array, log_x: Array, log_y: Array) -> Array:
@@ -94,8 +100,8 @@ class Poisson(Distribution):
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):
             return poisson_log_pmf(value, self.rate)
-        rate, rest = _split_log_rate(self.log_rate)
-        return poisson_log_pmf(value, rate) + multiply(value, rest)
+        kept, rest, excess = _split_log_rate(self.log_rate)
+        return poisson_log_pmf(value, kept) + multiply(value, rest) + excess
 
     def log_cdf(self, value: Array) -> Array:
         return log_gammaincc(value + 1, self.rate)
@@ -353,8 +359,10 @@ class NegativeBinomial2(_GammaPoisson):
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):
             return negative_binomial_mean_log_pmf(value, self._r(), self.rate)
-        rate, rest = _split_log_rate(self.log_rate)
-        return negative_binomial_mean_log_pmf(value, self._r(), rate) + multiply(value, rest)
+        kept, rest, excess = _split_log_rate(self.log_rate)
+        # At a mean as small as this, it enters as k log(mean) - mean.
+        log_prob = negative_binomial_mean_log_pmf(value, self._r(), kept)
+        return log_prob + multiply(value, rest) + excess
 
     def mean(self) -> Array:
         return self.rate

@@ -31,11 +31,11 @@ class Mixture(Distribution):
     the mixture's cdf to the last bit and has the implicit derivative.
 
     Gradients of samples: for continuous components over numbers with a cdf, those of x where F(x)
-      is held still, -(dF/dparameters) / p(x),
-    in all parameters and weights. For other continuous components, each sample differentiates its
-    own component's parameters: gradients in those are unbiased, and those in the weights are zero,
-    which they should not be (use `log_prob` of the sample for a score-function term). Discrete
-    samples have none.
+    is held still, -(dF/dparameters) / p(x), in all parameters and weights (weights given as
+    probabilities count by their shares: their common size has no gradient). For other continuous
+    components, each sample differentiates its own component's parameters: gradients in those are
+    unbiased, and those in the weights are zero, which they should not be (use `log_prob` of the
+    sample for a score-function term). Discrete samples have none.
 
     Args:
       weights: a `Categorical` with as many categories as there are components, or an array
@@ -144,12 +144,29 @@ class Mixture(Distribution):
         change = jnp.where(alive, 0, weights - jax.lax.stop_gradient(weights))
         return out + jnp.sum(change * jax.lax.stop_gradient(slope), axis=-1)
 
+    def _log_mix_tail(self, logs: Array) -> Array:
+        """`_log_mix` of log-probabilities that keeps its digits near 0, where it is
+
+        log1p(sum_k w_k expm1(logs_k) + (sum_k w_k - 1)), the last only the weights' rounding.
+        """
+        far = self._log_mix(logs)
+        near_one = far > -0.5
+        excess = jnp.sum(self.weights.probs, axis=-1) - 1
+        rounding = jnp.where(jnp.abs(excess) < 8 * jnp.finfo(excess.dtype).eps, excess, 0)
+        change = self._average(jnp.expm1(logs)) + (excess - jax.lax.stop_gradient(rounding))
+        return jnp.where(near_one, jnp.log1p(jnp.where(near_one, change, 0)), far)
+
     def _average(self, x: Array, ndims: int = 0) -> Array:
         """sum_k w_k x_k over the component axis, which stands before the last `ndims`."""
         weights = self.weights.probs
         weights = weights.reshape(weights.shape + (1,) * ndims)
-        x = jnp.where((weights == 0) & ~jnp.isfinite(x), 0, x)
+        x = jnp.where((weights == 0) & ~jnp.isfinite(x), 0, self._live(x, ndims))
         return jnp.sum(weights * x, axis=-1 - ndims)
+
+    def _live(self, x: Array, ndims: int = 0) -> Array:
+        """x_k without a gradient where the weight is zero, in either mode."""
+        alive = self._alive.reshape(self._alive.shape + (1,) * ndims)
+        return jnp.where(alive, x, jax.lax.stop_gradient(x))
 
     # Densities and probabilities.
 
@@ -163,10 +180,10 @@ class Mixture(Distribution):
         return self._average(self._each("survival", value))
 
     def log_cdf(self, value: Array) -> Array:
-        return self._log_mix(self._each("log_cdf", value))
+        return self._log_mix_tail(self._each("log_cdf", value))
 
     def log_survival(self, value: Array) -> Array:
-        return self._log_mix(self._each("log_survival", value))
+        return self._log_mix_tail(self._each("log_survival", value))
 
     def quantile(self, q: Array) -> Array:
         return _quantile(self, q)
@@ -204,6 +221,7 @@ class Mixture(Distribution):
         components = self._held()
         means = components.mean()
         spread = means - jnp.expand_dims(self.mean(), -1 - self.event_ndim)
+        spread = self._live(spread, self.event_ndim)
         return self._average(components.variance() + spread**2, self.event_ndim)
 
 
@@ -295,7 +313,10 @@ def _pathwise(mixture: Mixture, value: Array) -> Array:
 
 @_pathwise.defjvp
 def _pathwise_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    """dx = -dF / p = -(F/p) dlog F = (S/p) dlog S, the smaller of the two tails taken."""
+    """F / (F + S) held still: dx = -(S dF - F dS) / p = -(F S / p) (dlog F - dlog S).
+
+    With both tails no digits are lost in either, and the common size of the weights has no slope.
+    """
     (mixture, value), (d_mixture, _) = primals, tangents
     x = _pathwise(mixture, value)
 
@@ -303,7 +324,5 @@ def _pathwise_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
         return m.log_cdf(x), m.log_survival(x)
 
     (log_cdf, log_survival), (d_cdf, d_survival) = jax.jvp(tails, (mixture,), (d_mixture,))
-    log_prob = mixture.log_prob(x)
-    lower = -jnp.exp(log_cdf - log_prob) * d_cdf
-    upper = jnp.exp(log_survival - log_prob) * d_survival
-    return x, jnp.where(log_cdf < log_survival, lower, upper)
+    slope = jnp.exp(log_cdf + log_survival - mixture.log_prob(x))
+    return x, slope * (d_survival - d_cdf)

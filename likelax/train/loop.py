@@ -115,7 +115,7 @@ class FitResult:
 def fit(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    batches: Iterable[Batch],
+    batches: Batch | Iterable[Batch],
     *,
     steps: int,
     key: Array,
