@@ -9,8 +9,9 @@ Each parameter of a distribution declares its support, and the head picks the li
 * logits: the raw output;
 * anything else: the bijector onto the support (`lx.bijectors.constrain`).
 
-Logarithms are exactly the raw output between -20 and 20 and grow logarithmically beyond, so that a
-network that has gone astray predicts a density that is still finite.
+Logarithms are exactly the raw output between -20 and 20 (Cholesky factors: -10 and 10) and grow
+logarithmically beyond, so that a network that has gone astray predicts a density that is still
+finite.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from likelax.numerics.logspace import soft_limit, soft_limit_inverse
 from likelax.supports import Support
 
 _LOG_LIMIT = 20.0
+_TRIANGLE_LIMIT = 10.0
 
 
 @runtime_checkable
@@ -74,6 +76,9 @@ class _Link:
         self.bijector = (
             None if is_log or self.support.is_everything else bijectors.constrain(self.support)
         )
+        # A triangular solve multiplies what its rows give.
+        is_triangle = isinstance(self.support, supports.LowerCholesky)
+        self.limit = _TRIANGLE_LIMIT if is_triangle else _LOG_LIMIT
         self.raw_shape = (
             core_shape if self.bijector is None else self.bijector.inverse_shape(core_shape)
         )
@@ -82,7 +87,9 @@ class _Link:
         if self.support in (supports.positive, supports.log_positive):
             log = soft_limit(raw, _LOG_LIMIT) + self.shift
             return log if self.support is supports.log_positive else jnp.exp(log)
-        return raw if self.bijector is None else self.bijector.forward(soft_limit(raw, _LOG_LIMIT))
+        if self.bijector is None:
+            return raw
+        return self.bijector.forward(soft_limit(raw, self.limit))
 
     def inverse(self, value: Array) -> Array:
         if self.support in (supports.positive, supports.log_positive):
@@ -90,7 +97,7 @@ class _Link:
             return soft_limit_inverse(log - self.shift, _LOG_LIMIT)
         if self.bijector is None:
             return value
-        return soft_limit_inverse(self.bijector.inverse(value), _LOG_LIMIT)
+        return soft_limit_inverse(self.bijector.inverse(value), self.limit)
 
 
 class Head:

@@ -73,6 +73,13 @@ class Real(Support):
         return jnp.zeros_like(like)
 
 
+class Circle(Real):
+    """All angles in radians: densities have period 2 pi and sum to 1 over one turn.
+
+    Samples, quantiles and distribution functions are those of the angle in [-pi, pi).
+    """
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Interval(Support):
     """The numbers from `lower` to `upper`, the ends inside unless open.
@@ -95,6 +102,14 @@ class Interval(Support):
             return good
         steps = value if self.lower is None else value - self.lower
         return good & (steps == jnp.floor(steps))
+
+    def excludes(self, value: jax.Array) -> jax.Array:
+        # Of a bound that is NaN nobody can say whether the value is beyond it.
+        known = ~jnp.isnan(value)
+        for bound in (self.lower, self.upper):
+            if bound is not None and not isinstance(bound, int | float):
+                known &= ~jnp.isnan(bound)
+        return ~self.contains(value) & known
 
     def inside(self, like: jax.Array) -> jax.Array:
         if self.lower is not None and self.upper is not None:
@@ -187,7 +202,7 @@ class Elementwise(Support):
 def elementwise(support: Support, ndims: int) -> Support:
     """`support` in each element of `ndims` more axes."""
     event_ndims = support.event_ndims + ndims
-    if support.is_everything:
+    if support.is_everything and not isinstance(support, Circle):
         return Real(support.name, event_ndims)
     name = f"{support.name}, in each element"
     return Elementwise(name, event_ndims, support.is_discrete, base=support, ndims=ndims)
@@ -209,6 +224,7 @@ def greater_than(low: ArrayLike) -> Interval:
 
 
 real = Real("real")
+angle = Circle("an angle")
 log_positive = Real("real, the logarithm of a positive number")
 positive = Interval("positive", lower=0.0, open_lower=True)
 non_negative = Interval("non-negative", lower=0.0)

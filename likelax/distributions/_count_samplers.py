@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax._pytree import Array
-from likelax.numerics.gamma import binomial_log_pmf, poisson_log_pmf
+from likelax.numerics.densities import binomial_log_pmf, poisson_log_pmf
 
 # Below this mean the counts are found by adding up probabilities; Hormann's constants hold above
 # it.

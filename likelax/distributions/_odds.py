@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
-from likelax.numerics.gamma import log1pmx
+from likelax.numerics.deviance import log1pmx
 from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, xlog1py, xlogy
 
 

@@ -17,7 +17,10 @@ from likelax.distributions.gamma import (
     stirling_bregman,
 )
 from likelax.distributions.kl import register_kl
-from likelax.numerics.gamma import beta_log_pdf, betainc_inverse, deviance, log_betainc
+from likelax.numerics.densities import beta_log_pdf
+from likelax.numerics.deviance import deviance
+from likelax.numerics.incomplete import log_betainc
+from likelax.numerics.inverses import betainc_inverse
 from likelax.numerics.logspace import divide, sigmoid
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)

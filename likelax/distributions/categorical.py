@@ -147,12 +147,32 @@ def _check_same_size(p: int, q: int) -> None:
         raise ValueError(f"KL: {p} classes on the left, {q} on the right; both sides need the same")
 
 
-def _shifted(logits: Array) -> tuple[Array, Array]:
-    """(logits - max, log sum exp of that): at logits near 1e6 the sum would swallow the digits."""
+def _shifted(logits: Array) -> tuple[Array, Array, Array]:
+    """(logits - max, their exponentials, the sum of those).
+
+    At logits near 1e6 a plain log-sum-exp would swallow the digits.
+    """
     top = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True))
     shifted = logits - jnp.where(top == -jnp.inf, 0, top)
-    total = jnp.sum(jnp.exp(shifted), -1)
-    return shifted, jnp.log(jnp.where(total == 0, 1, total))
+    weights = jnp.exp(shifted)
+    total = jnp.sum(weights, -1)
+    return shifted, weights, jnp.where(total == 0, 1, total)
+
+
+@jax.custom_jvp
+def _log_pmf(logits: Array, value: Array) -> Array:
+    shifted, _, total = _shifted(logits)
+    return select(value, shifted) - jnp.log(total)
+
+
+@_log_pmf.defjvp
+def _log_pmf_jvp(primals, tangents):
+    """sum_k (1[k = value] - p_k) dlogits_k, in one sweep over the classes."""
+    (logits, value), (dlogits, _) = primals, tangents
+    shifted, weights, total = _shifted(logits)
+    here = value[..., None] == jnp.arange(logits.shape[-1], dtype=value.dtype)
+    slope = jnp.where(shifted == -jnp.inf, 0, here - weights * (1 / total)[..., None])
+    return select(value, shifted) - jnp.log(total), jnp.sum(slope * dlogits, axis=-1)
 
 
 class Categorical(_Labels):
@@ -191,8 +211,7 @@ class Categorical(_Labels):
     def log_prob(self, value: Array) -> Array:
         if self.given("probs"):
             return log_of(select(value, self.probs))
-        shifted, log_sum = _shifted(self.logits)
-        return select(value, shifted) - log_sum
+        return _log_pmf(self.logits, value)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         logits = jax.lax.stop_gradient(self.logits)
@@ -224,8 +243,8 @@ class OneHotCategorical(Distribution):
     def log_prob(self, value: Array) -> Array:
         if self.given("probs"):
             return jnp.sum(xlogy(value, self.probs), -1)
-        shifted, log_sum = _shifted(self.logits)
-        return jnp.sum(multiply(value, shifted), -1) - log_sum
+        shifted, _, total = _shifted(self.logits)
+        return jnp.sum(multiply(value, shifted), -1) - jnp.log(total)
 
     def _one_hot(self, index: Array) -> Array:
         return (index[..., None] == jnp.arange(self.event_shape[0])).astype(jnp.int32)

@@ -33,6 +33,7 @@ class VonMises(Distribution):
 
     loc: Array = param(supports.real)
     concentration: Array = param(supports.non_negative)
+    support = supports.angle
 
     def log_prob(self, value: Array) -> Array:
         # k (cos d - 1) without its cancellation, over exp(-k) I0(k).

@@ -15,17 +15,14 @@ from likelax.distributions._odds import Odds, log_of, multiply, to_int, trial_kl
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
-from likelax.numerics.gamma import (
+from likelax.numerics.densities import (
     binomial_log_pmf,
-    deviance,
-    log_betainc,
-    log_betaincc,
-    log_gammainc,
-    log_gammaincc,
     negative_binomial_log_pmf,
     negative_binomial_mean_log_pmf,
     poisson_log_pmf,
 )
+from likelax.numerics.deviance import deviance
+from likelax.numerics.incomplete import log_betainc, log_betaincc, log_gammainc, log_gammaincc
 from likelax.numerics.logspace import divide, log_sigmoid, log_sub_exp
 
 # exp() of anything lower is no normal number in float32.

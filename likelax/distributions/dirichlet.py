@@ -16,7 +16,8 @@ from likelax.distributions.gamma import (
     stirling_bregman,
 )
 from likelax.distributions.kl import register_kl
-from likelax.numerics.gamma import deviance, dirichlet_log_pdf
+from likelax.numerics.densities import dirichlet_log_pdf
+from likelax.numerics.deviance import deviance
 from likelax.numerics.logspace import divide, log_softmax
 
 _LOG_2PI = math.log(2 * math.pi)

@@ -13,16 +13,11 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.numerics.gamma import (
-    deviance,
-    digamma,
-    gamma_log_pdf,
-    gammainc_inverse,
-    log1pmx,
-    log_gammainc,
-    log_gammaincc,
-    stirling_error,
-)
+from likelax.numerics.densities import gamma_log_pdf
+from likelax.numerics.deviance import deviance, log1pmx
+from likelax.numerics.gamma import digamma, stirling_error
+from likelax.numerics.incomplete import log_gammainc, log_gammaincc
+from likelax.numerics.inverses import gammainc_inverse
 from likelax.numerics.logspace import divide, log1mexp
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)

@@ -14,8 +14,10 @@ from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.logspace import (
+    divide,
     log1mexp,
     log_add_exp,
+    log_logistic_pdf,
     log_sigmoid,
     logcosh,
     logit,
@@ -56,6 +58,15 @@ class Laplace(Distribution):
     def log_survival(self, value: Array) -> Array:
         z = self._z(value)
         return jnp.where(z > 0, -z - _LOG_2, jnp.log1p(-0.5 * jnp.exp(-jnp.abs(z))))
+
+    def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
+        """log P(low < X <= low + width), also for widths far below the scale; see `Quantized`."""
+        a, w = self._z(low), divide(width, self.scale)
+        b = a + w
+        astride = (a < 0) & (b > 0)
+        both = jnp.where(astride, -(jnp.expm1(a) + jnp.expm1(-b)), 1)
+        beside = log1mexp(w) - jnp.where(a < 0, -b, a)
+        return jnp.where(astride, jnp.log(both), beside) - _LOG_2
 
     def quantile(self, q: Array) -> Array:
         z = jnp.where(q < 0.5, jnp.log(2 * q), -jnp.log(2 * (1 - q)))
@@ -318,8 +329,7 @@ class Logistic(Distribution):
         return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
-        z = self._z(value)
-        return log_sigmoid(z) + log_sigmoid(-z) - self.log_scale
+        return log_logistic_pdf(self._z(value)) - self.log_scale
 
     def cdf(self, value: Array) -> Array:
         return sigmoid(self._z(value))
@@ -332,6 +342,11 @@ class Logistic(Distribution):
 
     def log_survival(self, value: Array) -> Array:
         return log_sigmoid(-self._z(value))
+
+    def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
+        """log P(low < X <= low + width), also for widths far below the scale; see `Quantized`."""
+        a, w = self._z(low), divide(width, self.scale)
+        return log_sigmoid(a + w) + log_sigmoid(-a) + log1mexp(w)
 
     def quantile(self, q: Array) -> Array:
         return self.loc + self.scale * logit(q)

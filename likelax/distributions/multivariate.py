@@ -12,7 +12,7 @@ from likelax import supports
 from likelax._pytree import Array, add_axes, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.numerics.gamma import log1pmx
+from likelax.numerics.deviance import log1pmx
 from likelax.numerics.logspace import divide, standardize
 
 _LOG_2PI = math.log(2 * math.pi)

@@ -6,13 +6,22 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.logspace import divide, standardize
-from likelax.numerics.normal import log_ndtr, log_ndtr_interval, log_normal_pdf, ndtr, ndtri
+from likelax.numerics.normal import (
+    log_ndtr,
+    log_ndtr_interval,
+    log_ndtr_width,
+    log_normal_pdf,
+    ndtr,
+    ndtri,
+    normal_log_pdf,
+)
 
 _LOG_2 = math.log(2)
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -37,6 +46,8 @@ class Normal(Distribution):
         return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
+        if self.given("scale"):
+            return normal_log_pdf(value, self.loc, self.scale)
         return log_normal_pdf(self._z(value)) - self.log_scale
 
     def cdf(self, value: Array) -> Array:
@@ -50,6 +61,10 @@ class Normal(Distribution):
 
     def log_survival(self, value: Array) -> Array:
         return log_ndtr(-self._z(value))
+
+    def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
+        """log P(low < X <= low + width), also for widths far below the scale; see `Quantized`."""
+        return log_ndtr_width(self._z(low), divide(width, self.scale))
 
     def quantile(self, q: Array) -> Array:
         return self.loc + self.scale * ndtri(q)

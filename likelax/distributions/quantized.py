@@ -51,8 +51,9 @@ class Grid(Support):
 def log_interval_prob(base: Distribution, low: Array, width: Array | float) -> Array:
     """log P(low < X <= low + width) in nats, of the shape of `base.log_prob(low)`.
 
-    A base that has a method `log_interval_prob(low, width)` is asked; for any other it is the
-    logarithm of a difference of two cdf values or two survival values, of those in the nearer tail.
+    A base that has a method `log_interval_prob(low, width)` is asked (Normal, Logistic, Laplace);
+    for any other it is the logarithm of a difference of two cdf values or two survival values, of
+    those in the nearer tail, which loses digits for bins much narrower than the scale.
     """
     own = getattr(base, "log_interval_prob", None)
     if own is not None:

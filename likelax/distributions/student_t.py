@@ -13,7 +13,10 @@ from likelax.distributions._invert import solve_decreasing
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
-from likelax.numerics.gamma import log1pmx, log_beta, log_betainc, student_t_log_normalizer
+from likelax.numerics.densities import student_t_log_normalizer
+from likelax.numerics.deviance import log1pmx
+from likelax.numerics.gamma import log_beta
+from likelax.numerics.incomplete import log_betainc
 from likelax.numerics.logspace import divide, log1mexp, standardize
 from likelax.numerics.normal import log_ndtr
 
@@ -152,14 +155,15 @@ class StudentT(Distribution):
 
 # ---- the kernel ----
 
+# From here on 1 + t^2 is t^2, even in float64, and t^4, in its second derivative, is still finite.
+_LARGE = 5e8
+
 
 @jax.custom_jvp
 def _log1p_square(t: Array) -> Array:
-    """log(1 + t^2), without overflow of the square. Derivative 2 t/(1 + t^2)."""
-    large = jnp.abs(t) > 1
-    inner, outer = jnp.where(large, 0.0, t), jnp.where(large, t, 1.0)
-    far = 2 * jnp.log(jnp.abs(outer)) + jnp.log1p((1 / outer) ** 2)
-    return jnp.where(large, far, jnp.log1p(inner**2))
+    """log(1 + t^2), which is 2 log(1 + |t|) where the square would overflow."""
+    large = jnp.abs(t) > _LARGE
+    return jnp.where(large, 2.0, 1.0) * jnp.log1p(jnp.abs(t) * jnp.where(large, 1.0, jnp.abs(t)))
 
 
 @_log1p_square.defjvp
@@ -170,11 +174,10 @@ def _log1p_square_jvp(primals, tangents):
 
 def _share(t: Array) -> tuple[Array, Array]:
     """t/(1 + t^2) and t^2/(1 + t^2)."""
-    large = jnp.abs(t) > 1
-    inner, inverse = jnp.where(large, 0.0, t), 1 / jnp.where(large, t, 1.0)
-    first = jnp.where(large, inverse / (1 + inverse**2), inner / (1 + inner**2))
-    second = jnp.where(large, 1 / (1 + inverse**2), inner**2 / (1 + inner**2))
-    return first, second
+    large = jnp.abs(t) > _LARGE
+    inner = jnp.where(large, 1.0, t)
+    first = jnp.where(large, 1.0, inner) / jnp.where(large, t, 1 + inner**2)
+    return first, jnp.where(large, 1.0, inner * first)
 
 
 @jax.custom_jvp

@@ -1,11 +1,12 @@
 """Modified Bessel functions of order 0 and 1, as logarithms and as a ratio, and the von Mises
 distribution function.
 
-Below x = 6 everything comes from power series in x^2 / 4 whose terms are all positive; above, from
-Chebyshev series in 12 / x - 1 (computed with mpmath at 50 digits) of what the asymptotic expansions
-DLMF 10.40.1 leave after their leading term. The quantity that must not be formed by subtraction for
-large x is the defect 1 - I1/I0 = 1/(2x) + 1/(8x^2) + 1/(8x^3) + ..., which is minus the derivative
-of log(exp(-x) I0(x)). Element by element with broadcasting; x >= 0 (NaN below); float32 at least.
+Below x = 3 everything comes from power series in x^2 / 4 whose terms are all positive; above, from
+Chebyshev series in 1 - 14 / (x + 4) (computed with mpmath at 50 digits) of what the asymptotic
+expansions DLMF 10.40.1 leave after their leading term. The quantity that must not be formed by
+subtraction for large x is the defect 1 - I1/I0 = 1/(2x) + 1/(8x^2) + 1/(8x^3) + ..., which is minus
+the derivative of log(exp(-x) I0(x)); its own derivative has a series too, since a series that is
+differentiated twice has lost its digits at its ends. Element by element with broadcasting; x >= 0 (NaN below); float32 at least.
 """
 
 import math
@@ -18,113 +19,180 @@ from jax.typing import ArrayLike
 from likelax.numerics._chebyshev import chebyshev, gauss_legendre, horner
 from likelax.numerics.logspace import as_floats
 
-_SPLIT = 6.0
+_SPLIT = 3.0
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 # In y = x^2 / 4: (I0 - 1) / y; I1 / (x / 2); and I0^2 (I1/I0)' = I0^2 - I0 I1 / x - I1^2 by DLMF
 # 10.31.3, whose terms (2k)! / (k!^4 2 (k + 1)^2) y^k turn out positive too.
-_I0_TAIL = tuple(1.0 / math.factorial(k) ** 2 for k in range(1, 23))
-_I1 = tuple(1.0 / (math.factorial(k) * math.factorial(k + 1)) for k in range(22))
+_I0_TAIL = tuple(1.0 / math.factorial(k) ** 2 for k in range(1, 14))
+_I1 = tuple(1.0 / (math.factorial(k) * math.factorial(k + 1)) for k in range(14))
 _WRONSKIAN = tuple(
-    math.factorial(2 * k) / (math.factorial(k) ** 4 * 2 * (k + 1) ** 2) for k in range(28)
+    math.factorial(2 * k) / (math.factorial(k) ** 4 * 2 * (k + 1) ** 2) for k in range(18)
 )
-# 2 x (1 - I1/I0) in t = 12 / x - 1.
+# In t = 1 - 14 / (x + 4), from -1 at x = 3 to 1: 2 x (1 - I1/I0); 2 x^2 (I1/I0)'; and
+# x (log(exp(-x) I0(x)) + log(2 pi x) / 2).
 _DEFECT = (
-    1.0243195980121087,
-    0.02567648398875167,
-    0.0014992053799403682,
-    0.00016458733232558052,
-    2.5754557675078955e-05,
-    3.517321734963276e-06,
-    -2.696196979010471e-07,
-    -4.21096549005245e-07,
-    -1.2887211799331593e-07,
-    3.786641748513319e-09,
-    1.577938369971171e-08,
-    3.10302271239763e-09,
-    -1.4816073880769725e-09,
-    -6.471475299233559e-10,
-    1.41311523497145e-10,
-    1.0933185687769785e-10,
-    -1.6930025418383393e-11,
-    -1.825386546448591e-11,
-    3.01772115475414e-12,
-    3.096789943688698e-12,
-    -7.286846866606914e-13,
-    -5.150321994826653e-13,
-    1.935525983048469e-13,
-    7.608488325491402e-14,
-    -5.005511804841034e-14,
-    -7.159375130057675e-15,
-    1.1811087950955041e-14,
-    -9.032190881353128e-16,
-    -2.3666667399321154e-15,
-    7.693488528881144e-16,
-    3.354912405744082e-16,
-    -2.677744075612872e-16,
-    -8.964327082772508e-19,
-    6.353819845564317e-17,
-    -1.995162856981908e-17,
-    -8.837085424446837e-18,
-    7.962965273417746e-18,
-    -6.434757881595462e-19,
-    -1.7743480611465828e-18,
-    8.4392436933669e-19,
-    1.260663615723186e-19,
+    1.0473468440619893,
+    -0.06326351809386242,
+    0.021224044873478815,
+    -0.006816493937999522,
+    0.0017276814950643378,
+    -0.00011356293152064748,
+    -0.00020858863337836452,
+    0.00014723457349946698,
+    -5.08208293250359e-05,
+    4.308155630788161e-06,
+    4.935662337295998e-06,
+    -2.34769559479309e-06,
+    8.009550231270699e-08,
+    2.8797153688298205e-07,
+    -7.066394365562409e-08,
+    -2.892867624654787e-08,
+    1.4231912392778538e-08,
+    3.0900473982309077e-09,
+    -2.5437169737153123e-09,
+    -3.8738571062323407e-10,
+    4.476383252494512e-10,
+    6.60384902391385e-11,
+    -7.883370385632566e-11,
+    -1.5462896986447414e-11,
+    1.3720511253835381e-11,
+    4.146121140899187e-12,
+    -2.2337885459138912e-12,
+    -1.1088541491266789e-12,
+    2.935217751124916e-13,
+    2.7739664902137763e-13,
+    -1.2208725318827764e-14,
+    -6.18988281361777e-14,
+    -1.0391962460361187e-14,
+    1.1356412047388784e-14,
+    5.06630144207152e-15,
+    -1.2971219562488237e-15,
+    -1.5182811804702535e-15,
+    -1.2441651861060342e-16,
+    3.2309404810315556e-16,
+    1.2920624212776658e-16,
+    -3.710921245236299e-17,
+    -4.4044201965743827e-17,
+    -5.9123020799630855e-18,
 )
-# x (log(exp(-x) I0(x)) + log(2 pi x) / 2) in t = 12 / x - 1.
+_SLOPE = (
+    1.1125205336501287,
+    -0.15448668288123357,
+    0.05496193115380973,
+    -0.014637802765515432,
+    5.971506937127904e-05,
+    0.0030852909995601223,
+    -0.0021767350592550084,
+    0.0007882462447948573,
+    -5.489972984343415e-05,
+    -0.00010590933670598698,
+    5.471388698249551e-05,
+    -3.763441052553056e-06,
+    -7.294187166845137e-06,
+    2.524355329119343e-06,
+    5.967775404052604e-07,
+    -5.114474301256846e-07,
+    -3.016204585370772e-08,
+    9.213771019997177e-08,
+    -1.8282694935272738e-09,
+    -1.6835443024411315e-08,
+    8.348250891490429e-10,
+    3.1985439867490013e-09,
+    -9.805173534881594e-11,
+    -6.329967785901909e-10,
+    -2.270990949713578e-11,
+    1.2700351871812016e-10,
+    1.8645593160212694e-11,
+    -2.4434427548115186e-11,
+    -7.6314322449935e-12,
+    4.077154563307907e-12,
+    2.442395031838987e-12,
+    -4.325806894399621e-13,
+    -6.52039651312072e-13,
+    -4.990097144854206e-14,
+    1.4102166549096576e-13,
+    4.846662686018853e-14,
+    -2.0725876235206867e-14,
+    -1.7759062539584838e-14,
+    -2.1670364605989318e-16,
+    4.359729486183709e-15,
+    1.4719438110381334e-15,
+    -6.140779025497752e-16,
+    -5.929689608031619e-16,
+    -5.4048288331862124e-17,
+    1.355267968674166e-16,
+    6.611316696097638e-17,
+    -1.026665344950985e-17,
+    -2.1969558294164823e-17,
+)
 _LOG = (
-    0.13111470037595802,
-    0.006467068282795618,
-    0.00038900710808401453,
-    4.231694110852051e-05,
-    6.564906776650737e-06,
-    8.97146481402981e-07,
-    -6.49543977590435e-08,
-    -1.0522593823762737e-07,
-    -3.235776471330539e-08,
-    8.983552254977329e-10,
-    3.943252329862421e-09,
-    7.798715125421093e-10,
-    -3.694482758446279e-10,
-    -1.620963495550952e-10,
-    3.5174695461241347e-11,
-    2.735788665907618e-11,
-    -4.210268308535415e-12,
-    -4.566126261374067e-12,
-    7.5113848205588e-13,
-    7.74652658706183e-13,
-    -1.8166937700532346e-13,
-    -1.2886482782567864e-13,
-    4.831277629794443e-14,
-    1.9048084779031414e-14,
-    -1.2503781920534289e-14,
-    -1.7963023911289246e-15,
-    2.9519802970223028e-15,
-    -2.2440423475824725e-16,
-    -5.917984461357727e-16,
-    1.9208293147874503e-16,
-    8.396094047437144e-17,
-    -6.691251288822462e-17,
-    -2.5143755435943147e-19,
+    0.13698516971375826,
+    -0.016059988178438275,
+    0.005446751063782845,
+    -0.0017679536968020673,
+    0.00045760793359118153,
+    -3.75024618008717e-05,
+    -4.951261593483577e-05,
+    3.633538680006748e-05,
+    -1.2760999282994728e-05,
+    1.1692483197372276e-06,
+    1.1900645774553632e-06,
+    -5.744476014837842e-07,
+    1.826067842250598e-08,
+    7.176325373214071e-08,
+    -1.7441363506402016e-08,
+    -7.326671589531878e-09,
+    3.5922351310867065e-09,
+    7.660745539081937e-10,
+    -6.387165515974862e-10,
+    -9.461314896127596e-11,
+    1.1159541416888767e-10,
+    1.6294370078286084e-11,
+    -1.9630136429460683e-11,
+    -3.852782808514837e-12,
+    3.4212115620224763e-12,
+    1.035747732824265e-12,
+    -5.578460258337604e-13,
+    -2.7710504975721066e-13,
+    7.342157980744945e-14,
+    6.93267734280628e-14,
+    -3.0820991289680645e-15,
+    -1.547194831662512e-14,
+    -2.5893426776114742e-15,
+    2.839540315143604e-15,
+    1.2646736376369903e-15,
+    -3.2467813044450194e-16,
+    -3.792485004450637e-16,
+    -3.0958120294704544e-17,
+    8.074297861641396e-17,
+    3.2264672706307516e-17,
+    -9.281712723301366e-18,
+    -1.1004844304648535e-17,
+    -1.475011270832711e-18,
+    2.2397511840471008e-18,
 )
 
 
 def _split(x: Array) -> tuple[Array, Array, Array]:
-    """(x <= 6, y = x^2 / 4 where it is, x where it is not), each safe where the other holds."""
+    """(x <= 3, y = x^2 / 4 where it is, x where it is not), each safe where the other holds."""
     small = x <= _SPLIT
     half = 0.5 * jnp.where(small, x, 0.0)
     return small, half * half, jnp.where(small, _SPLIT, x)
 
 
+def _series(coefficients: tuple[float, ...], x: Array, single: int) -> Array:
+    return chebyshev(coefficients, 1.0 - 14.0 / (x + 4.0), single)
+
+
 def _defect_large(x: Array) -> Array:
-    """1 - I1(x) / I0(x) for x >= 6."""
-    return 0.5 * chebyshev(_DEFECT, 2.0 * _SPLIT / x - 1.0, 14) / x
+    """1 - I1(x) / I0(x) for x >= 3."""
+    return 0.5 * _series(_DEFECT, x, 17) / x
 
 
 def _i0_tail(y: Array) -> Array:
     """I0 - 1 from y = x^2 / 4."""
-    return y * horner(_I0_TAIL, y, 16)
+    return y * horner(_I0_TAIL, y, 8)
 
 
 def _checked(x: ArrayLike) -> Array:
@@ -139,15 +207,15 @@ def _checked(x: ArrayLike) -> Array:
 def _ratio_slope(x: Array) -> Array:
     """(I1/I0)' = 1 - r / x - r^2, without forming it: 1/2 at 0, 1 / (2 x^2) for large x."""
     small, y, large = _split(x)
-    near = horner(_WRONSKIAN, y, 20) / jnp.square(1.0 + _i0_tail(y))
-    far = -jax.jvp(_defect_large, (large,), (jnp.ones_like(large),))[1]
+    near = horner(_WRONSKIAN, y, 11) / jnp.square(1.0 + _i0_tail(y))
+    far = 0.5 * _series(_SLOPE, large, 20) / large / large
     return jnp.where(small, near, far)
 
 
 @jax.custom_jvp
 def _ratio(x: Array) -> Array:
     small, y, large = _split(x)
-    near = 0.5 * x * horner(_I1, y, 16) / (1.0 + _i0_tail(y))
+    near = 0.5 * x * horner(_I1, y, 9) / (1.0 + _i0_tail(y))
     return jnp.where(small, near, 1.0 - _defect_large(large))
 
 
@@ -188,7 +256,7 @@ def bessel_ratio_defect(x: ArrayLike) -> Array:
 def _log_i0e(x: Array) -> Array:
     small, y, large = _split(x)
     near = jnp.log1p(_i0_tail(y)) - x
-    rest = chebyshev(_LOG, 2.0 * _SPLIT / large - 1.0, 9) / large
+    rest = _series(_LOG, large, 18) / large
     return jnp.where(small, near, rest - (0.5 * jnp.log(large) + _HALF_LOG_2PI))
 
 

@@ -334,12 +334,12 @@ def _divide_jvp(primals, tangents):
     (x, s), (dx, ds) = primals, tangents
     z = _divide(x, s)
     held = jnp.where(jnp.isinf(x), 0.0, z)  # an infinite x (a bound) is infinite at every scale
-    return z, _divide(dx, s) - held * _divide(ds, s)
+    return z, _divide(dx - held * ds, s)
 
 
 def divide(x: ArrayLike, s: ArrayLike) -> Array:
-    """x / s with the derivative dx / s - z (ds / s): autodiff forms 1 / s^2, which leaves float32
-    at 1e-20.
+    """x / s with the derivative (dx - z ds) / s: autodiff forms 1 / s^2, which leaves float32 at
+    1e-20.
     """
     return _divide(*as_floats(x, s))
 
@@ -384,6 +384,23 @@ def _logcosh(x: Array) -> Array:
 def _logcosh_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     return _logcosh(x), _tanh(x) * dx
+
+
+@jax.custom_jvp
+def _log_logistic_pdf(z: Array) -> Array:
+    size = jnp.abs(z)
+    return -(size + 2.0 * log1p(jnp.exp(-size)))
+
+
+@_log_logistic_pdf.defjvp
+def _log_logistic_pdf_jvp(primals, tangents):
+    (z,), (dz,) = primals, tangents
+    return _log_logistic_pdf(z), -_tanh(0.5 * z) * dz
+
+
+def log_logistic_pdf(z: ArrayLike) -> Array:
+    """log of s(z) s(-z), s the sigmoid. Derivative -tanh(z/2)."""
+    return _log_logistic_pdf(*as_floats(z))
 
 
 @jax.custom_jvp

@@ -25,7 +25,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import chebyshev, gauss_legendre
-from likelax.numerics.logspace import as_floats, log1mexp, log1p
+from likelax.numerics.logspace import as_floats, divide, log1mexp, log1p, standardize
 
 _LOG2 = math.log(2.0)
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -94,10 +94,38 @@ def _excess_upper(x: Array) -> Array:
 # ---- densities and hazards ----
 
 
+@jax.custom_jvp
+def _log_pdf(z: Array) -> Array:
+    return -(0.5 * z) * z - _HALF_LOG_2PI  # halved first: z^2 alone would overflow sooner
+
+
+@_log_pdf.defjvp
+def _log_pdf_jvp(primals, tangents):
+    (z,), (dz,) = primals, tangents
+    return _log_pdf(z), -z * dz
+
+
 def log_normal_pdf(z: ArrayLike) -> Array:
     """log phi(z) = -z^2 / 2 - log(2 pi) / 2."""
-    (z,) = as_floats(z)
-    return -(0.5 * z) * z - _HALF_LOG_2PI  # halved first: z^2 alone would overflow sooner
+    return _log_pdf(*as_floats(z))
+
+
+@jax.custom_jvp
+def _normal_log_pdf(x: Array, loc: Array, scale: Array) -> Array:
+    return _log_pdf(standardize(x, loc, scale)) - jnp.log(scale)
+
+
+@_normal_log_pdf.defjvp
+def _normal_log_pdf_jvp(primals, tangents):
+    # One division in all: [z (z ds - dx + dloc) - ds] / s.
+    (x, loc, scale), (dx, dloc, ds) = primals, tangents
+    z = standardize(x, loc, scale)
+    return _normal_log_pdf(x, loc, scale), divide(z * (z * ds - (dx - dloc)) - ds, scale)
+
+
+def normal_log_pdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
+    """log phi(z) - log(scale), z = (x - loc) / scale."""
+    return _normal_log_pdf(*as_floats(x, loc, scale))
 
 
 @jax.custom_jvp
@@ -138,11 +166,11 @@ def _hazard(z: Array) -> Array:
 def _hazard_jvp(primals, tangents):
     (z,), (dz,) = primals, tangents
     hazard = _hazard(z)
-    upper = z >= 0
-    x = jnp.where(upper, z, 0.0)
+    # hazard (hazard - z) is 1 + excess'. For large z only the latter keeps its digits when it is
+    # differentiated again; at 0, where its series ends, only the former.
+    upper = z >= 0.5
+    x = jnp.where(upper, z, 0.5)
     y = jnp.where(upper | jnp.isinf(z), 0.0, z)
-    # hazard (hazard - z) is 1 + excess'; only the latter keeps its digits when it is differentiated
-    # again.
     above = 1.0 + jax.jvp(_excess_upper, (x,), (jnp.ones_like(x),))[1]
     below = jnp.where(upper, 1.0, hazard)
     return hazard, jnp.where(upper, above, below * (below - y)) * dz

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from likelax import supports
 from likelax._keys import check_key
 from likelax.distributions.base import Distribution
 from likelax.testing import atoms, line, rules, structure, summaries, vector
@@ -222,6 +223,7 @@ class _Check:
         if "sample" in subject.notes or samples is None:
             samples = None
         if len(subject.event_shape) > 1:
+            self.quantiles()
             self.skip(
                 "normalisation",
                 f"values have {len(subject.event_shape)} axes: no sum over them is cheap",
@@ -234,8 +236,8 @@ class _Check:
             self.density_on_line(samples)
         if samples is not None and "pair_value" in self.drawn:
             self.row("sample_and_log_prob", lambda: rules.check_pair(subject, self.drawn))
-        elif self.subject.notes.get("pair"):
-            self.noted("pair")
+        else:
+            self.noted("pair_log_prob")
 
     def quantiles(self) -> np.ndarray | None:
         """quantile at the levels that are looked at, with all summaries."""
@@ -262,7 +264,9 @@ class _Check:
             self.noted(name)
         if quantile is not None:
             self.row("quantile", lambda: line.check_quantile(subject, parts, quantile))
-        self.parts, self.truth = parts, line.moments(parts)
+        circular = isinstance(subject.support, supports.Circle)
+        self.parts = parts
+        self.truth = line.circular_moments(parts) if circular else line.moments(parts)
         points = line.interior(parts, self.points)
         self.points = np.where(subject.inside(points), points, self.points)
 
@@ -339,8 +343,8 @@ class _Check:
                 self.add("mode", *mode)
         if "kl_same" in got:
             self.row("KL", lambda: summaries.check_divergence(subject, got, *self.divergence()))
-        elif "kl_same" in subject.notes:
-            status, text = subject.notes["kl_same"]
+        elif "kl" in subject.notes:
+            status, text = subject.notes["kl"]
             if status == "failed":
                 self.add("KL", [text], "")
             else:

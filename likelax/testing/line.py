@@ -276,6 +276,16 @@ def moments(parts: list[Integrated | None]) -> dict[str, np.ndarray]:
     return {k: np.array(v) for k, v in out.items()}
 
 
+def circular_moments(parts: list[Integrated | None]) -> dict[str, np.ndarray]:
+    """The direction of E exp(ix), 1 less its length, and the entropy, by quadrature."""
+    out = moments(parts)
+    for i, part in enumerate(parts):
+        if part is not None and part.converges:
+            direction = complex(part.expect(np.cos(part.x)), part.expect(np.sin(part.x)))
+            out["mean"][i], out["variance"][i] = np.angle(direction), 1 - abs(direction)
+    return out
+
+
 def divergence(subject: Subject, parts: list[Integrated | None], other: Any) -> np.ndarray:
     """KL from each element to the distribution with the leaves `other`, by quadrature."""
     rows = max(part.x.size for part in parts if part) if any(parts) else 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from likelax._pytree import Node
 from likelax.distributions.base import Distribution
-from likelax.testing.subject import SUMMARIES, TAILS, Subject, describe, first_line
+from likelax.testing.subject import Subject, describe, first_line, quick_jit
 
 Problems = list[str]
 
@@ -67,7 +67,9 @@ def check_pickle(dist: Distribution) -> Problems | str:
 
 
 def check_shapes(dist: Distribution, floats: bool, key: jax.Array) -> Problems:
-    """Every method gives the shape that the batch and the event say."""
+    """log_prob and samples have the shapes that the batch and the event say; the shapes of the
+    other methods are looked at where they are computed.
+    """
     batch, event = dist.batch_shape, dist.event_shape
     dtype = jnp.float32 if floats else jnp.int32
     problems: Problems = []
@@ -94,15 +96,6 @@ def check_shapes(dist: Distribution, floats: bool, key: jax.Array) -> Problems:
     other = jax.eval_shape(jax.random.key_data, key) if typed else key
     if typed and other.shape == (2,):
         expect("sample with a legacy key", (*batch, *event), lambda d, k: d.sample(k), other)
-    if not event:
-        for name in TAILS:
-            x = jax.ShapeDtypeStruct((3, *batch), dtype)
-            expect(f"{name} of values {x.shape}", x.shape, lambda d, v, m=name: getattr(d, m)(v), x)
-        q = jax.ShapeDtypeStruct((3, *batch), jnp.float32)
-        expect(f"quantile of {q.shape}", q.shape, lambda d, v: d.quantile(v), q)
-    for name in SUMMARIES:
-        shape = batch if name == "entropy" else (*batch, *event)
-        expect(f"{name}()", shape, lambda d, m=name: getattr(d, m)())
     return problems
 
 
@@ -150,7 +143,11 @@ def check_dtypes(subject: Subject) -> Problems:
         run("log_prob", "bfloat16 parameters", built, like(jnp.bfloat16), half, jnp.float32)
     with jax.enable_x64(True):
         wide = jax.ShapeDtypeStruct(shape, jnp.float64 if subject.takes_floats else jnp.int32)
-        calls: list[tuple[str, Any, Any]] = [("log_prob", lambda d, v: d.log_prob(v), wide)]
+        calls: list[tuple[str, Any, Any]] = []
+        if subject.wide_dtype is None:
+            calls.append(("log_prob", lambda d, v: d.log_prob(v), wide))
+        else:
+            judge("log_prob", "float64 parameters", subject.wide_dtype, np.float64)
         if not subject.event_shape:
             calls.append(("cdf", lambda d, v: d.cdf(v), wide))
         calls.append(("sample", lambda d, k: d.sample(k), subject.key))
@@ -211,7 +208,7 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
             )
         return out
 
-    got = {k: np.asarray(v) for k, v in jax.jit(mapped)(subject.leaves, rows, x).items()}
+    got = {k: np.asarray(v) for k, v in quick_jit(mapped)(subject.leaves, rows, x).items()}
     batch = subject.log_prob(points)
     alone = subject.gradients(points)["log_prob"]
     words = {
@@ -245,7 +242,9 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
         if subject.elements > 1 and "sample" not in subject.notes and not mixed:
             draw = lambda row, at=at: with_row(row, at, subject.leaves).sample(subject.key, (3,))  # noqa: E731
             shape = jax.eval_shape(jax.vmap(draw), rows[name]).shape
-            wanted = (2, 3, subject.elements, *subject.event_shape)
+            # Without other parameters there is no other batch.
+            batch = (subject.elements,) if len(subject.leaves) > 1 else ()
+            wanted = (2, 3, *batch, *subject.event_shape)
             if shape != wanted:
                 mixed.append(
                     f"built inside vmap over {name} alone, it gives samples {shape} where {wanted} "
@@ -260,7 +259,7 @@ def _check_index(subject: Subject) -> Problems:
     one = jax.eval_shape(lambda d: d[last], subject.dist)
     if one.batch_shape != ():
         return [f"dist[{last}] has batch shape {one.batch_shape} where () was wanted"]
-    got = jax.tree.leaves(jax.jit(lambda d: d[last])(subject.dist))
+    got = jax.tree.leaves(quick_jit(lambda d: d[last])(subject.dist))
     for info, a, b in zip(subject.info, got, subject.leaves, strict=True):
         if not np.array_equal(a, b[last], equal_nan=info.floating):
             return [f"dist[{last}] is not element {last}: {info.name} is another"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,27 @@ from likelax._pytree import Node, Param
 from likelax.distributions.base import Distribution, Masked
 
 _MOST_ELEMENTS = 4
+# What is run once or twice is not worth an optimiser's time: these cut the compilation to a third.
+_QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 TAILS = ("cdf", "log_cdf", "survival", "log_survival")
 SUMMARIES = ("mean", "mode", "variance", "stddev", "entropy")
+
+
+@functools.cache
+def _quick_options() -> dict[str, Any]:
+    """Compiler options for little optimisation, where this version of XLA has them."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=_QUICK)(0.0)
+    except Exception:  # options come and go between versions: without them it only takes longer
+        return {}
+    return _QUICK
+
+
+def quick_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` that compiles quickly, to code that is slower but the same to a user."""
+    return jax.jit(function, compiler_options=_quick_options())
 
 
 class Leaf:
@@ -57,7 +77,8 @@ class Subject:
     Attributes:
       original: what was given; `dist` holds the elements that are looked at.
       notes: what a method raised while it was traced: `(status, text)` by method.
-      dtypes: what each method gives for the parameters as they are.
+      dtypes: what each method gives for the parameters as they are; `wide_dtype`, what log_prob
+        gives for those in float64.
     """
 
     def __init__(self, original: Distribution, key: jax.Array, num_samples: int):
@@ -73,14 +94,17 @@ class Subject:
         self.discrete = bool(self.support.is_discrete)
         self.notes: dict[str, tuple[str, str]] = {}
         self.dtypes: dict[str, Any] = {}
-        self.takes_floats = self._takes_floats()
-        self._contains = jax.jit(lambda leaves, x: self.build(leaves).support.contains(x))
+        self.wide_dtype: Any = None
+        self.takes_floats = not self.dist._takes_indices
+        self._contains = quick_jit(lambda leaves, x: self.build(leaves).support.contains(x))
         self._nudged: list[np.ndarray] | None = None
-        self._tails = jax.jit(self._trace_tails)
-        self._log_prob = jax.jit(lambda leaves, x: self.build(leaves).log_prob(x))
+        self._tails = quick_jit(self._trace_tails)
+        self._log_prob = quick_jit(lambda leaves, x: self.build(leaves).log_prob(x))
+        # The digits of float32 are looked at as a user's own compilation leaves them.
         self._gradients = jax.jit(self._trace_gradients)
-        self._summaries = jax.jit(self._trace_summaries)
-        self._draw = jax.jit(self._trace_draw)
+        self._gradients64 = quick_jit(self._trace_gradients)
+        self._summaries = quick_jit(self._trace_summaries)
+        self._draw = quick_jit(self._trace_draw)
 
     # Trees.
 
@@ -111,7 +135,7 @@ class Subject:
                 pairs = zip(supports, leaves, strict=True)
                 return [jnp.asarray(s is None or jnp.all(s.contains(leaf))) for s, leaf in pairs]
 
-            good = jax.jit(fits)(larger)
+            good = quick_jit(fits)(larger)
             pairs = zip(good, larger, self.leaves, strict=True)
             self._nudged = [more if ok else leaf for ok, more, leaf in pairs]
         return list(self._nudged)
@@ -132,6 +156,8 @@ class Subject:
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The ends of the support for each element, infinite where there are none."""
         low, high = getattr(self.support, "lower", None), getattr(self.support, "upper", None)
+        if isinstance(self.support, supports.Circle):
+            low, high = -math.pi, math.pi
         ends = [(-np.inf if low is None else low), (np.inf if high is None else high)]
         wide = [np.broadcast_to(np.asarray(e, np.float64), (self.elements,)) for e in ends]
         return wide[0], wide[1]
@@ -145,7 +171,13 @@ class Subject:
 
     def as_value(self, x: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
         """Values in the dtype that log_prob takes: float32, or whole numbers for indices."""
-        return x.astype(dtype if self.takes_floats else np.int32)
+        if not self.takes_floats:
+            return x.astype(np.int32)
+        x = x.astype(dtype)
+        if dtype == np.float64 and is_simplex(self.support):
+            # Sums that are 1 in float32 are not in float64.
+            x = x / x.sum(axis=-1, keepdims=True)
+        return x
 
     def log_prob(self, x: np.ndarray, leaves: Any = None) -> np.ndarray:
         """log_prob in float32, `(n, elements)`."""
@@ -163,16 +195,21 @@ class Subject:
         leaves = self.wide if leaves is None else leaves
         with jax.enable_x64(True):
             run = lambda v: {"log_prob": self._log_prob(leaves, v)}  # noqa: E731
-            return self._padded(run, self.as_value(x, np.float64))["log_prob"].astype(np.float64)
+            log_prob = self._padded(run, self.as_value(x, np.float64))["log_prob"]
+            self.wide_dtype = log_prob.dtype
+            return log_prob.astype(np.float64)
 
     def gradients(self, x: np.ndarray, leaves: Any = None) -> dict[str, Any]:
         """log_prob and its gradients in float32: one point at a time, `(n, elements, ...)`."""
-        return self._gradients_of(self.leaves if leaves is None else leaves, self.as_value(x))
+        leaves = self.leaves if leaves is None else leaves
+        return self._gradients_of(self._gradients, leaves, self.as_value(x))
 
     def gradients64(self, x: np.ndarray) -> dict[str, Any]:
         """The same in float64."""
         with jax.enable_x64(True):
-            return self._gradients_of(self.wide, self.as_value(x, np.float64))
+            return self._gradients_of(
+                self._gradients64, self.wide, self.as_value(x, np.float64)
+            )
 
     def summaries(self, q: np.ndarray) -> dict[str, np.ndarray]:
         """mean, mode, variance, stddev, entropy, quantile(q), kl to itself and to the nudged one."""
@@ -186,12 +223,18 @@ class Subject:
 
     # What is traced.
 
-    def attempt(self, out: dict[str, Any], name: str, method: Callable[[], Any]) -> None:
+    def attempt(
+        self, out: dict[str, Any], name: str, shape: tuple[int, ...], method: Callable[[], Any]
+    ) -> None:
         """Keeps the result, or notes why there is none."""
         try:
-            out[name] = method()
-            if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-                self.dtypes[name] = jnp.result_type(jax.tree.leaves(out[name])[0])
+            got = method()
+            self.dtypes[name] = jnp.result_type(got)
+            if jnp.shape(got) != shape:
+                text = f"{name} has shape {jnp.shape(got)} where {shape} was wanted"
+                self.notes[name] = ("failed", text)
+            else:
+                out[name] = got
         except NotImplementedError as error:
             self.notes[name] = ("skipped", first_line(error))
         except Exception as error:  # a user's method may raise anything; it becomes a row
@@ -200,16 +243,43 @@ class Subject:
                 f"{name} raises {type(error).__name__}: {first_line(error)}",
             )
 
+    def _own(self, name: str) -> bool:
+        """Whether the method is the distribution's own, not the base class's."""
+        return getattr(type(self.dist), name) is not getattr(Distribution, name)
+
     def _trace_tails(self, leaves: Any, x: jax.Array) -> dict[str, Any]:
         dist, out = self.build(leaves), {}
-        self.attempt(out, "log_prob", lambda: dist.log_prob(x))
+        shape = x.shape[:2]
+        self.attempt(out, "log_prob", shape, lambda: dist.log_prob(x))
         if self.event_shape:
             return out
-        for name in TAILS:
-            self.attempt(out, name, lambda name=name: getattr(dist, name)(x))
-        if "cdf" in out and not self.discrete:
-            ones = jnp.ones_like(x)
-            self.attempt(out, "slope", lambda: jax.jvp(dist.cdf, (x,), (ones,))[1])
+        # The base class's cdf is exp(log_cdf): what it gives needs no second computation.
+        first = "cdf" if self._own("cdf") else "log_cdf"
+        slopes = not self.discrete
+
+        def with_slope() -> jax.Array:
+            if not slopes:
+                return getattr(dist, first)(x)
+            value, out["slope"] = jax.jvp(getattr(dist, first), (x,), (jnp.ones_like(x),))
+            return value
+
+        self.attempt(out, first, shape, with_slope)
+        if first == "log_cdf" and first in out:
+            self.attempt(out, "cdf", shape, lambda: jnp.exp(out["log_cdf"]))
+            if slopes:
+                out["slope"] = out["slope"] * out["cdf"]
+        for name, other, function in (
+            ("cdf", "log_cdf", jnp.exp),
+            ("log_cdf", "cdf", None),
+            ("log_survival", "survival", None),
+            ("survival", "log_survival", jnp.exp),
+        ):
+            if name in out or name in self.notes:
+                continue
+            if function and not self._own(name) and self._own(other) and other in out:
+                self.attempt(out, name, shape, lambda f=function, o=other: f(out[o]))
+            else:
+                self.attempt(out, name, shape, lambda name=name: getattr(dist, name)(x))
         return out
 
     def _trace_gradients(self, leaves: Any, x: jax.Array) -> dict[str, Any]:
@@ -233,25 +303,39 @@ class Subject:
 
     def _trace_summaries(self, leaves: Any, nudged: Any, q: jax.Array) -> dict[str, Any]:
         dist, out = self.build(leaves), {}
+        batch = (self.elements,)
         for name in SUMMARIES:
-            self.attempt(out, name, lambda name=name: getattr(dist, name)())
-        self.attempt(out, "kl_same", lambda: dist.kl_divergence(dist))
-        self.attempt(out, "kl_other", lambda: dist.kl_divergence(self.build(nudged)))
+            shape = batch if name == "entropy" else (*batch, *self.event_shape)
+            self.attempt(out, name, shape, lambda name=name: getattr(dist, name)())
+        # To itself and to the nudged one at once, on a new leading axis.
+        pair = self.build([jnp.stack(both) for both in zip(leaves, nudged, strict=True)])
+        alone = self.build([leaf[None] for leaf in map(jnp.asarray, leaves)])
+        self.attempt(out, "kl", (2, *batch), lambda: alone.kl_divergence(pair))
+        if "kl" in out:
+            out["kl_same"], out["kl_other"] = out.pop("kl")
+        elif self.notes["kl"][0] == "skipped":
+            self.attempt(out, "kl_same", batch, lambda: dist.kl_divergence(dist))
         if not self.event_shape:
-            self.attempt(out, "quantile", lambda: dist.quantile(q))
+            self.attempt(out, "quantile", (len(q), *batch), lambda: dist.quantile(q))
         return out
 
     def _trace_draw(self, leaves: Any, key: jax.Array) -> dict[str, Any]:
         dist, out = self.build(leaves), {}
-        self.attempt(out, "sample", lambda: dist.sample(key, (self.n,)))
-        if type(dist).sample_and_log_prob is not Distribution.sample_and_log_prob:
-            self.attempt(out, "pair", lambda: dist.sample_and_log_prob(key, (self.n,)))
-            if "pair" in out:
-                out["pair_value"], out["pair_log_prob"] = out.pop("pair")
+        shape = (self.n, self.elements, *self.event_shape)
+        if not self._own("sample_and_log_prob"):
+            self.attempt(out, "sample", shape, lambda: dist.sample(key, (self.n,)))
+            return out
+
+        def pair() -> jax.Array:
+            out["pair_value"], log_prob = dist.sample_and_log_prob(key, (self.n,))
+            return log_prob
+
+        self.attempt(out, "sample", shape, lambda: dist.sample(key, (self.n,)))
+        self.attempt(out, "pair_log_prob", shape[:2], pair)
         return out
 
-    def _gradients_of(self, leaves: Any, x: np.ndarray) -> dict[str, Any]:
-        out = jax.tree.map(np.asarray, self._gradients(leaves, x))
+    def _gradients_of(self, run: Any, leaves: Any, x: np.ndarray) -> dict[str, Any]:
+        out = jax.tree.map(np.asarray, run(leaves, x))
         it = iter(out["leaves"])
         out["leaves"] = [next(it) if info.floating else None for info in self.info]
         return out
@@ -264,20 +348,6 @@ class Subject:
             whole = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
             parts.append({k: np.asarray(v)[: len(part)] for k, v in run(whole).items()})
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-
-    def _takes_floats(self) -> bool:
-        shape = (self.elements, *self.event_shape)
-        try:
-            jax.eval_shape(
-                lambda leaves, x: self.build(leaves).log_prob(x),
-                self.leaves,
-                jax.ShapeDtypeStruct(shape, jnp.float32),
-            )
-        except TypeError as error:
-            return isinstance(error, jax.errors.JAXTypeError) or not self.discrete
-        except Exception:  # other checks say what is wrong
-            return True
-        return True
 
 
 def flatten_batch(dist: Distribution) -> Distribution:
@@ -303,12 +373,19 @@ def flatten_batch(dist: Distribution) -> Distribution:
         wide = dist.broadcast_to(shape)
         return jax.tree.map(lambda x: x.reshape((size, *x.shape[len(shape) :]))[index], wide)
 
-    return jax.jit(flatten)(dist)
+    return quick_jit(flatten)(dist)
 
 
 def is_interval(support: Any) -> bool:
     """Whether the support is a range of numbers, or all of them."""
     return isinstance(support, supports.Interval | supports.Real)
+
+
+def is_simplex(support: Any) -> bool:
+    """Whether each last axis of a value sums to 1."""
+    while isinstance(support, supports.Elementwise):
+        support = support.base
+    return isinstance(support, supports.Simplex)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,0 +1,40 @@
+"""What the rooms of the gamma function's family share: derivative rules by partials, and counts of
+terms.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+
+
+def terms(x: Array, single: int, double: int) -> int:
+    """How many terms x's dtype needs."""
+    return single if x.dtype == jnp.float32 else double
+
+
+def with_partials(*partials: Callable | None):
+    """A derivative rule from one partial derivative per argument; None means that it is zero.
+
+    A partial is worked out only where its argument is differentiated, so that an infinite slope in
+    `k` costs nothing to a caller who asks for the slope in `rate`.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        ruled = jax.custom_jvp(function)
+
+        def rule(primals, tangents):
+            out = ruled(*primals)
+            total = jnp.zeros_like(out)
+            for partial, tangent in zip(partials, tangents, strict=True):
+                if partial is not None and not isinstance(tangent, SymbolicZero):
+                    total = total + partial(*primals) * tangent
+            return out, total
+
+        ruled.defjvp(rule, symbolic_zeros=True)
+        return functools.wraps(function)(ruled)
+
+    return decorate

@@ -1,0 +1,335 @@
+"""Log-densities of the gamma function's family, after Loader (2000).
+
+The large parts of lgamma cancel in every density, and with them go the digits: in float32 a Poisson
+log-mass at k = rate = 1e7 computed from `gammaln` is off by ten nats. Here nothing large is ever
+formed. Every density is a sum of a *deviance* D(x, m) = x log(x/m) + m - x >= 0, of *Stirling
+errors* delta(x), and of logarithms of order one (Loader 2000, "Fast and accurate computation of
+binomial probabilities", and R's nmath). The derivative rules are of the same kind, so that
+gradients hold their digits too.
+
+Conventions of the whole file:
+
+- Element by element with broadcasting, in float32 or wider; NaN in gives NaN out.
+- Arguments are inside the support (counts >= 0, x > 0, parameters > 0) or on its closed edge, as
+  each docstring says; the distributions mask what is outside.
+- "x log y" is 0 where x = 0, and on an edge of the support an infinite slope is taken as 0.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from likelax.numerics._rules import with_partials
+from likelax.numerics.deviance import gap_deviance, log1pmx, log_ratio, product_gap, two_deviances
+from likelax.numerics.gamma import (
+    digamma,
+    digamma_minus_log,
+    digamma_minus_log_step,
+    in_order,
+    lgamma,
+    log_beta_parts,
+    stirling,
+)
+from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
+
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+_EULER = 0.57721566490153286  # -digamma(1)
+
+
+def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
+    """log of rate^k exp(-rate) / Gamma(k + 1), k >= 0, rate >= 0. Loader: -delta(k) - D(k, rate) -
+    log(2 pi k)/2.
+
+    k = 0 gives -rate exactly; rate = 0 gives 0 at k = 0 (slope -1) and -inf at k > 0. A real k is
+    allowed.
+    """
+    k, rate = as_floats(k, rate)
+    small = k < 1.0  # plain form: nothing is large there
+    c, m = jnp.where(small, 1.0, k), jnp.where(small, 1.0, rate)
+    saddle = -gap_deviance(c, m, m - c) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0)(c)
+    z, r = jnp.where(small, k, 0.0), jnp.where(small, rate, 1.0)
+    return jnp.where(small, xlogy(z, r) - r - lgamma(z + 1.0), saddle)
+
+
+def _gamma_slope_x(x, a, rate):
+    edge = x == 0
+    return jnp.where(edge, -rate, -(product_gap(rate, x, a) + 1.0) / jnp.where(edge, 1.0, x))
+
+
+def _gamma_slope_a(x, a, rate):
+    # log(rate x) - digamma(a), without log x at x = 0.
+    v = jnp.where(x == 0, 1.0, x)
+    return -log_ratio(a, rate * v, product_gap(rate, v, a)) - digamma_minus_log(a)
+
+
+def _gamma_slope_rate(x, a, rate):
+    return -product_gap(rate, x, a) / rate
+
+
+@with_partials(_gamma_slope_x, _gamma_slope_a, _gamma_slope_rate)
+def _gamma_log_pdf(x, a, rate):
+    low = (a < 2.0) | (x == 0)
+    v, c, r = jnp.where(low, 1.0, x), jnp.where(low, 2.0, a), jnp.where(low, 1.0, rate)
+    saddle = -gap_deviance(c, r * v, product_gap(r, v, c)) - jnp.log(v) - stirling(0)(c)
+    saddle = saddle + (0.5 * jnp.log(c) - _HALF_LOG_2PI)
+    plain = a * jnp.log(rate) + xlogy(a - 1.0, x) - rate * x - lgamma(a)
+    return jnp.where(low, plain, saddle)
+
+
+def gamma_log_pdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:
+    """log of rate^a x^(a-1) exp(-rate x) / Gamma(a), for x >= 0, a = concentration > 0, rate > 0.
+
+    From a = 2 on -delta(a) - D(a, rate x) + log(a / 2 pi) / 2 - log x, with rate x - a error-free
+    (Loader 2000); below the plain form. Slope in a: log(rate x) - digamma(a), a log ratio and small
+    terms. At x = 0
+    the limits: inf for a < 1, log(rate) for a = 1, -inf for a > 1; there the slope in a leaves out
+      log x.
+    """
+    return _gamma_log_pdf(*jnp.broadcast_arrays(*as_floats(x, concentration, rate)))
+
+
+@with_partials(lambda x, a, b: a + b, lambda x, a, b: x - 1.0, lambda x, a, b: x)
+def beta_gap(x, a, b):
+    """(a + b) x - a, with the rounding errors of the sum and of the product kept."""
+    n = a + b
+    small, large = in_order(a, b)
+    return product_gap(n, x, a) + (small - (n - large)) * x
+
+
+def _beta_slope_x(x, a, b):
+    zero, one = x == 0, x == 1
+    v = jnp.where(zero | one, 0.5, x)
+    inside = (2.0 * v - 1.0 - beta_gap(v, a, b)) / (v * (1.0 - v))
+    return jnp.where(zero, 1.0 - b, jnp.where(one, a - 1.0, inside))
+
+
+def _beta_slope_a(x, a, b):
+    # log x + digamma(n) - digamma(a), without log x at x = 0, where n x - a is put to n - a.
+    edge = x == 0
+    gap = jnp.where(edge, b, beta_gap(x, a, b))
+    return -log_ratio(a, (a + b) * jnp.where(edge, 1.0, x), gap) + digamma_minus_log_step(a, b)
+
+
+def _beta_slope_b(x, a, b):
+    edge = x == 1
+    gap = jnp.where(edge, a, -beta_gap(x, a, b))
+    return -log_ratio(b, (a + b) * jnp.where(edge, 1.0, 1.0 - x), gap) + digamma_minus_log_step(
+        b, a
+    )
+
+
+@with_partials(_beta_slope_x, _beta_slope_a, _beta_slope_b)
+def _beta_log_pdf(x, a, b):
+    edge = (x == 0) | (x == 1)
+    plain_form = (a < 2.0) | (b < 2.0) | edge
+    normalizer, rest = log_beta_parts(a, b)
+    v = jnp.where(edge, 0.5, x)
+    log_y = log1p(-v)
+    saddle = -two_deviances(a, b, v, 1.0 - v, beta_gap(v, a, b)) - jnp.log(v) - log_y - rest
+    edge_y = xlogy(b - 1.0, jnp.where(x == 1, 0.0, 1.0))
+    plain = xlogy(a - 1.0, x) + jnp.where(edge, edge_y, (b - 1.0) * log_y) - normalizer
+    return jnp.where(plain_form, plain, saddle)
+
+
+def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
+    """log of x^(a-1) (1-x)^(b-1) / B(a, b), for 0 <= x <= 1 and a, b > 0.
+
+    Where a and b are both 2 or more Loader's form with n x - a error-free, n = a + b; otherwise the
+    plain form on `log_beta`. At 0 and 1 the one-sided limits; Beta(1, 1) is 0 on all of [0, 1] with
+    finite slopes.
+    """
+    return _beta_log_pdf(*jnp.broadcast_arrays(*as_floats(x, a, b)))
+
+
+# Beyond these logits the smaller probability is near the smallest float.
+_LARGEST_LOGIT = 80.0
+
+
+def _odds_parts(c, d, logits):
+    """n p, n q, the gap n p - c = d - n q, and by how much the logits are beyond the largest.
+
+    The gap comes from the smaller of p and q, which has its digits.
+    """
+    kept = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    p, q = sigmoid(kept), sigmoid(-kept)
+    rare = p <= q
+    gap = beta_gap(jnp.where(rare, p, q), jnp.where(rare, c, d), jnp.where(rare, d, c))
+    n = c + d
+    return n * p, n * q, jnp.where(rare, gap, -gap), logits - kept
+
+
+def _divergence_slope_c(c, d, logits):
+    np_, _, gap, beyond = _odds_parts(c, d, logits)
+    return log_ratio(c, np_, gap) - jnp.minimum(beyond, 0.0)
+
+
+def _divergence_slope_d(c, d, logits):
+    _, nq, gap, beyond = _odds_parts(c, d, logits)
+    return log_ratio(d, nq, -gap) + jnp.maximum(beyond, 0.0)
+
+
+@with_partials(
+    _divergence_slope_c, _divergence_slope_d, lambda c, d, logits: _odds_parts(c, d, logits)[2]
+)
+def _divergence(c, d, logits):
+    """D(c, n p) + D(d, n q), n = c + d, q = 1 - p; slope n p - c in the logits of p.
+
+    Where p or q is nearly below the smallest float, it is linear in the logarithm of that.
+    """
+    np_, nq, gap, beyond = _odds_parts(c, d, logits)
+    linear = jnp.where(beyond > 0, d, -c) * beyond
+    return gap_deviance(c, np_, gap) + gap_deviance(d, nq, -gap) + linear
+
+
+def binomial_log_pmf(k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayLike) -> Array:
+    """log of C(n, k) p^k q^(n-k), 0 <= k <= n, with log_p = log_sigmoid(logits), log_q =
+    log_sigmoid(-logits).
+
+    The two logarithms enter as log_p - log_q, so that their rounding need not keep p + q = 1; the
+    slopes in them are k - n p and its negative, which carry over to the logits without
+    cancellation. k = 0 and k = n are n log_q and n log_p; p = 0 or 1 gives 0 or -inf, with slopes 0
+    there.
+    """
+    k, n, log_p, log_q = jnp.broadcast_arrays(*as_floats(k, n, log_p, log_q))
+    sure = jnp.isinf(log_p) | jnp.isinf(log_q)
+    none, every = k == 0, (k == n) & (n != 0)
+    inside = ~(none | every | sure)
+    c, d = jnp.where(inside, k, 1.0), jnp.where(inside, n - k, 1.0)
+    m = c + d
+    small, large = in_order(c, d)
+    saddle = -_divergence(c, d, jnp.where(inside, log_p, 0.0) - jnp.where(inside, log_q, 0.0))
+    saddle = saddle + (0.5 * (log1p(small / large) - jnp.log(small)) - _HALF_LOG_2PI)
+    saddle = saddle + ((stirling(0)(m) - stirling(0)(large)) - stirling(0)(small))
+    # n = 0 has probability one whatever p is, also where the other logarithm is -inf.
+    power = _times_log(jnp.where(every, k, n), jnp.where(every, log_p, log_q))
+    missed = jnp.where(jnp.isnan(log_p + log_q + k + n), jnp.nan, -jnp.inf)
+    return jnp.where(inside, saddle, jnp.where(none | every, power, missed))
+
+
+def _times_log(x, log_y):
+    """x log_y, 0 where x = 0; where log_y is -inf no slope."""
+    safe = jnp.where((x == 0) | jnp.isinf(log_y), 0.0, log_y)
+    return jnp.where((x != 0) & jnp.isinf(log_y), log_y, x * safe)
+
+
+def negative_binomial_log_pmf(
+    k: ArrayLike, r: ArrayLike, log_p: ArrayLike, log_q: ArrayLike
+) -> Array:
+    """log of C(k + r - 1, k) q^r p^k, k >= 0, r > 0, with log_p, log_q as in `binomial_log_pmf`.
+
+    Loader: delta(n) - delta(k) - delta(r) - D(k, n p) - D(r, n q) + log(r / (2 pi n k)) / 2, n = k
+      + r.
+    k = 0 gives r log_q; p = 0 gives 0 there and -inf elsewhere.
+    """
+    k, r, log_p, log_q = jnp.broadcast_arrays(*as_floats(k, r, log_p, log_q))
+    sure = jnp.isinf(log_p) | jnp.isinf(log_q)
+    inside = ~((k == 0) | sure)
+    c, s = jnp.where(inside, k, 1.0), jnp.where(inside, r, 1.0)
+    far = _divergence(c, s, jnp.where(inside, log_p, 0.0) - jnp.where(inside, log_q, 0.0))
+    saddle = _negative_binomial_terms(c, s) - far
+    missed = jnp.where(jnp.isnan(log_p + log_q + k + r), jnp.nan, -jnp.inf)
+    return jnp.where(inside, saddle, jnp.where(k == 0, _times_log(r, log_q), missed))
+
+
+def _negative_binomial_terms(k, r):
+    """delta(n) - delta(k) - delta(r) + log(r / (2 pi n k)) / 2 for n = k + r, k > 0."""
+    n = k + r
+    half_log = 0.5 * (log_ratio(r, n, k) - jnp.log(k)) - _HALF_LOG_2PI
+    return half_log + ((stirling(0)(n) - stirling(0)(r)) - stirling(0)(k))
+
+
+def _mean_parts(k, r, m):
+    """n p, n q and the gap n p - k = r (m - k) / (r + m), p = m / (r + m), n = k + r: nothing
+    cancels.
+    """
+    p, q = m / (r + m), r / (r + m)
+    n = k + r
+    return n * p, n * q, (m - k) * q
+
+
+def _mean_slope_k(k, r, m):
+    # log p + digamma(n) - digamma(k + 1).
+    c = jnp.where(k == 0, 1.0, k)
+    many = log_ratio(c, _mean_parts(c, r, m)[0], _mean_parts(c, r, m)[2])
+    many = -many + digamma_minus_log(c + r) - digamma_minus_log(c) - 1.0 / c
+    none = jnp.log(m) - jnp.log(r + m) + digamma(r) + _EULER
+    return jnp.where(k == 0, none, many)
+
+
+def _mean_slope_r(k, r, m):
+    # log(n / (r + m)) + (m - k) / (r + m) + [digamma - log](n) - [digamma - log](r).
+    u = (k - m) / (r + m)
+    near = jnp.abs(u) < 0.5
+    far = log_ratio(k + r, r + m, m - k) - u
+    return jnp.where(near, log1pmx(jnp.where(near, u, 0.0)), far) + digamma_minus_log_step(r, k)
+
+
+def _mean_slope_m(k, r, m):
+    one = jnp.where(k == 0, 1.0, m)
+    return jnp.where(k == 0, -1.0, (k - m) / one) * (r / (r + m))
+
+
+@with_partials(_mean_slope_k, _mean_slope_r, _mean_slope_m)
+def _negative_binomial_mean(k, r, m):
+    none = k == 0
+    c = jnp.where(none, 1.0, k)
+    np, nq, gap = _mean_parts(c, r, m)
+    out = -(gap_deviance(c, np, gap) + gap_deviance(r, nq, -gap)) + _negative_binomial_terms(c, r)
+    return jnp.where(none, -r * log_ratio(r + m, r, -m), out)
+
+
+def negative_binomial_mean_log_pmf(k: ArrayLike, r: ArrayLike, m: ArrayLike) -> Array:
+    """`negative_binomial_log_pmf` with mean m >= 0: p = m / (r + m). Tends to the Poisson as r ->
+    inf.
+
+    Slopes (k - m) r / (m (r + m)) in m, and in r a small difference that holds its digits for r >>
+    k and for k >> r. r = inf is the Poisson.
+    """
+    k, r, m = as_floats(k, r, m)
+    return _negative_binomial_mean(k, jnp.minimum(r, 1e30), m)
+
+
+def student_t_log_normalizer(df: ArrayLike) -> Array:
+    """lgamma((df + 1)/2) - lgamma(df/2) - log(pi df)/2 for df > 0; tends to -log(2 pi)/2 as df ->
+    inf.
+
+    With n = df/2: delta(n + 1/2) - delta(n) + n [log1p(1/2n) - 1/2n] - log(2 pi)/2.
+    """
+    (df,) = as_floats(df)
+    return _student_t_normalizer(df)
+
+
+def _student_t_slope(df):
+    n = 0.5 * df
+    u = 0.5 / n
+    # [log1p(u) - u] + [digamma - log](n + 1/2) - [digamma - log](n), over 2.
+    return 0.5 * (log1pmx(u) + digamma_minus_log_step(n, jnp.full_like(n, 0.5)))
+
+
+@with_partials(_student_t_slope)
+def _student_t_normalizer(df):
+    n = 0.5 * df
+    finite = jnp.where(jnp.isinf(n), 1.0, n)
+    out = finite * log1pmx(0.5 / finite) + (stirling(0)(finite + 0.5) - stirling(0)(finite))
+    return jnp.where(jnp.isinf(n), 0.0, out) - _HALF_LOG_2PI
+
+
+def dirichlet_log_pdf(x: ArrayLike, concentration: ArrayLike) -> Array:
+    """Dirichlet log-density over the last axis, x (..., K) on the simplex and concentration (...,
+    K) > 0.
+
+    Independent Gamma(x_i; a_i, A) given their sum, A = sum a_i: the sum of those log-densities less
+    that of Gamma(1; A, A). In the table of numerics that is -sum D(a_i, A x_i) and small terms. It
+    is the density of x / sum(x) to first order, so x's rounding off the simplex does not count; by
+    the same token its slope in x is (a_i - 1) / x_i - A, which is the textbook's (a_i - 1) / x_i
+    along the simplex. At x_i = 0: inf, finite or -inf as a_i < 1, = 1, > 1 (-inf if both infinities
+    meet).
+    """
+    x, a = jnp.broadcast_arrays(*as_floats(x, concentration))
+    total = jnp.sum(a, axis=-1)
+    parts = gamma_log_pdf(x, a, total[..., None])
+    lowest = jnp.any(parts == -jnp.inf, axis=-1)
+    parts = jnp.where(lowest[..., None] & jnp.isposinf(parts), 0.0, parts)
+    return jnp.sum(parts, axis=-1) - gamma_log_pdf(jnp.ones_like(total), total, total)

@@ -1,0 +1,115 @@
+"""Deviances without cancellation: log1p(u) - u, x log(x/m) + m - x, and x y - z.
+
+The pieces of which the densities are made (Loader 2000, "Fast and accurate computation of binomial
+probabilities"). A *gap* m - x may be handed over beside x and m: it carries digits that x and m no
+longer have.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from likelax.numerics._rules import terms, with_partials
+from likelax.numerics.logspace import as_floats, log1p
+
+
+def _atanh_tail(v: Array) -> Array:
+    """(atanh(v) - v) / v^3 = 1/3 + v^2/5 + v^4/7 + ..., for |v| < 0.43."""
+    square, total = v * v, jnp.zeros_like(v)
+    for k in reversed(range(terms(v, 9, 21))):
+        total = total * square + 1.0 / (2 * k + 3)
+    return total
+
+
+@with_partials(lambda u: -u / (1.0 + u))
+def _log1pmx(u):
+    near = (u > -0.6) & (u < 1.5)
+    v = jnp.where(near, u, 0.0)
+    r = v / (2.0 + v)
+    # log1p(v) = 2 atanh(r), and 2 r - v = -r v.
+    series = r * (2.0 * r * r * _atanh_tail(r) - v)
+    far = jnp.where(near, 1.0, u)
+    return jnp.where(near, series, jnp.log1p(far) - far)
+
+
+def log1pmx(u: ArrayLike) -> Array:
+    """log(1 + u) - u for u > -1, to a few ulp of itself; -inf at -1. Derivative -u / (1 + u)."""
+    return _log1pmx(*as_floats(u))
+
+
+def _comparable(x: Array, m: Array) -> Array:
+    """Whether x / m is a number of moderate size, neither overflowing nor zero."""
+    return (x < 1e30 * m) & (m < 1e30 * x)
+
+
+@with_partials(lambda x, m, gap: 1.0 / x, lambda x, m, gap: -1.0 / m, None)
+def log_ratio(x, m, gap):
+    """log(x / m), given gap = m - x (perhaps to more digits than x and m have). Slopes of log x -
+    log m.
+    """
+    near = jnp.abs(gap) < 0.5 * m
+    close = log1p(jnp.where(near, -gap, 0.0) / jnp.where(near, m, 1.0))
+    middle = _comparable(x, m)
+    ratio = jnp.where(middle, x, 1.0) / jnp.where(middle, m, 1.0)
+    return jnp.where(near, close, jnp.where(middle, jnp.log(ratio), jnp.log(x) - jnp.log(m)))
+
+
+def _deviance_slope_m(x, m, gap):
+    # 1 at x = 0; where m = 0 < x the slope is infinite, which counts as 0.
+    zero = (x == 0) | (m == 0)
+    return jnp.where(zero, jnp.where(x == 0, 1.0, 0.0), gap / jnp.where(zero, 1.0, m))
+
+
+# gap carries the digits, x and m the derivatives.
+@with_partials(log_ratio, _deviance_slope_m, None)
+def gap_deviance(x, m, gap):
+    """D(x, m), given gap = m - x."""
+    v = -gap / (x + m)
+    near = jnp.abs(v) < 0.42
+    w = jnp.where(near, v, 0.0)
+    # x = (x + m) (1 + v) / 2, so that D = (x - m) v + 2 x (atanh(v) - v): the second part is the
+    # smaller.
+    series = -gap * w + 2.0 * x * w * w * w * _atanh_tail(w)
+    zero = x == 0
+    far = jnp.where(near | zero, 1.0, x)
+    plain = (
+        far * log_ratio(far, jnp.where(near | zero, 1.0, m), jnp.where(near | zero, 0.0, gap)) + gap
+    )
+    out = jnp.where(near, series, jnp.where(zero, m, plain))
+    return jnp.where(jnp.isinf(m) ^ jnp.isinf(x), jnp.inf, out)
+
+
+def deviance(x: ArrayLike, m: ArrayLike) -> Array:
+    """D(x, m) = x log(x / m) + m - x for x >= 0 and m >= 0: half the Poisson deviance; 0 where x =
+    m.
+
+    D(0, m) = m, and D(x, 0) = inf for x > 0. Derivatives log(x / m) in x and (m - x) / m in m.
+    Loader (2000), `bd0`: a series in v = (x - m) / (x + m), here for |v| < 0.42.
+    """
+    x, m = as_floats(x, m)
+    return gap_deviance(x, m, m - x)
+
+
+@with_partials(lambda x, y, z: y, lambda x, y, z: x, lambda x, y, z: -jnp.ones_like(z))
+def product_gap(x, y, z):
+    """x y - z with the product's rounding error kept.
+
+    Both factors are split into halves whose products are exact (Dekker), by rounding to half the
+    digits. The exact leading product is subtracted first, so that a compiler's fused multiply-add
+    can only help.
+    """
+    exponent, mantissa = (8, 11) if x.dtype == jnp.float32 else (11, 25)
+    x_high = jax.lax.reduce_precision(x, exponent, mantissa)
+    y_high = jax.lax.reduce_precision(y, exponent, mantissa)
+    x_low, y_low = x - x_high, y - y_high
+    split = ((x_high * y_high - z) + x_high * y_low) + x_low * y_high + x_low * y_low
+    return jnp.where(jnp.isfinite(split), split, x * y - z)
+
+
+def two_deviances(a, b, x, y, gap):
+    """D(a, n x) + D(b, n y), n = a + b, y = 1 - x, given gap = n x - a: the core of every two-sided
+    density.
+    """
+    n = a + b
+    return gap_deviance(a, n * x, gap) + gap_deviance(b, n * y, -gap)

@@ -1,0 +1,270 @@
+"""The incomplete gamma and beta functions: logarithms of both tails, far out, and their slopes.
+
+The smaller tail is worked out, as log density + log factor with a factor of moderate size: a
+series, a continued fraction or a quadrature, of a fixed number of steps, so that it
+differentiates both ways. The other tail is log1mexp of it. `parts(*shape, x)` gives (whether it
+is the lower tail, log density, log factor) for x inside the support.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from likelax.numerics._chebyshev import gauss_legendre
+from likelax.numerics._rules import terms
+from likelax.numerics.densities import beta_gap, beta_log_pdf, gamma_log_pdf
+from likelax.numerics.deviance import log1pmx
+from likelax.numerics.gamma import lgamma1p, lgamma_step
+from likelax.numerics.logspace import as_floats, log1mexp, log1p
+
+_BIG = 50.0  # from here on the density is smooth enough for the quadrature
+
+
+def _quadrature(exponent: Callable, width: Array) -> Array:
+    """The integral of exp(exponent(u)) over u from 0 to width."""
+    nodes, weights = gauss_legendre(terms(width, 24, 56))
+
+    def step(total, node):
+        at, weight = node
+        return total + weight * jnp.exp(exponent(width * at)), None
+
+    steps = (jnp.asarray(nodes, width.dtype), jnp.asarray(weights, width.dtype))
+    return width * jax.lax.scan(step, jnp.zeros_like(width), steps)[0]
+
+
+def _reach(slope: Array, curvature: Array, skew: Array) -> Array:
+    """A u from which on exp(-h(u)) counts for nothing, h(u) >= slope u + curvature u^2 / (2 + 4/3
+    skew u).
+    """
+    enough = terms(slope, 20, 40)
+    lean = slope - (2.0 / 3.0) * enough * skew
+    reach = 2.0 * enough / (lean + jnp.sqrt(lean * lean + 2.0 * enough * curvature))
+    return jax.lax.stop_gradient(reach)
+
+
+def _backward(start: Array, step: Callable, count: int) -> Array:
+    """step(... step(step(start, count), count - 1) ..., 1), with n as a float."""
+    steps = jnp.arange(count, 0, -1, dtype=start.dtype)
+    return jax.lax.scan(lambda value, n: (step(value, n), None), start, steps)[0]
+
+
+def gamma_parts(a, x):
+    """Gamma(a, 1) at 0 < x < inf: the lower tail for x <= a, and for a < 1 up to x = 1.5."""
+    tiny = (a < 1.0) & (x < 1.5)
+    big = a >= _BIG
+    lower = tiny | (x <= a)
+    density = gamma_log_pdf(x, a, jnp.ones_like(a))
+
+    # a < 1: log P = a log x - lgamma(1 + a) + log1p(a sum (-x)^n / ((a + n) n!)). Every part
+    # vanishes with a and keeps its digits, so that 1 - P does too.
+    c, z = jnp.where(tiny, a, 0.5), jnp.where(tiny, x, 1.0)
+    total = _backward(
+        jnp.zeros_like(z), lambda t, n: (-z / n) * (t + 1.0 / (c + n)), terms(z, 16, 28)
+    )
+    log_gamma = lgamma1p(c)
+    first = c * jnp.log(z) - log_gamma + log1p(c * total)
+
+    # Below the mean: the power series x/a sum x^n / ((a+1) ... (a+n)).
+    series = lower & ~tiny & ~big
+    c, z = jnp.where(series, a, 1.0), jnp.where(series, x, 1.0)
+    total = _backward(jnp.ones_like(z), lambda t, n: 1.0 + t * z / (c + n), terms(z, 60, 110))
+    second = jnp.log(z / c) + jnp.log(total)
+
+    # Above it: Legendre's continued fraction.
+    fraction = ~lower & ~big
+    c, z = jnp.where(fraction, a, 1.0), jnp.where(fraction, x, 2.0)
+    count = terms(z, 40, 120)
+    base = z + 1.0 - c
+    total = _backward(
+        base + 2.0 * count, lambda t, n: (base + 2.0 * (n - 1.0)) + n * (c - n) / t, count
+    )
+    third = jnp.log(z) - jnp.log(total)
+
+    # a large: x times the integral of (1 + s u)^(a-1) exp(-s x u) over u > 0, s = -1 below and 1
+    # above.
+    c, z = jnp.where(big, a, _BIG), jnp.where(big, x, _BIG)
+    side = jnp.where(z <= c, -1.0, 1.0).astype(z.dtype)
+    slope = side * ((z - c) + 1.0)
+    reach = _reach(slope, c - 1.0, jnp.maximum(side, 0.0))
+    reach = jnp.where(side > 0, reach, jnp.minimum(reach, 1.0))
+    total = _quadrature(lambda u: (c - 1.0) * log1pmx(side * u) - slope * u, reach)
+    fourth = jnp.log(z) + jnp.log(total)
+
+    factor = jnp.where(big, fourth, jnp.where(lower, second, third))
+    return lower, density, jnp.where(tiny, first - density, factor)
+
+
+def beta_parts(a, b, x):
+    """Beta(a, b) at 0 < x < 1: the lower tail up to the mean, and for a < 1 a little further."""
+    y = 1.0 - x
+    gap = beta_gap(x, a, b)
+    near_zero = (a < 1.0) & (b * x < 1.5) & (x <= 0.5)
+    near_one = (b < 1.0) & (a * y < 1.5) & (y < 0.5)
+    lower = near_zero | ((gap <= 0) & ~near_one)
+    density = beta_log_pdf(x, a, b)
+    # From here on the lower tail of Beta(c, d) at z; w = 1 - z.
+    c, d = jnp.where(lower, a, b), jnp.where(lower, b, a)
+    z, w = jnp.where(lower, x, y), jnp.where(lower, y, x)
+    gap = jnp.where(lower, gap, -gap)
+    tiny = near_zero | near_one
+    big = jnp.minimum(c, d) >= _BIG
+
+    # c < 1: log I = c log z - log(c B(c, d)) + log1p(c sum (1-d) ... (n-d) z^n / (n! (c + n))),
+    # every part of which vanishes with c.
+    e, f, v = jnp.where(tiny, c, 0.5), jnp.where(tiny, d, 1.0), jnp.where(tiny, z, 0.25)
+    total = _backward(
+        jnp.zeros_like(v), lambda t, n: (1.0 - f / n) * v * (t + 1.0 / (e + n)), terms(v, 26, 56)
+    )
+    up = jnp.where(f < 1.0, f + 1.0, f)
+    shift = jnp.where(f < 1.0, log1p(e / f), 0.0)
+    log_c_beta = lgamma1p(e) - lgamma_step(up, e) + shift
+    first = e * jnp.log(v) - log_c_beta + log1p(e * total)
+
+    # z w over the continued fraction of DiDonato and Morris (1992).
+    other = big | tiny
+    e, f = jnp.where(other, 1.0, c), jnp.where(other, 1.0, d)
+    g, v = jnp.where(other, -0.5, gap), jnp.where(other, 0.25, z)
+
+    def denominator(n):
+        s = e + 2.0 * n
+        return n + n * (f - n) * v / (s - 1.0) + (e + n) * ((1.0 - g) + n * (2.0 - v)) / (s + 1.0)
+
+    def step(t, n):
+        s = e + 2.0 * n - 1.0
+        numerator = ((e + n - 1.0) / s) * ((e + f + n - 1.0) / s) * (n * v) * ((f - n) * v)
+        # At n = 0 the denominator's middle term is 0, also for e = 1 where it would be 0 / 0.
+        first = e * (1.0 - g) / (e + 1.0)
+        return jnp.where(n == 1.0, first, denominator(jnp.maximum(n - 1.0, 1.0))) + numerator / t
+
+    count = terms(v, 30, 60)
+    total = _backward(denominator(float(count)), step, count)
+    fraction = jnp.log(v) + jnp.log(jnp.where(other, 0.75, w)) - jnp.log(total)
+
+    # Both large: z times the integral of (1 - u)^(c-1) (1 + u z / w)^(d-1) over u in (0, 1).
+    e, f = jnp.where(big, c, _BIG), jnp.where(big, d, _BIG)
+    g, v, y = jnp.where(big, gap, 0.0), jnp.where(big, z, 0.5), jnp.where(big, w, 0.5)
+    ratio = v / y
+    slope = ((2.0 * v - 1.0) - g) / y
+    reach = _reach(slope, (e - 1.0) + (f - 1.0) * ratio * ratio, ratio)
+    total = _quadrature(
+        lambda u: (e - 1.0) * log1pmx(-u) + (f - 1.0) * log1pmx(u * ratio) - slope * u,
+        jnp.minimum(reach, 1.0),
+    )
+    smooth = jnp.log(v) + jnp.log(total)
+    factor = jnp.where(big, smooth, fraction)
+    return lower, density, jnp.where(tiny, first - density, factor)
+
+
+def log_tail_and_slope(parts, upper: bool) -> tuple:
+    """The log of the wanted tail and its slope's size |d/dx|, from `parts`."""
+    lower, density, factor = parts
+    direct = lower ^ upper
+    tail = jnp.minimum(density + factor, 0.0)
+    other = log1mexp(jnp.where(tail < 0, -tail, jnp.finfo(tail.dtype).tiny))
+    out = jnp.where(direct, tail, other)
+    slope = jnp.exp(jnp.where(direct, -factor, density - jnp.where(direct, 0.0, other)))
+    return out, slope, jnp.where(direct, 1.0, -jnp.exp(tail - jnp.where(direct, 0.0, other)))
+
+
+def shape_slopes(parts: Callable, shape: list, x) -> tuple:
+    """`parts`, and the slopes of log density + log factor in the shape parameters.
+
+    Forward differentiation through the loops, all directions in one pass.
+    """
+    unit = [
+        jnp.stack([jnp.full_like(c, float(i == j)) for j in range(len(shape))])
+        for i, c in enumerate(shape)
+    ]
+
+    def pushed(*direction):
+        def both(*moving):
+            found = parts(*moving, x)
+            return found[1] + found[2], found
+
+        _, slope, found = jax.jvp(both, tuple(shape), direction, has_aux=True)
+        return found, slope
+
+    return jax.vmap(pushed, out_axes=(None, 0))(*unit)
+
+
+def _log_tail(parts: Callable, upper: bool, top: float) -> Callable:
+    """The log of a tail on [0, top], as a function of (*shape, x).
+
+    Its slope in x is density / tail. On the edges the slopes are 0.
+    """
+    at_zero, at_top = (0.0, -jnp.inf) if upper else (-jnp.inf, 0.0)
+
+    def opened(x):
+        inside = (x > 0) & (x < top)
+        return inside, jnp.where(inside, x, 0.5)
+
+    def closed(inside, out, arguments):
+        x = arguments[-1]
+        edge = jnp.where(x <= 0, at_zero, at_top).astype(out.dtype)
+        missing = functools.reduce(jnp.logical_or, map(jnp.isnan, arguments))
+        return jnp.where(inside, out, jnp.where(missing, jnp.nan, edge))
+
+    @jax.custom_jvp
+    def log_tail(*arguments):
+        inside, x = opened(arguments[-1])
+        return closed(inside, log_tail_and_slope(parts(*arguments[:-1], x), upper)[0], arguments)
+
+    def rule(primals, tangents):
+        *shape, x = primals
+        inside, safe = opened(x)
+        moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:-1])
+        found, slopes = shape_slopes(parts, shape, safe) if moves else (parts(*shape, safe), [])
+        out, slope_x, chain = log_tail_and_slope(found, upper)
+        out = closed(inside, out, primals)
+        total = jnp.zeros_like(out)
+        for slope, tangent in zip(slopes, tangents[:-1], strict=moves):
+            if not isinstance(tangent, SymbolicZero):
+                total = total + jnp.where(inside, slope * chain, 0.0) * tangent
+        if not isinstance(tangents[-1], SymbolicZero):
+            total = total + jnp.where(inside, -slope_x if upper else slope_x, 0.0) * tangents[-1]
+        return out, total
+
+    log_tail.defjvp(rule, symbolic_zeros=True)
+    return log_tail
+
+
+_log_gammainc = _log_tail(gamma_parts, upper=False, top=math.inf)
+_log_gammaincc = _log_tail(gamma_parts, upper=True, top=math.inf)
+_log_betainc = _log_tail(beta_parts, upper=False, top=1.0)
+_log_betaincc = _log_tail(beta_parts, upper=True, top=1.0)
+
+
+def log_gammainc(a: ArrayLike, x: ArrayLike) -> Array:
+    """log P(a, x), the lower regularised incomplete gamma function, a > 0, x >= 0, far into both
+    tails.
+
+    Slope in x: density / P; in a: forward differentiation of the value's own series. 0 on the
+      edges.
+    """
+    return _log_gammainc(*jnp.broadcast_arrays(*as_floats(a, x)))
+
+
+def log_gammaincc(a: ArrayLike, x: ArrayLike) -> Array:
+    """log Q(a, x) = log(1 - P(a, x)), the upper one, in the same way."""
+    return _log_gammaincc(*jnp.broadcast_arrays(*as_floats(a, x)))
+
+
+def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
+    """log I_x(a, b), the regularised incomplete beta function, a, b > 0 and 0 <= x <= 1, tails
+    included.
+
+    Slope in x: density / I; in a and b: forward differentiation of the value's own fraction or
+    quadrature. 0 on the edges.
+    """
+    return _log_betainc(*jnp.broadcast_arrays(*as_floats(a, b, x)))
+
+
+def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
+    """log(1 - I_x(a, b)), the upper tail, in the same way; x need not be turned into 1 - x."""
+    return _log_betaincc(*jnp.broadcast_arrays(*as_floats(a, b, x)))
