@@ -84,7 +84,7 @@ class Circle(Real):
 class Interval(Support):
     """The numbers from `lower` to `upper`, the ends inside unless open.
 
-    A bound that is None is infinite. A discrete one holds the whole steps from `lower`.
+    A bound that is None is infinite, and infinity itself is no number inside. A discrete one holds the whole steps from `lower`.
     """
 
     lower: ArrayLike | None = None
@@ -93,7 +93,7 @@ class Interval(Support):
     open_upper: bool = False
 
     def contains(self, value: jax.Array) -> jax.Array:
-        good = ~jnp.isnan(value)
+        good = jnp.isfinite(value)
         if self.lower is not None:
             good &= (value > self.lower) if self.open_lower else (value >= self.lower)
         if self.upper is not None:
@@ -104,12 +104,21 @@ class Interval(Support):
         return good & (steps == jnp.floor(steps))
 
     def excludes(self, value: jax.Array) -> jax.Array:
-        # Of a bound that is NaN nobody can say whether the value is beyond it.
-        known = ~jnp.isnan(value)
-        for bound in (self.lower, self.upper):
-            if bound is not None and not isinstance(bound, int | float):
-                known &= ~jnp.isnan(bound)
-        return ~self.contains(value) & known
+        # Comparisons with NaN are False: of such a value nobody can say.
+        low = -jnp.inf if self.lower is None else self.lower
+        high = jnp.inf if self.upper is None else self.upper
+        under = value <= low if self.open_lower or self.lower is None else value < low
+        over = value >= high if self.open_upper or self.upper is None else value > high
+        out = under | over
+        if not (isinstance(low, int | float) and isinstance(high, int | float)):
+            out |= jnp.isinf(value)
+        if self.is_discrete and jnp.issubdtype(value.dtype, jnp.floating):
+            steps = value if self.lower is None else value - self.lower
+            out |= (steps < jnp.floor(steps)) | (steps > jnp.floor(steps))
+        for bound in (low, high):
+            if not isinstance(bound, int | float):
+                out &= ~jnp.isnan(bound)
+        return out
 
     def inside(self, like: jax.Array) -> jax.Array:
         if self.lower is not None and self.upper is not None:

@@ -179,7 +179,7 @@ class SoftLimit(Bijector):
     bound: Array = param(supports.positive)
 
     def _excess(self, x: Array) -> Array:
-        over = jnp.abs(x) > self.bound
+        over = ~(jnp.abs(x) <= self.bound)
         return jnp.where(over, jnp.abs(x) - self.bound, 0)
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:

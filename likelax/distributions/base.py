@@ -386,8 +386,14 @@ class Independent(Distribution):
     def _sum(self, x: Array) -> Array:
         return jnp.sum(x, axis=tuple(range(-self.ndims, 0)))
 
-    def log_prob(self, value: ArrayLike) -> Array:
-        return self._sum(self.base.log_prob(value))
+    def log_prob(self, value: Array) -> Array:
+        each = self.base.log_prob(value)
+        if not self.base.support.is_everything:
+            # One element outside the support ends the gradients of the others, too.
+            outside = self.support.excludes(value)
+            outside = outside.reshape(outside.shape + (1,) * self.ndims)
+            each = jnp.where(outside & ~jnp.isnan(each), -jnp.inf, each)
+        return self._sum(each)
 
     def sample(self, key: Array, shape: int | tuple[int, ...] = ()) -> Array:
         return self.base.sample(key, shape)

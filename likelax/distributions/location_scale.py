@@ -385,10 +385,12 @@ class Delta(Distribution):
         return supports.Interval("loc", 0, True, lower=self.loc, upper=self.loc)
 
     def log_prob(self, value: Array) -> Array:
-        return jnp.where(jnp.isnan(value), value, jnp.where(value == self.loc, 0.0, -jnp.inf))
+        unknown = jnp.isnan(value) | jnp.isnan(self.loc)
+        return jnp.where(unknown, jnp.nan, jnp.where(value == self.loc, 0.0, -jnp.inf))
 
     def cdf(self, value: Array) -> Array:
-        return jnp.where(jnp.isnan(value), value, jnp.where(value >= self.loc, 1.0, 0.0))
+        unknown = jnp.isnan(value) | jnp.isnan(self.loc)
+        return jnp.where(unknown, jnp.nan, jnp.where(value >= self.loc, 1.0, 0.0))
 
     def quantile(self, q: Array) -> Array:
         return jnp.where((q >= 0) & (q <= 1), self.loc, jnp.nan)

@@ -14,6 +14,7 @@ from likelax._pytree import Array, node
 from likelax.distributions._odds import log_of, select
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
+from likelax.distributions.quantized import Grid
 from likelax.numerics.logspace import log_softmax, logsumexp
 from likelax.supports import Elementwise, Interval, Support
 
@@ -273,7 +274,11 @@ def _quantile(mixture: Mixture, q: Array) -> Array:
 
     bits = jnp.finfo(each.dtype).bits
     _, found = jax.lax.fori_loop(0, bits, halve, (_to_rank(low), _to_rank(high)))
-    return jnp.where((q > 0) & (q < 1), _from_rank(found, each.dtype), jnp.where(q == 0, low, high))
+    value = _from_rank(found, each.dtype)
+    if isinstance(mixture.support, Grid):
+        # Its cdf steps a little below each centre, where rounding may have put it.
+        value = mixture.support.points(mixture.support.nearest(value))
+    return jnp.where((q > 0) & (q < 1), value, jnp.where(q == 0, low, high))
 
 
 def _to_rank(x: Array) -> Array:

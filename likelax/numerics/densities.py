@@ -29,6 +29,7 @@ from likelax.numerics.gamma import (
     digamma_minus_log_step,
     in_order,
     lgamma,
+    lgamma1p,
     log_beta_parts,
     stirling,
 )
@@ -50,7 +51,7 @@ def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     c, m = jnp.where(small, 1.0, k), jnp.where(small, 1.0, rate)
     saddle = -gap_deviance(c, m, m - c) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0)(c)
     z, r = jnp.where(small, k, 0.0), jnp.where(small, rate, 1.0)
-    return jnp.where(small, xlogy(z, r) - r - lgamma(z + 1.0), saddle)
+    return jnp.where(small, xlogy(z, r) - r - lgamma1p(z), saddle)
 
 
 def _gamma_slope_x(x, a, rate):

@@ -5,6 +5,8 @@ probabilities"). A *gap* m - x may be handed over beside x and m: it carries dig
 longer have.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -12,6 +14,8 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._rules import terms, with_partials
 from likelax.numerics.logspace import as_floats, log1p
+
+_LOG2 = math.log(2.0)
 
 
 def _atanh_tail(v: Array) -> Array:
@@ -22,7 +26,12 @@ def _atanh_tail(v: Array) -> Array:
     return total
 
 
-@with_partials(lambda u: -u / (1.0 + u))
+@with_partials(lambda u: -jnp.square(1.0 / (1.0 + u)))
+def _log1pmx_slope(u):
+    return -u / (1.0 + u)
+
+
+@with_partials(_log1pmx_slope)
 def _log1pmx(u):
     near = (u > -0.6) & (u < 1.5)
     v = jnp.where(near, u, 0.0)
@@ -38,9 +47,14 @@ def log1pmx(u: ArrayLike) -> Array:
     return _log1pmx(*as_floats(u))
 
 
-def _comparable(x: Array, m: Array) -> Array:
-    """Whether x / m is a number of moderate size, neither overflowing nor zero."""
-    return (x < 1e30 * m) & (m < 1e30 * x)
+def _log_quotient(x: Array, m: Array) -> Array:
+    """log(x / m) with one logarithm, also where the quotient leaves the floats' range."""
+    power = 75.0 if x.dtype == jnp.float32 else 600.0
+    half = 2.0**power
+    large, small = x > half * m, m > half * x
+    up, down = jnp.where(small, half, 1.0), jnp.where(large, half, 1.0)
+    log = jnp.log((x * (up / down)) / (m * (down / up)))
+    return log + jnp.where(large, 2 * power * _LOG2, jnp.where(small, -2 * power * _LOG2, 0.0))
 
 
 @with_partials(lambda x, m, gap: 1.0 / x, lambda x, m, gap: -1.0 / m, None)
@@ -50,11 +64,14 @@ def log_ratio(x, m, gap):
     """
     near = jnp.abs(gap) < 0.5 * m
     close = log1p(jnp.where(near, -gap, 0.0) / jnp.where(near, m, 1.0))
-    middle = _comparable(x, m)
-    ratio = jnp.where(middle, x, 1.0) / jnp.where(middle, m, 1.0)
-    return jnp.where(near, close, jnp.where(middle, jnp.log(ratio), jnp.log(x) - jnp.log(m)))
+    return jnp.where(near, close, _log_quotient(x, m))
 
 
+@with_partials(
+    lambda x, m, gap: jnp.where(m == 0, 0.0, -1.0 / m),
+    lambda x, m, gap: jnp.where(m == 0, 0.0, x / m / m),
+    None,
+)
 def _deviance_slope_m(x, m, gap):
     # 1 at x = 0; where m = 0 < x the slope is infinite, which counts as 0.
     zero = (x == 0) | (m == 0)
@@ -73,9 +90,7 @@ def gap_deviance(x, m, gap):
     series = -gap * w + 2.0 * x * w * w * w * _atanh_tail(w)
     zero = x == 0
     far = jnp.where(near | zero, 1.0, x)
-    plain = (
-        far * log_ratio(far, jnp.where(near | zero, 1.0, m), jnp.where(near | zero, 0.0, gap)) + gap
-    )
+    plain = far * _log_quotient(far, jnp.where(near | zero, 1.0, m)) + gap
     out = jnp.where(near, series, jnp.where(zero, m, plain))
     return jnp.where(jnp.isinf(m) ^ jnp.isinf(x), jnp.inf, out)
 

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._gamma_tables import LGAMMA1P, STIRLING, polynomial
 from likelax.numerics._rules import with_partials
-from likelax.numerics.deviance import log_ratio
+from likelax.numerics.deviance import log_ratio, log_step
 from likelax.numerics.logspace import as_floats, log1p
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -149,7 +149,7 @@ def digamma_minus_log_step(x, step):
 
 def _digamma_step(x, step):
     """digamma(x + step) - digamma(x) for step >= 0."""
-    return log_ratio(x + step, x, -step) + digamma_minus_log_step(x, step)
+    return log_step(x, step) + digamma_minus_log_step(x, step)
 
 
 # ---- log beta, log binomial ----

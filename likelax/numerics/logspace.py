@@ -358,7 +358,7 @@ def soft_limit(x: ArrayLike, bound: ArrayLike) -> Array:
     C1.
     """
     x, bound = as_floats(x, bound)
-    over = jnp.abs(x) > bound
+    over = ~(jnp.abs(x) <= bound)  # a bound that is NaN is not hidden
     excess = jnp.where(over, jnp.abs(x) - bound, 0.0)
     return jnp.where(over, jnp.sign(x) * (bound + log1p(excess)), x)
 
@@ -366,7 +366,7 @@ def soft_limit(x: ArrayLike, bound: ArrayLike) -> Array:
 def soft_limit_inverse(y: ArrayLike, bound: ArrayLike) -> Array:
     """The x whose `soft_limit(x, bound)` is y."""
     y, bound = as_floats(y, bound)
-    over = jnp.abs(y) > bound
+    over = ~(jnp.abs(y) <= bound)  # a bound that is NaN is not hidden
     excess = jnp.where(over, jnp.abs(y) - bound, 0.0)
     return jnp.where(over, jnp.sign(y) * (bound + jnp.expm1(excess)), y)
 

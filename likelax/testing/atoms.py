@@ -96,7 +96,7 @@ def _points(subject: Subject, samples: np.ndarray | None) -> tuple[np.ndarray, b
     if subject.event_shape:
         return f"the points of {support} cannot be listed"
     if isinstance(support, Grid):
-        return np.asarray(support.points(np.arange(support.bins)), np.float64), False
+        return support.lower + support.step * np.arange(support.bins, dtype=np.float64), False
     lower, upper = subject.bounds()
     if np.array_equal(lower, upper):
         return np.unique(lower), False

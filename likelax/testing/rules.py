@@ -202,8 +202,7 @@ def _outside_points(subject: Subject, x: np.ndarray) -> list[np.ndarray]:
         return out
     if isinstance(support, Grid):
         ends = [support.lower - support.step, support.upper + support.step]
-        numbers = [*ends, support.lower + 0.5 * support.step]
-        return [np.full_like(like, n) for n in numbers]
+        return [np.full_like(like, n) for n in [*ends, support.lower + 0.5 * support.step]]
     if isinstance(support, supports.Interval):
         return _outside_numbers(support, like)
     return []

@@ -37,7 +37,7 @@ def worst(got, want, dtype, floor):
     each.
     """
     info = np.finfo(dtype)
-    noise = mp.mpf(10) ** -(mp.mp.dps // 2)  # what differencing leaves of a zero
+    noise = mp.mpf(10) ** -(mp.mp.dps // 5)  # what differencing leaves of a zero
     want = [mp.mpf(0) if g == 0 and abs(w) < noise else w for g, w in zip(got, want, strict=True)]
     floors = np.broadcast_to(floor, len(want)).tolist()
     # Results near the smallest float are denormal or flushed to 0.
@@ -69,6 +69,12 @@ def run(f, points, dtype, argnums=None):
         return jax.tree.map(np.asarray, out)
 
 
+def pick(floors, *indices):
+    for i in indices:
+        floors = floors[i] if isinstance(floors, tuple) else floors
+    return floors
+
+
 def check(
     f,
     reference,
@@ -85,7 +91,8 @@ def check(
     """Assert that f and its derivatives are within so many eps of the reference at the points.
 
     Errors are counted in eps * max(floor, |truth|); the floors of value, gradient and Hessian are
-    the natural scales of what may be zero. Second derivatives beyond the largest float are left
+    the natural scales of what may be zero: a number, an array with one for each point, or a tuple
+    (of tuples) of them, one for each (pair of) differentiated arguments. Second derivatives beyond the largest float are left
     out. `argnums` chooses the arguments that are differentiated.
     """
     points = np.asarray(points, dtype).T
@@ -98,14 +105,14 @@ def check(
         assert error <= value, ("value", error, points[:, i], got[i])
         for k, arg in enumerate(argnums):
             want = [partial(reference, p, arg) for p in exact]
-            error, i = worst(gradient[k], want, dtype, floors[1])
+            error, i = worst(gradient[k], want, dtype, pick(floors[1], k))
             told = (error, points[:, i], gradient[k][i], mp.nstr(want[i], 12))
             assert error <= slope, ("gradient", k, *told)
             for j, other in enumerate(argnums[: k + 1]):
                 want = [second(reference, p, arg, other) for p in exact]
                 keep = [n for n, w in enumerate(want) if abs(w) < largest]
                 want = [want[n] for n in keep]
-                floor = np.broadcast_to(floors[2], len(exact))[keep]
+                floor = np.broadcast_to(pick(floors[2], k, j), len(exact))[keep]
                 for entry in (hessian[k][j], hessian[j][k]):
                     error, i = worst(entry[keep], want, dtype, floor)
                     told = (error, points[:, keep[i]], entry[keep[i]], mp.nstr(want[i], 12))
