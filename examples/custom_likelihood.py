@@ -38,7 +38,7 @@ def main(steps: int) -> float:
 
     # Hourly wind speeds of a place whose wind depends on the hour, simulated with a known answer.
     hours = jnp.arange(2000) % 24
-    truth = 3.0 + 2.0 * jnp.sin(2 * jnp.pi * hours / 24)
+    truth = jnp.exp(1.0 + 0.6 * jnp.sin(2 * jnp.pi * hours / 24))
     speed = Rayleigh(truth).sample(jax.random.key(1))
     features = jnp.stack([jnp.sin(2 * jnp.pi * hours / 24), jnp.cos(2 * jnp.pi * hours / 24)], -1)
 

@@ -20,8 +20,8 @@ import likelax as lx
 
 class MLP(nnx.Module):
     def __init__(self, outputs: int, *, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(1, 32, rngs=rngs)
-        self.last = nnx.Linear(32, outputs, rngs=rngs)
+        self.hidden = nnx.Linear(1, 8, rngs=rngs)
+        self.last = nnx.Linear(8, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:  # (batch, 1) -> (batch, outputs)
         return self.last(jnp.tanh(self.hidden(x)))
@@ -32,7 +32,7 @@ def main(steps: int) -> float:
     head = lx.Head(lx.StudentT, df=lx.learned())
     model = lx.Likelihood(MLP(head.size, rngs=nnx.Rngs(0)), head)
     params, state = model.init(jax.random.key(0), data.train)
-    optimizer = optax.adam(1e-2)
+    optimizer = optax.adamw(5e-3, weight_decay=0.1)
     opt_state = optimizer.init(params)
 
     @jax.jit

@@ -12,7 +12,9 @@ FAMILIES = {
     name: family
     for name in lx.distributions.__all__
     if isinstance(family := getattr(lx, name), type) and issubclass(family, lx.Distribution)
-} | {}
+}
+IN_FULL = [case for case in cases.CASES if case.same_as is None]
+IN_ANOTHER_WAY = [case for case in cases.CASES if case.same_as is not None]
 WITH_VALUES = [case for case in cases.CASES if case.exact is not None]
 
 
@@ -25,11 +27,40 @@ def nodes(tree):
     return [tree, *(n for value in vars(tree).values() for n in nodes(value))]
 
 
-@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", IN_FULL, ids=lambda case: case.name)
 def test_it_is_what_its_density_says(case):
     report = lx.testing.check_distribution(case.make(), key=jax.random.key(7))
     assert report.ok
     assert not [row for row in report.skipped if row.name == "everything else"]
+
+
+@pytest.mark.parametrize("case", IN_ANOTHER_WAY, ids=lambda case: case.name)
+def test_parameters_given_in_another_way_change_nothing(case):
+    """log_prob, and its gradient carried over by the parameter's own conversion."""
+    dist, other = cases.BY_NAME[case.same_as].make(), case.make()
+    values = np.broadcast_to(case.values, (len(case.values), *dist.batch_shape)).astype(np.float32)
+
+    @jax.jit
+    def both(dist, other):
+        def total(dist):
+            log_prob = dist.log_prob(values)
+            return log_prob.sum(), log_prob
+
+        first, log_prob = jax.grad(total, has_aux=True)(dist)
+        second, other_log_prob = jax.grad(total, has_aux=True)(other)
+        carried = {}
+        for param in type(other)._params:
+            if other.given(param.name):
+                gradient, move = getattr(first, param.group), param.to or (lambda x: x)
+                given = getattr(other, param.name)
+                carried[param.name] = jax.vjp(move, given)[1](gradient)[0]
+        return log_prob, other_log_prob, carried, {name: getattr(second, name) for name in carried}
+
+    log_prob, other_log_prob, carried, own = both(dist, other)
+    np.testing.assert_allclose(other_log_prob, log_prob, rtol=2e-6, atol=2e-6)
+    assert set(vars(other)) == set(own) != set(vars(dist))
+    for name in own:
+        np.testing.assert_allclose(own[name], carried[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("case", WITH_VALUES, ids=lambda case: case.name)

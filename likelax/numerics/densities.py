@@ -32,6 +32,8 @@ from likelax.numerics.gamma import (
     lgamma1p,
     log_beta_parts,
     stirling,
+    trigamma,
+    trigamma_step,
 )
 from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
 
@@ -54,6 +56,16 @@ def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     return jnp.where(small, xlogy(z, r) - r - lgamma1p(z), saddle)
 
 
+def _gamma_curve_x(x, a, rate):
+    v = jnp.where(x == 0, 1.0, x)
+    return jnp.where(x == 0, 0.0, ((1.0 - a) / v) * (1.0 / v))
+
+
+@with_partials(
+    _gamma_curve_x,
+    lambda x, a, rate: jnp.where(x == 0, 0.0, 1.0 / jnp.where(x == 0, 1.0, x)),
+    lambda x, a, rate: -jnp.ones_like(x),
+)
 def _gamma_slope_x(x, a, rate):
     edge = x == 0
     return jnp.where(edge, -rate, -(product_gap(rate, x, a) + 1.0) / jnp.where(edge, 1.0, x))
@@ -65,6 +77,11 @@ def _gamma_slope_a(x, a, rate):
     return -log_ratio(a, rate * v, product_gap(rate, v, a)) - digamma_minus_log(a)
 
 
+@with_partials(
+    lambda x, a, rate: -jnp.ones_like(x),
+    lambda x, a, rate: 1.0 / rate,
+    lambda x, a, rate: (-a / rate) * (1.0 / rate),
+)
 def _gamma_slope_rate(x, a, rate):
     return -product_gap(rate, x, a) / rate
 
@@ -106,6 +123,12 @@ def _beta_slope_x(x, a, b):
     return jnp.where(zero, 1.0 - b, jnp.where(one, a - 1.0, inside))
 
 
+# The curvatures in a and b are no differences of 1 / a and 1 / (a + b).
+@with_partials(
+    lambda x, a, b: jnp.where(x == 0, 0.0, 1.0 / jnp.where(x == 0, 1.0, x)),
+    lambda x, a, b: trigamma_step(a, b),
+    lambda x, a, b: trigamma(a + b),
+)
 def _beta_slope_a(x, a, b):
     # log x + digamma(n) - digamma(a), without log x at x = 0, where n x - a is put to n - a.
     edge = x == 0
@@ -113,6 +136,11 @@ def _beta_slope_a(x, a, b):
     return -log_ratio(a, (a + b) * jnp.where(edge, 1.0, x), gap) + digamma_minus_log_step(a, b)
 
 
+@with_partials(
+    lambda x, a, b: jnp.where(x == 1, 0.0, -1.0 / jnp.where(x == 1, 1.0, 1.0 - x)),
+    lambda x, a, b: trigamma(a + b),
+    lambda x, a, b: trigamma_step(b, a),
+)
 def _beta_slope_b(x, a, b):
     edge = x == 1
     gap = jnp.where(edge, a, -beta_gap(x, a, b))
@@ -161,11 +189,21 @@ def _odds_parts(c, d, logits):
     return n * p, n * q, jnp.where(rare, gap, -gap), logits - kept
 
 
+@with_partials(
+    lambda c, d, logits: (d / (c + d)) * (1.0 / c),
+    lambda c, d, logits: -1.0 / (c + d),
+    lambda c, d, logits: -sigmoid(-logits),
+)
 def _divergence_slope_c(c, d, logits):
     np_, _, gap, beyond = _odds_parts(c, d, logits)
     return log_ratio(c, np_, gap) - jnp.minimum(beyond, 0.0)
 
 
+@with_partials(
+    lambda c, d, logits: -1.0 / (c + d),
+    lambda c, d, logits: (c / (c + d)) * (1.0 / d),
+    lambda c, d, logits: sigmoid(logits),
+)
 def _divergence_slope_d(c, d, logits):
     _, nq, gap, beyond = _odds_parts(c, d, logits)
     return log_ratio(d, nq, -gap) + jnp.maximum(beyond, 0.0)
@@ -205,8 +243,8 @@ def binomial_log_pmf(k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayL
     saddle = saddle + ((stirling(0)(m) - stirling(0)(large)) - stirling(0)(small))
     # n = 0 has probability one whatever p is, also where the other logarithm is -inf.
     power = _times_log(jnp.where(every, k, n), jnp.where(every, log_p, log_q))
-    missed = jnp.where(jnp.isnan(log_p + log_q + k + n), jnp.nan, -jnp.inf)
-    return jnp.where(inside, saddle, jnp.where(none | every, power, missed))
+    out = jnp.where(inside, saddle, jnp.where(none | every, power, -jnp.inf))
+    return jnp.where(jnp.isnan(log_p + log_q + k + n), jnp.nan, out)
 
 
 def _times_log(x, log_y):
@@ -230,8 +268,8 @@ def negative_binomial_log_pmf(
     c, s = jnp.where(inside, k, 1.0), jnp.where(inside, r, 1.0)
     far = _divergence(c, s, jnp.where(inside, log_p, 0.0) - jnp.where(inside, log_q, 0.0))
     saddle = _negative_binomial_terms(c, s) - far
-    missed = jnp.where(jnp.isnan(log_p + log_q + k + r), jnp.nan, -jnp.inf)
-    return jnp.where(inside, saddle, jnp.where(k == 0, _times_log(r, log_q), missed))
+    out = jnp.where(inside, saddle, jnp.where(k == 0, _times_log(r, log_q), -jnp.inf))
+    return jnp.where(jnp.isnan(log_p + log_q + k + r), jnp.nan, out)
 
 
 def _negative_binomial_terms(k, r):

@@ -69,7 +69,8 @@ def log_ratio(x, m, gap):
 
 @with_partials(
     lambda x, m, gap: jnp.where(m == 0, 0.0, -1.0 / m),
-    lambda x, m, gap: jnp.where(m == 0, 0.0, x / m / m),
+    # Not x / m / m, which XLA turns into x / m^2.
+    lambda x, m, gap: jnp.where(m == 0, 0.0, (x / m) * (1.0 / m)),
     None,
 )
 def _deviance_slope_m(x, m, gap):

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._gamma_tables import LGAMMA1P, STIRLING, polynomial
 from likelax.numerics._rules import with_partials
-from likelax.numerics.deviance import log_ratio, log_step
+from likelax.numerics.deviance import log_ratio
 from likelax.numerics.logspace import as_floats, log1p
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -147,9 +147,17 @@ def digamma_minus_log_step(x, step):
     return 0.5 * (step / top) / x + (stirling(1)(top) - stirling(1)(x))
 
 
+def trigamma_step(x, step):
+    """trigamma(x + step) - trigamma(x) for step >= 0."""
+    top = x + step
+    first = (step / top) / x
+    return -first * (1.0 + 0.5 / top + 0.5 / x) + (stirling(2)(top) - stirling(2)(x))
+
+
+@with_partials(trigamma_step, lambda x, step: trigamma(x + step))
 def _digamma_step(x, step):
     """digamma(x + step) - digamma(x) for step >= 0."""
-    return log_step(x, step) + digamma_minus_log_step(x, step)
+    return log_ratio(x + step, x, -step) + digamma_minus_log_step(x, step)
 
 
 # ---- log beta, log binomial ----

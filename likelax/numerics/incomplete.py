@@ -97,7 +97,8 @@ def gamma_parts(a, x):
     fourth = jnp.log(z) + jnp.log(total)
 
     factor = jnp.where(big, fourth, jnp.where(lower, second, third))
-    return lower, density, jnp.where(tiny, first - density, factor)
+    tail = jnp.where(tiny, first, density + factor)
+    return lower, density, jnp.where(tiny, first - density, factor), tail
 
 
 def beta_parts(a, b, x):
@@ -158,22 +159,23 @@ def beta_parts(a, b, x):
     )
     smooth = jnp.log(v) + jnp.log(total)
     factor = jnp.where(big, smooth, fraction)
-    return lower, density, jnp.where(tiny, first - density, factor)
+    tail = jnp.where(tiny, first, density + factor)
+    return lower, density, jnp.where(tiny, first - density, factor), tail
 
 
 def log_tail_and_slope(parts, upper: bool) -> tuple:
     """The log of the wanted tail and its slope's size |d/dx|, from `parts`."""
-    lower, density, factor = parts
+    lower, density, factor, tail = parts
     direct = lower ^ upper
-    tail = jnp.minimum(density + factor, 0.0)
-    other = log1mexp(jnp.where(tail < 0, -tail, jnp.finfo(tail.dtype).tiny))
+    tail = jnp.minimum(tail, 0.0)
+    other = log1mexp(jnp.where(tail >= 0, jnp.finfo(tail.dtype).tiny, -tail))
     out = jnp.where(direct, tail, other)
     slope = jnp.exp(jnp.where(direct, -factor, density - jnp.where(direct, 0.0, other)))
     return out, slope, jnp.where(direct, 1.0, -jnp.exp(tail - jnp.where(direct, 0.0, other)))
 
 
 def shape_slopes(parts: Callable, shape: list, x) -> tuple:
-    """`parts`, and the slopes of log density + log factor in the shape parameters.
+    """`parts`, and the slopes of the log tail in the shape parameters.
 
     Forward differentiation through the loops, all directions in one pass.
     """
@@ -185,7 +187,7 @@ def shape_slopes(parts: Callable, shape: list, x) -> tuple:
     def pushed(*direction):
         def both(*moving):
             found = parts(*moving, x)
-            return found[1] + found[2], found
+            return found[3], found
 
         _, slope, found = jax.jvp(both, tuple(shape), direction, has_aux=True)
         return found, slope

@@ -59,7 +59,7 @@ def _inverse_rule(inverse: jax.custom_jvp, parts: Callable, top: float) -> None:
         safe = jnp.where(inside, x, 0.5)
         moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:-1])
         found, slopes = shape_slopes(parts, shape, safe) if moves else (parts(*shape, safe), [])
-        lower, density, factor = found
+        lower, density, factor, _ = found
         total = jnp.zeros_like(x)
         for slope, tangent in zip(slopes, tangents[:-1], strict=moves):
             if not isinstance(tangent, SymbolicZero):

@@ -148,6 +148,8 @@ def _shift(a: Array, axis) -> tuple[Array, Array]:
     infinite = jnp.isinf(top)
     shifted = jnp.where(infinite, 0.0, a) - jnp.where(infinite, 0.0, top)
     at_infinity = jnp.where((a == top) & (top > 0), 0.0, -jnp.inf)
+    # XLA's maximum may pass over NaN: nothing but NaN has a maximum of -inf then.
+    at_infinity = jnp.where(jnp.isnan(a), a, at_infinity)
     return jnp.where(infinite, at_infinity, shifted), top
 
 

@@ -89,13 +89,13 @@ def check_shapes(dist: Distribution, floats: bool, key: jax.Array) -> Problems:
     expect(f"log_prob of values {x.shape}", (2, 3, *batch), lambda d, v: d.log_prob(v), x)
     one = jax.ShapeDtypeStruct(event, dtype)
     expect(f"log_prob of one value {event}", batch, lambda d, v: d.log_prob(v), one)
-    for sample in ((), (2, 3)):
-        shape = (*sample, *batch, *event)
-        expect(f"sample(key, {sample})", shape, lambda d, k, s=sample: d.sample(k, s), key)
+    expect("sample(key, (2, 3))", (2, 3, *batch, *event), lambda d, k: d.sample(k, (2, 3)), key)
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    other = jax.eval_shape(jax.random.key_data, key) if typed else key
-    if typed and other.shape == (2,):
-        expect("sample with a legacy key", (*batch, *event), lambda d, k: d.sample(k), other)
+    legacy = jax.eval_shape(jax.random.key_data, key) if typed else key
+    if legacy.shape == (2,):
+        expect("sample(legacy_key)", (*batch, *event), lambda d, k: d.sample(k), legacy)
+    else:
+        expect("sample(key)", (*batch, *event), lambda d, k: d.sample(k), key)
     return problems
 
 
@@ -137,10 +137,9 @@ def check_dtypes(subject: Subject) -> Problems:
         for name, got in subject.dtypes.items():
             judge(name, "float32 parameters", got, np.float32)
         half = jax.ShapeDtypeStruct(shape, jnp.bfloat16 if subject.takes_floats else jnp.int32)
-        ask = lambda d, v: d.log_prob(v)  # noqa: E731
-        run("log_prob", "bfloat16 values", ask, like(jnp.float32), half, jnp.float32)
         built = lambda d, v: construct(d).log_prob(v)  # noqa: E731
-        run("log_prob", "bfloat16 parameters", built, like(jnp.bfloat16), half, jnp.float32)
+        given = "bfloat16 parameters and values"
+        run("log_prob", given, built, like(jnp.bfloat16), half, jnp.float32)
     with jax.enable_x64(True):
         wide = jax.ShapeDtypeStruct(shape, jnp.float64 if subject.takes_floats else jnp.int32)
         calls: list[tuple[str, Any, Any]] = []

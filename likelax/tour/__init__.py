@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tour.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same table")
     tour.add_argument("--out", type=Path, default=Path("tour"), help="folder for the figures")
     options = parser.parse_args(arguments)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        tour.error(f"argument --out: {options.out} is no folder and cannot become one ({error})")
     run(Settings(options.seed, options.steps, options.out), options.only)
     return 0
 

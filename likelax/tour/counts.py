@@ -66,7 +66,7 @@ def section(settings: Settings) -> Section:
 def maximum_log_likelihood(head: Head, batch: Batch, key: Array, *, iterations: int = 100) -> float:
     """The log-likelihood of a linear model fitted to its optimum by L-BFGS."""
 
-    def start(key: Array, x: Array) -> dict[str, Array]:
+    def start(key: Array, x: Any) -> dict[str, Array]:
         return {"w": jnp.zeros((x.shape[-1], head.size)), "b": jnp.zeros(head.size)}
 
     model = Likelihood((start, lambda params, x: x @ params["w"] + params["b"]), head)

@@ -99,7 +99,7 @@ class Section:
 def mlp(hidden: int, outputs: int) -> tuple[Callable[..., Any], Callable[..., Array]]:
     """Two hidden layers, as a pair `(init, apply)`; the last layer starts at small outputs."""
 
-    def init(key: Array, x: Array) -> list[dict[str, Array]]:
+    def init(key: Array, x: Any) -> list[dict[str, Array]]:
         widths = [x.shape[-1], hidden, hidden, outputs]
         shapes = list(zip(widths[:-1], widths[1:], strict=True))
         gains = [1.0, 1.0, 0.1]
@@ -108,7 +108,7 @@ def mlp(hidden: int, outputs: int) -> tuple[Callable[..., Any], Callable[..., Ar
             for k, shape, gain in zip(jax.random.split(key, 3), shapes, gains, strict=True)
         ]
 
-    def apply(params: list[dict[str, Array]], x: Array) -> Array:
+    def apply(params: list[dict[str, Array]], x: Any) -> Array:
         first, second, last = params
         x = jax.nn.gelu(x @ first["w"] + first["b"])
         x = jax.nn.gelu(x @ second["w"] + second["b"])

@@ -87,6 +87,283 @@ MEAN = [(0.0, 2.0, 3.0), (5.0, 2.0, 3.0), (1.0, 0.01, 1.0), (1e2, 1e7, 100.0), (
 MEAN += [(1e6, 0.5, 1e6), (1e7, 100.0, 1.1e7), (50.0, 1e-3, 1e4), (2.0, 1e8, 1e-5)]
 MEAN += [(1e7, 1e7, 1e7), (0.0, 1e7, 1e3), (0.0, 1e-4, 50.0)]
 STUDENT = [(df,) for df in (1e-3, 0.1, 1.0, 2.0, 5.0, 16.0, 30.0, 1e3, 1e7, 1e10)]
-DIRICHLET = [(0.25, 0.625, 1.0, 1.0, 1.0), (0.25, 0.625, 0.5, 3.0, 2.0)]
-DIRICHLET += [(0.5, 0.25, 2e6, 1e6, 1e6), (0.0625, 0.9375 - 2.0**-10, 1.5, 40.0, 0.05)]
-# A count's own slope is nobody's: it is data.
+DIRICHLET = [(0.25, 0.625, 0.5, 3.0, 2.0), (0.5, 0.25, 2e6, 1e6, 1e6)]
+DIRICHLET += [(0.0625, 0.9375 - 2.0**-10, 1.5, 40.0, 0.05)]
+
+
+def binomial_floors(points, total):
+    """In eps: p itself errs by some eps of max(1, |logits|), whatever is done with it.
+
+    Value and slope in the logits; nothing is added to the curvature.
+    """
+    k, r, logits = np.asarray(points, np.float64).T
+    p, q = scipy.special.expit(logits), scipy.special.expit(-logits)
+    size, n = np.maximum(1.0, np.abs(logits)), total(k, r)
+    return np.maximum(1.0, np.abs(k - n * p) * size), n * p * q * size
+
+
+def natural(*arguments):
+    """The floors of slopes and curvatures: per unit of the logarithm of each argument."""
+    inverse = [1.0 / np.asarray(a, np.float64) for a in arguments]
+    return tuple(inverse), tuple(tuple(a * b for b in inverse) for a in inverse)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poisson(dtype):
+    check(
+        densities.poisson_log_pmf,
+        mp_poisson,
+        POISSON,
+        dtype,
+        value=2,
+        slope=8,
+        digits=140,
+    )
+
+
+THREE = {
+    "gamma_log_pdf": (densities.gamma_log_pdf, mp_gamma, GAMMA),
+    "beta_log_pdf": (densities.beta_log_pdf, mp_beta, BETA),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", THREE)
+def test_gamma_and_beta(name, dtype):
+    f, reference, points = THREE[name]
+    floors = (1, *natural(*np.asarray(points, dtype).T))
+    check(f, reference, points, dtype, value=4, slope=4, curve=4, floors=floors, digits=140)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_binomial(dtype):
+    value, slope = binomial_floors(BINOMIAL, lambda k, n: n)
+    check(
+        binomial,
+        mp_binomial,
+        BINOMIAL,
+        dtype,
+        value=4,
+        slope=4,
+        curve=8,
+        floors=(value, slope, 0),
+        argnums=(2,),
+        digits=140,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_negative_binomial(dtype):
+    value, slope = binomial_floors(NEGATIVE, lambda k, r: k + r)
+    r = np.asarray(NEGATIVE).T[1]
+    check(
+        negative_binomial,
+        mp_negative_binomial,
+        NEGATIVE,
+        dtype,
+        value=4,
+        slope=16,
+        curve=8,
+        floors=(value, (1 / r, slope), ((r**-2.0, 0), (0, 0))),
+        argnums=(1, 2),
+        digits=140,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_negative_binomial_by_its_mean(dtype):
+    _, r, m = np.asarray(MEAN, dtype).T
+    check(
+        densities.negative_binomial_mean_log_pmf,
+        mp_negative_binomial_mean,
+        MEAN,
+        dtype,
+        value=4,
+        slope=4,
+        floors=(1, *natural(r, m)),
+        argnums=(1, 2),
+        digits=140,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_student_t_log_normalizer(dtype):
+    check(
+        densities.student_t_log_normalizer,
+        mp_student_t,
+        STUDENT,
+        dtype,
+        value=4,
+        slope=8,
+        curve=8,
+        digits=140,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dirichlet(dtype):
+    floors = (1, *natural(*np.asarray(DIRICHLET, dtype).T))
+    check(
+        dirichlet,
+        mp_dirichlet,
+        DIRICHLET,
+        dtype,
+        value=4,
+        slope=8,
+        curve=16,
+        floors=floors,
+        digits=100,
+    )
+
+
+def test_where_other_libraries_are_wrong():
+    """Off by whole nats, -inf or NaN elsewhere (shared/numerics.md), in float32 too."""
+    with mp.workdps(40):
+        for got, want in [
+            (densities.poisson_log_pmf(1e7, 1e7), mp_poisson(mp.mpf(10) ** 7, mp.mpf(10) ** 7)),
+            (densities.gamma_log_pdf(1e8, 1e8, 1.0), mp_gamma(mp.mpf(1e8), mp.mpf(1e8), mp.mpf(1))),
+            (densities.student_t_log_normalizer(1e7), mp_student_t(mp.mpf(1e7))),
+            (
+                densities.negative_binomial_mean_log_pmf(1e6, 1e6, 1e6),
+                mp_negative_binomial_mean(*map(mp.mpf, (1e6, 1e6, 1e6))),
+            ),
+            (
+                densities.negative_binomial_mean_log_pmf(10.0, 1e9, 8.0),
+                mp_negative_binomial_mean(*map(mp.mpf, (10, 1e9, 8))),
+            ),
+        ]:
+            assert got.dtype == jnp.float32
+            assert abs(float(got) - want) <= 1e-6 * abs(want)
+    assert abs(densities.poisson_log_pmf(1e7, 1e7) + 8.978) < 1e-3
+
+
+EDGES = [
+    (densities.poisson_log_pmf, (0.0, 0.0), 0.0),
+    (densities.poisson_log_pmf, (3.0, 0.0), -INF),
+    (densities.gamma_log_pdf, (0.0, 0.5, 2.0), INF),
+    (densities.gamma_log_pdf, (0.0, 1.0, 2.0), np.log(np.float32(2.0))),
+    (densities.gamma_log_pdf, (0.0, 3.0, 2.0), -INF),
+    (densities.beta_log_pdf, (0.0, 1.0, 1.0), 0.0),
+    (densities.beta_log_pdf, (1.0, 1.0, 1.0), 0.0),
+    (densities.beta_log_pdf, (0.0, 0.5, 1.0), INF),
+    (densities.beta_log_pdf, (1.0, 2.0, 3.0), -INF),
+    (densities.beta_log_pdf, (0.0, 2.0, 1.0), -INF),
+    (densities.binomial_log_pmf, (0.0, 5.0, -INF, 0.0), 0.0),
+    (densities.binomial_log_pmf, (5.0, 5.0, 0.0, -INF), 0.0),
+    (densities.binomial_log_pmf, (2.0, 5.0, -INF, 0.0), -INF),
+    (densities.binomial_log_pmf, (0.0, 0.0, 0.0, -INF), 0.0),
+    (densities.negative_binomial_log_pmf, (0.0, 5.0, -INF, 0.0), 0.0),
+    (densities.negative_binomial_log_pmf, (2.0, 5.0, -INF, 0.0), -INF),
+    (densities.negative_binomial_mean_log_pmf, (0.0, 5.0, 0.0), 0.0),
+    (densities.negative_binomial_mean_log_pmf, (2.0, 5.0, 0.0), -INF),
+    (densities.student_t_log_normalizer, (INF,), np.float32(-0.5 * np.log(2 * np.pi))),
+]
+
+
+@pytest.mark.parametrize("f", dict.fromkeys(f for f, _, _ in EDGES))
+def test_edges_have_their_value_and_finite_slopes(f):
+    rows = [(args, want) for g, args, want in EDGES if g is f]
+    args = np.float32([args for args, _ in rows]).T
+    # A count is data; every parameter's slope is a number, forward and in reverse.
+    parameters = tuple(range(len(args) > 1, len(args)))
+
+    def everything(*args):
+        one_way, other = jax.grad(f, parameters), jax.jacfwd(f, parameters)
+        return f(*args), one_way(*args), other(*args)
+
+    values, *slopes = jax.jit(jax.vmap(everything))(*args)
+    np.testing.assert_allclose(values, [want for _, want in rows], rtol=2e-7)
+    assert not any(np.isnan(slope).any() for slope in jax.tree.leaves(slopes))
+
+
+def test_one_sided_slopes_on_the_edges():
+    slope = jax.grad(densities.poisson_log_pmf, 1)(0.0, 0.0)
+    assert slope == -1
+    _, derivatives = all_derivatives(densities.beta_log_pdf, *np.float32([[0, 1], [1, 1], [1, 1]]))
+    slope_x, slope_a, slope_b = derivatives[1]
+    assert np.all(slope_x == 0) and np.isfinite(slope_a).all() and np.isfinite(slope_b).all()
+    assert jax.grad(densities.gamma_log_pdf)(0.0, 1.0, 3.0) == -3
+
+
+def test_a_dirichlet_has_its_corners():
+    a = jnp.array([2.0, 1.0, 0.5])
+    # Where x_0 = 0 it is -inf, also beside x_2 = 0, which alone would make it inf.
+    corners = densities.dirichlet_log_pdf(jnp.eye(3), a)
+    np.testing.assert_array_equal(corners, [INF, -INF, -INF])
+    uniform = densities.dirichlet_log_pdf(jnp.eye(3), jnp.ones(3))
+    np.testing.assert_allclose(uniform, np.log(2.0), rtol=1e-6)
+
+
+FUNCTIONS = [
+    (densities.poisson_log_pmf, (3.0, 2.5)),
+    (densities.gamma_log_pdf, (0.75, 2.5, 1.5)),
+    (densities.beta_log_pdf, (0.25, 2.5, 1.5)),
+    (densities.binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
+    (densities.negative_binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
+    (densities.negative_binomial_mean_log_pmf, (3.0, 5.0, 2.5)),
+    (densities.student_t_log_normalizer, (5.0,)),
+]
+
+
+@pytest.mark.parametrize("f, args", FUNCTIONS)
+def test_nan_in_gives_nan_out_and_narrow_floats_are_widened(f, args):
+    # Each argument in turn, and a count of 0 beside it.
+    rows = [[jnp.nan if i == j else c for j, c in enumerate(args)] for i in range(len(args))]
+    rows += [[0.0, *row[1:]] for row in rows[1:]]
+    assert np.all(np.isnan(f(*np.float32(rows).T)))
+    narrow = f(*(jnp.bfloat16(c) for c in args))
+    assert narrow.dtype == jnp.float32 and narrow == f(*(jnp.float32(c) for c in args))
+
+
+def test_a_dirichlet_of_nan_is_nan():
+    x = jnp.array([[0.25, 0.75], [jnp.nan, 0.5]])
+    a = jnp.array([[jnp.nan, 2.0], [1.0, 2.0]])
+    assert np.all(np.isnan(densities.dirichlet_log_pdf(x, a)))
+    assert densities.dirichlet_log_pdf(x.astype(jnp.bfloat16), 1).dtype == jnp.float32
+
+
+_lgamma = jax.scipy.special.gammaln
+NAIVE = {
+    "poisson": (lambda k, l: k * jnp.log(l) - l - _lgamma(k + 1), mp_poisson, POISSON),
+    "gamma": (
+        lambda x, a, r: a * jnp.log(r) + (a - 1) * jnp.log(x) - r * x - _lgamma(a),
+        mp_gamma,
+        GAMMA,
+    ),
+    "beta": (
+        lambda x, a, b: (
+            ((a - 1) * jnp.log(x) + (b - 1) * jnp.log1p(-x))
+            - (_lgamma(a) + _lgamma(b) - _lgamma(a + b))
+        ),
+        mp_beta,
+        BETA,
+    ),
+    "mean": (
+        lambda k, r, m: (
+            (_lgamma(k + r) - _lgamma(k + 1) - _lgamma(r))
+            + (k * jnp.log(m / (r + m)) - r * jnp.log1p(m / r))
+        ),
+        mp_negative_binomial_mean,
+        MEAN,
+    ),
+    "student": (
+        lambda df: _lgamma((df + 1) / 2) - _lgamma(df / 2) - jnp.log(jnp.pi * df) / 2,
+        mp_student_t,
+        STUDENT,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAIVE)
+def test_the_plain_formula_fails_the_same_check(name, dtype):
+    f, reference, points = NAIVE[name]
+    points = np.asarray(points, dtype)
+    with jax.enable_x64(dtype == np.float64):
+        got = jax.jit(f)(*points.T)
+    with mp.workdps(60):
+        want = [reference(*(mp.mpf(float(c)) for c in p)) for p in points]
+        errors = [
+            abs(float(g) - w) / max(1, abs(w)) for g, w in zip(np.asarray(got), want, strict=True)
+        ]
+    assert max(errors) > 1e3 * np.finfo(dtype).eps
