@@ -143,9 +143,7 @@ LABELS = a([[0, 2], [2, 1]])
 
 FAMILIES = [
     Case("Normal", lambda: lx.Normal(f(*LOC), f(*SCALE)), LINE, normal),
-    Case(
-        "Normal-log_scale", lambda: lx.Normal(f(*LOC), log_scale=f(*np.log(SCALE))), LINE, normal
-    ),
+    Case("Normal-log_scale", lambda: lx.Normal(f(*LOC), log_scale=f(*np.log(SCALE))), LINE, normal),
     Case(
         "HalfNormal",
         lambda: lx.HalfNormal(f(*SCALE)),
@@ -418,9 +416,7 @@ VECTORS_OF = [
     ),
     Case(
         "MultivariateNormalDiag-log_scale",
-        lambda: lx.MultivariateNormalDiag(
-            f(*MEANS), log_scale=f(*np.log([[0.5, 2], [1.25, 4]]))
-        ),
+        lambda: lx.MultivariateNormalDiag(f(*MEANS), log_scale=f(*np.log([[0.5, 2], [1.25, 4]]))),
         VECTORS,
         lambda x: stats.norm.logpdf(x, MEANS, a([[0.5, 2], [1.25, 4]])).sum(-1),
     ),
@@ -461,9 +457,9 @@ WRAPPERS = [
         "Independent-Bernoulli",
         lambda: lx.Bernoulli(logits=f([0.5, -1, 2], [-3, 0.25, 1])).to_event(1),
         a([[[0, 1, 1], [1, 0, 1]]]),
-        lambda x: stats.bernoulli.logpmf(
-            x, special.expit(a([[0.5, -1, 2], [-3, 0.25, 1]]))
-        ).sum(-1),
+        lambda x: stats.bernoulli.logpmf(x, special.expit(a([[0.5, -1, 2], [-3, 0.25, 1]]))).sum(
+            -1
+        ),
     ),
     Case("Independent-2", lambda: lx.Laplace(f([[0.5, -2], [1, 3]]), 1.5).to_event(2)),
     Case(
@@ -529,17 +525,18 @@ WRAPPERS = [
             lx.Exponential(f(0.5, 2)), bijectors.Affine(f(1, -2), f(-0.75, 2.5))
         ),
         a([[-3, 0.25], [0.25, 4]]),
-        lambda x: stats.expon.logpdf(
-            (x - a([1, -2])) / a([-0.75, 2.5]), 0, 1 / a([0.5, 2])
-        )
-        - np.log([0.75, 2.5]),
+        lambda x: (
+            stats.expon.logpdf((x - a([1, -2])) / a([-0.75, 2.5]), 0, 1 / a([0.5, 2]))
+            - np.log([0.75, 2.5])
+        ),
     ),
     Case(
         "Transformed-Tanh",
         lambda: lx.Transformed(lx.Normal(f(0.25, -0.5), f(0.5, 0.75)), bijectors.Tanh()),
         UNIT,
-        lambda x: stats.norm.logpdf(np.arctanh(x), a([0.25, -0.5]), a([0.5, 0.75]))
-        - np.log1p(-(x**2)),
+        lambda x: (
+            stats.norm.logpdf(np.arctanh(x), a([0.25, -0.5]), a([0.5, 0.75])) - np.log1p(-(x**2))
+        ),
     ),
     Case(
         "Transformed-Sigmoid",
@@ -554,9 +551,7 @@ WRAPPERS = [
         lambda: lx.Transformed(lx.Exponential(f(0.5, 2)), bijectors.Power(f(0.5, 2))),
         POSITIVE,
         # y = x^p of an Exponential is a Weibull.
-        lambda x: stats.weibull_min.logpdf(
-            x, 1 / a([0.5, 2]), 0, (1 / a([0.5, 2])) ** a([0.5, 2])
-        ),
+        lambda x: stats.weibull_min.logpdf(x, 1 / a([0.5, 2]), 0, (1 / a([0.5, 2])) ** a([0.5, 2])),
     ),
     Case(
         "Transformed-Invert",
@@ -579,9 +574,9 @@ WRAPPERS = [
             lx.Normal(f(*MEANS), f([0.5, 2], [1.25, 4])).to_event(1), bijectors.Exp()
         ),
         np.exp(VECTORS),
-        lambda x: (
-            stats.norm.logpdf(np.log(x), MEANS, a([[0.5, 2], [1.25, 4]])) - np.log(x)
-        ).sum(-1),
+        lambda x: (stats.norm.logpdf(np.log(x), MEANS, a([[0.5, 2], [1.25, 4]])) - np.log(x)).sum(
+            -1
+        ),
     ),
     Case(
         "Transformed-TriangularAffine",
@@ -625,9 +620,7 @@ WRAPPERS = [
         "ZeroInflated-Geometric",
         lambda: lx.ZeroInflated(lx.Geometric(logits=f(-0.5, 1)), probs=f(*PROBS)),
     ),
-    Case(
-        "Masked-Normal", lambda: lx.Normal(f(*LOC, 5), f(*SCALE, 2)).mask(a([True, True, False]))
-    ),
+    Case("Masked-Normal", lambda: lx.Normal(f(*LOC, 5), f(*SCALE, 2)).mask(a([True, True, False]))),
     Case(
         "Masked-Independent",
         lambda: lx.Normal(f(*MEANS), f([0.5, 2], [1.25, 4])).to_event(1).mask(a([True, False])),

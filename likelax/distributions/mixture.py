@@ -100,7 +100,8 @@ class Mixture(Distribution):
 
     @property
     def _alive(self) -> Array:
-        return self._weights > (0 if self.weights.given("probs") else -jnp.inf)
+        # A weight that is NaN is not known to be zero.
+        return ~(self._weights <= (0 if self.weights.given("probs") else -jnp.inf))
 
     def _held(self) -> Distribution:
         """The components, with parameters that have no gradient where the weight is zero.

@@ -3,7 +3,7 @@
 The smaller tail is worked out, as log density + log factor with a factor of moderate size: a
 series, a continued fraction or a quadrature, of a fixed number of steps, so that it
 differentiates both ways. The other tail is log1mexp of it. `parts(*shape, x)` gives (whether it
-is the lower tail, log density, log factor) for x inside the support.
+is the lower tail, log density, log factor, log tail) for x inside the support.
 """
 
 import functools

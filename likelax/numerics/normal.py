@@ -120,7 +120,7 @@ def _normal_log_pdf_jvp(primals, tangents):
     # One division in all: [z (z ds - dx + dloc) - ds] / s.
     (x, loc, scale), (dx, dloc, ds) = primals, tangents
     z = standardize(x, loc, scale)
-    return _normal_log_pdf(x, loc, scale), divide(z * (z * ds - (dx - dloc)) - ds, scale)
+    return _log_pdf(z) - jnp.log(scale), divide(z * (z * ds - (dx - dloc)) - ds, scale)
 
 
 def normal_log_pdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:

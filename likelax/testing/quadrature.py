@@ -133,11 +133,14 @@ def integrate(
                 bad[i] = bad[i] if bad[i] is not None else float(x[: len(todo), :, i][nan][0])
                 mine = np.where(nan, 0, mine)
             mine = np.minimum(mine, 1e300)
-            panels[i] = _split(todo, mine, kept[i])
-    return [
-        _sum_up(kept[i], peak[i], width[i], lower[i], upper[i], bad[i]) if found[i] else None
-        for i in range(count)
-    ]
+            with np.errstate(over="ignore", invalid="ignore"):
+                panels[i] = _split(todo, mine, kept[i])
+    # What has no finite sum overflows: that is what `converges` says.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return [
+            _sum_up(kept[i], peak[i], width[i], lower[i], upper[i], bad[i]) if found[i] else None
+            for i in range(count)
+        ]
 
 
 def _peaks(

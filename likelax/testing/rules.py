@@ -68,7 +68,8 @@ def _slope_in_value(
     """Central differences along a direction of ones, and where they can be trusted."""
     along = _flat(g).sum(-1)
     size = np.maximum(np.abs(along), np.sqrt(np.mean(along**2, axis=0)))
-    spread = np.maximum(np.ptp(_flat(x)[..., 0], axis=0), 1e-30)
+    spread = np.ptp(_flat(x)[..., 0], axis=0)
+    spread = np.where(spread > 0, spread, np.maximum(np.max(np.abs(x)), 1))
     with np.errstate(all="ignore"):
         h = np.where(size > 1e-6 / spread, 1e-5 / size, 1e-5 * spread)
         h = np.maximum(h, 1e-9 * np.max(np.abs(_flat(x)), axis=-1))
@@ -266,8 +267,9 @@ def check_keys(
     a, b = _flat(first), _flat(second)
     moving = np.ptp(a.reshape(count, -1), axis=0) > 0
     if not moving.any():
-        if np.array_equal(a, b) and not subject.discrete:
-            problems.append(f"all {count} samples are {_show(first[0, 0])}, whatever the key")
+        if not subject.discrete:
+            which = "whatever the key" if np.array_equal(a, b) else "does sample ignore its shape?"
+            problems.append(f"all {count} samples of one element are {_show(first[0, 0])}: {which}")
         return problems, "one value only"
     if np.array_equal(a, b):
         problems.append("samples do not depend on the key: two keys give the same ones")

@@ -224,6 +224,14 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
     }
     for name, text in words.items():
         out[name] = [failed[name]] if name in failed else _compare(got[name], batch, text)
+    if "sample" not in subject.notes and not out["vmap"]:
+        draw_one = jax.vmap(lambda d: d.sample(subject.key, (3,)))
+        shape = jax.eval_shape(draw_one, subject.dist).shape
+        wanted = (subject.elements, 3, *subject.event_shape)
+        if shape != wanted:
+            out["vmap"] = [
+                f"sample inside vmap has shape {shape} where {wanted} was wanted: is a shape stored?"
+            ]
     out["index"] = _check_index(subject)
     out["rebuild"] = _check_rebuild(subject)
     mixed: Problems = []

@@ -207,9 +207,7 @@ class Subject:
     def gradients64(self, x: np.ndarray) -> dict[str, Any]:
         """The same in float64."""
         with jax.enable_x64(True):
-            return self._gradients_of(
-                self._gradients64, self.wide, self.as_value(x, np.float64)
-            )
+            return self._gradients_of(self._gradients64, self.wide, self.as_value(x, np.float64))
 
     def summaries(self, q: np.ndarray) -> dict[str, np.ndarray]:
         """mean, mode, variance, stddev, entropy, quantile(q), kl to itself and to the nudged one."""

@@ -48,7 +48,9 @@ def check_moments(
                 text = f"but that of the density is {want[place]:.6g}" + _ratio(
                     value[place], want[place]
                 )
-            problems.append(f"{name}() of {subject.label(place[0])} is {value[place]:.6g}, {text}")
+            problems.append(
+                f"{name}() of {subject.label(int(place[0]))} is {value[place]:.6g}, {text}"
+            )
         known = np.isfinite(want).sum()
         out[name] = problems, f"that of the density, for {known} of {want.size}"
     return out
@@ -94,7 +96,7 @@ def check_moments_by_samples(
                 np.abs(value - want) <= z * error + 1e-4 * (np.abs(want) + error * root) + 1e-6
             )
         problems = [
-            f"{name}() of {subject.label(at[0])} is {value[tuple(at)]:.6g}, but over {len(x)} "
+            f"{name}() of {subject.label(int(at[0]))} is {value[tuple(at)]:.6g}, but over {len(x)} "
             "samples it is "
             f"{want[tuple(at)]:.6g} +- {error[tuple(at)]:.2g}"
             + _ratio(value[tuple(at)], want[tuple(at)])
@@ -110,7 +112,7 @@ def check_stddev(subject: Subject, got: dict[str, np.ndarray]) -> tuple[Problems
     with np.errstate(invalid="ignore"):
         off = np.isfinite(variance) & ~(np.abs(square - variance) <= 1e-4 * variance)
     problems = [
-        f"stddev() of {subject.label(at[0])} is {got['stddev'][tuple(at)]:.6g}, and variance() "
+        f"stddev() of {subject.label(int(at[0]))} is {got['stddev'][tuple(at)]:.6g}, and variance() "
         f"{variance[tuple(at)]:.6g} is not its square"
         for at in np.argwhere(off)[:1]
     ]
@@ -173,7 +175,7 @@ def check_divergence(
             off = ~np.isnan(want) & ~(np.abs(value - want) <= error + 2e-3 * np.abs(want) + 1e-5)
             # NaN says that it is not known for this pair, as where two counts of trials differ.
             off &= (value != want) & ~np.isnan(value)
-        for i in np.flatnonzero(off)[:1]:
+        for i in map(int, np.flatnonzero(off)[:1]):
             problems.append(
                 f"KL of {subject.label(i)} to the one with parameters a sixteenth larger is "
                 f"{value[i]:.6g}, the expectation of the log-ratio "
