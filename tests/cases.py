@@ -149,12 +149,14 @@ FAMILIES = [
         lambda: lx.HalfNormal(f(*SCALE)),
         POSITIVE,
         lambda x: stats.halfnorm.logpdf(x, 0, SCALE),
+        same_as="Normal",
     ),
     Case(
         "HalfNormal-log_scale",
         lambda: lx.HalfNormal(log_scale=f(*np.log(SCALE))),
         POSITIVE,
         lambda x: stats.halfnorm.logpdf(x, 0, SCALE),
+        same_as="HalfNormal",
     ),
     Case("LogNormal", lambda: lx.LogNormal(f(0.25, -1), f(0.5, 0.25)), POSITIVE, log_normal),
     Case(
@@ -162,6 +164,7 @@ FAMILIES = [
         lambda: lx.LogNormal(f(0.25, -1), log_scale=f(*np.log([0.5, 0.25]))),
         POSITIVE,
         log_normal,
+        same_as="LogNormal",
     ),
     Case(
         "Laplace",
@@ -174,6 +177,7 @@ FAMILIES = [
         lambda: lx.Laplace(f(*LOC), log_scale=f(*np.log(SCALE))),
         LINE,
         lambda x: stats.laplace.logpdf(x, LOC, SCALE),
+        same_as="Laplace",
     ),
     Case(
         "AsymmetricLaplace",
@@ -186,6 +190,7 @@ FAMILIES = [
         lambda: lx.AsymmetricLaplace(f(*LOC), asymmetry=f(0.5, 2), log_scale=f(*np.log(SCALE))),
         LINE,
         asymmetric_laplace,
+        same_as="AsymmetricLaplace",
     ),
     Case(
         "AsymmetricLaplace-from_quantile",
@@ -213,6 +218,7 @@ FAMILIES = [
         lambda: lx.Logistic(f(*LOC), log_scale=f(*np.log(SCALE))),
         LINE,
         lambda x: stats.logistic.logpdf(x, LOC, SCALE),
+        same_as="Logistic",
     ),
     Case(
         "Cauchy",
@@ -225,6 +231,7 @@ FAMILIES = [
         lambda: lx.Cauchy(f(*LOC), log_scale=f(*np.log(SCALE))),
         LINE,
         lambda x: stats.cauchy.logpdf(x, LOC, SCALE),
+        same_as="Cauchy",
     ),
     Case(
         "StudentT",
@@ -250,6 +257,7 @@ FAMILIES = [
         lambda: lx.Exponential(log_rate=f(*np.log([0.25, 6]))),
         POSITIVE,
         lambda x: stats.expon.logpdf(x, 0, 1 / a([0.25, 6])),
+        same_as="Exponential",
     ),
     Case(
         "Gamma",
@@ -426,7 +434,10 @@ VECTORS_OF = [
         a([[[0.125, 0.25, 0.625]] * 2, [[0.5, 0.25, 0.25]] * 2]),
         lambda x: np.stack(
             [
-                [stats.dirichlet.logpdf(v, c) for v, c in zip(row, [[0.75, 2, 3], [4, 1.5, 2]])]
+                [
+                    stats.dirichlet.logpdf(v, c)
+                    for v, c in zip(row, [[0.75, 2, 3], [4, 1.5, 2]], strict=True)
+                ]
                 for row in x
             ]
         ),
@@ -497,11 +508,16 @@ WRAPPERS = [
         ),
     ),
     Case(
-        "Mixture-Poisson",
-        lambda: lx.Mixture(f([0.75, 0.25], [0.5, 0.5]), lx.Poisson(f([1, 9], [2, 14]))),
+        "Mixture-Geometric",
+        lambda: lx.Mixture(
+            f([0.75, 0.25], [0.5, 0.5]), lx.Geometric(probs=f([0.25, 0.75], [0.5, 0.125]))
+        ),
         COUNTS,
         lambda x: mix(
-            [stats.poisson.logpmf(x, a([1, 2])), stats.poisson.logpmf(x, a([9, 14]))],
+            [
+                stats.geom.logpmf(x + 1, a([0.25, 0.5])),
+                stats.geom.logpmf(x + 1, a([0.75, 0.125])),
+            ],
             a([[0.75, 0.25], [0.5, 0.5]]),
         ),
     ),
@@ -607,8 +623,8 @@ WRAPPERS = [
         quantized,
     ),
     Case(
-        "Quantized-Normal",
-        lambda: lx.Quantized(lx.Normal(f(0.25, -0.5), f(0.125, 2)), -1.0, 1.0, 9),
+        "Quantized-Laplace",
+        lambda: lx.Quantized(lx.Laplace(f(0.25, -0.5), f(0.125, 2)), -1.0, 1.0, 9),
     ),
     Case(
         "ZeroInflated-Poisson",

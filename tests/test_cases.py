@@ -1,10 +1,10 @@
 """Every registered distribution, held against its own density and against SciPy's."""
 
-import cases
 import jax
 import numpy as np
 import pytest
 
+import cases
 import likelax as lx
 from likelax._pytree import Node
 

@@ -4,12 +4,12 @@ and pickle is right, for every method, which a plain loop over its elements deci
 
 import pickle
 
-import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cases
 import likelax as lx
 from likelax.testing.structure import construct
 from likelax.testing.subject import quick_jit

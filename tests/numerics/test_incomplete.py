@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from likelax.numerics import incomplete
-from numerics.reference import DTYPES, INF, all_derivatives, check, loggamma
+from numerics.reference import DTYPES, INF, check, loggamma
 
 
 def mp_lower(a, x):
