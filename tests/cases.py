@@ -149,7 +149,6 @@ FAMILIES = [
         lambda: lx.HalfNormal(f(*SCALE)),
         POSITIVE,
         lambda x: stats.halfnorm.logpdf(x, 0, SCALE),
-        same_as="Normal",
     ),
     Case(
         "HalfNormal-log_scale",
