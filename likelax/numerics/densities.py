@@ -306,8 +306,10 @@ def _mean_slope_r(k, r, m):
 
 
 def _mean_slope_m(k, r, m):
-    one = jnp.where(k == 0, 1.0, m)
-    return jnp.where(k == 0, -1.0, (k - m) / one) * (r / (r + m))
+    # Where m = 0 < k the slope is infinite, which counts as 0.
+    inside = (k != 0) & (m != 0)
+    many = jnp.where(inside, (k - m) / jnp.where(inside, m, 1.0), 0.0)
+    return jnp.where(k == 0, -1.0, many) * (r / (r + m))
 
 
 @with_partials(_mean_slope_k, _mean_slope_r, _mean_slope_m)

@@ -127,8 +127,8 @@ def gammainc_inverse(a: ArrayLike, p: ArrayLike) -> Array:
     """x with P(a, x) = p: the quantile of Gamma(a, 1), a > 0, 0 <= p <= 1 (0 at p = 0, inf at p =
     1).
 
-    A fixed number of safeguarded Newton steps in log x; slopes by implicit differentiation, 0 on
-    the edges.
+    A fixed number of safeguarded Newton steps in log x, to a few roundings of x and of log p
+    (log(1 - p) above the median); slopes by implicit differentiation, 0 on the edges.
     """
     return _gammainc_inverse(*jnp.broadcast_arrays(*as_floats(a, p)))
 

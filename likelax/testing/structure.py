@@ -250,12 +250,12 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
             draw = lambda row, at=at: with_row(row, at, subject.leaves).sample(subject.key, (3,))  # noqa: E731
             shape = jax.eval_shape(jax.vmap(draw), rows[name]).shape
             # Without other parameters there is no other batch.
-            batch = (subject.elements,) if len(subject.leaves) > 1 else ()
-            wanted = (2, 3, *batch, *subject.event_shape)
-            if shape != wanted:
+            others = (subject.elements,) if len(subject.leaves) > 1 else ()
+            shape_wanted = (2, 3, *others, *subject.event_shape)
+            if shape != shape_wanted:
                 mixed.append(
-                    f"built inside vmap over {name} alone, it gives samples {shape} where {wanted} "
-                    "was wanted"
+                    f"built inside vmap over {name} alone, it gives samples {shape} where "
+                    f"{shape_wanted} was wanted"
                 )
     out["mixed ranks"] = mixed
     return out
