@@ -97,7 +97,11 @@ def test_closed_forms_far_out(dtype):
         lower = jax.jit(incomplete.log_gammainc)(jnp.ones_like(x), x)
         keep = exact < 50  # beyond, exp(-x) is below rounding or below the smallest float
         # log(1 - e^-x) by the form that keeps its digits on each side.
-        want = np.where(exact < 0.7, np.log(-np.expm1(-exact)), np.log1p(-np.exp(-exact)))
+        want = np.where(
+            exact < 0.7,
+            np.log(-np.expm1(-exact)),
+            np.log1p(-np.exp(-np.maximum(exact, 0.7))),
+        )
         np.testing.assert_allclose(lower[keep], want[keep], rtol=2 * eps)
         np.testing.assert_allclose(
             incomplete.log_gammaincc(2.0, x)[2:], (np.log1p(exact) - exact)[2:], rtol=eps
@@ -105,7 +109,8 @@ def test_closed_forms_far_out(dtype):
         a = jnp.asarray([1e-3, 0.5, 7.0, 1e3, 1e5], dtype)
         shape, p = np.asarray(a, np.float64), float(dtype(0.3))
         power = jax.jit(incomplete.log_betainc)(a, 1.0, p)
-        np.testing.assert_allclose(power, shape * np.log(p), rtol=eps)
+        # For the smallest shape I is near 1: there the bound is half a rounding of I itself.
+        np.testing.assert_allclose(power, shape * np.log(p), rtol=eps, atol=np.finfo(dtype).eps / 2)
         np.testing.assert_allclose(
             jax.jit(incomplete.log_betaincc)(1.0, a, p), shape * np.log1p(-p), rtol=eps
         )
