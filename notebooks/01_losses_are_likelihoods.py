@@ -20,9 +20,11 @@
 # notebook asks of each common loss:
 #
 # 1. which distribution it is, constant included (so that the numbers of two losses can be compared
-# at all), 2. what minimising it finds, on data that the distribution fits and on data that it does
-# not, 3. what it charges for being sure and wrong, 4. what changes on real data when the assumption
-# is mended, 5. which losses are **no** likelihood, and what may not be done with their numbers.
+#    at all),
+# 2. what minimising it finds, on data that the distribution fits and on data that it does not,
+# 3. what it charges for being sure and wrong,
+# 4. what changes on real data when the assumption is mended,
+# 5. which losses are **no** likelihood, and what may not be done with their numbers.
 #
 # Every claim below is followed by the number that backs it.
 
@@ -145,11 +147,12 @@ for i, (name, loss, dist, constant) in enumerate(LOSSES):
 # The gaps are the rounding of float32. Three things to read off the table:
 #
 # * Squared error is a Normal whose scale somebody fixed: 1 for the halved one, $\sqrt{1/2}$ for the
-# plain one. Nothing in the data chose it. * Without the constants the column "loss" compares
-# nothing: 0.5 for one Normal and 1 for a Laplace are numbers of different kinds. With them, every
-# row is in nats, and rows about the same data can be compared. * The Poisson loss leaves off $\log
-# y!$, which differs from example to example. It does not move the minimum, but a "Poisson loss"
-# without it is no likelihood, and can even be negative.
+#   plain one. Nothing in the data chose it.
+# * Without the constants the column "loss" compares nothing: 0.5 for one Normal and 1 for a Laplace
+#   are numbers of different kinds. With them, every row is in nats, and rows about the same data can
+#   be compared.
+# * The Poisson loss leaves off $\log y!$, which differs from example to example. It does not move
+#   the minimum, but a "Poisson loss" without it is no likelihood, and can even be negative.
 #
 # What is assumed of the noise is easiest to see in the implied densities. On the logarithmic scale
 # of the right panel the density *is* the loss, upside down.

@@ -18,8 +18,9 @@
 # writes two,
 #
 # * the **Rayleigh**, the length of a vector of two independent Normals, the classical model of wind
-# speeds; * the **generalized Poisson** of Consul and Jain (1973), for counts that are more
-# dispersed than a Poisson's,
+#   speeds;
+# * the **generalized Poisson** of Consul and Jain (1973), for counts that are more dispersed than a
+#   Poisson's,
 #
 # and takes them where a likelihood has to go: through a check that finds mistakes, into a Flax
 # model, under `vmap`, into a mixture, and through `grad` with respect to the distribution itself.
@@ -195,7 +196,7 @@ says(Careless(1.0))
 
 # %% [markdown]
 # The density can be right and another method wrong. A sampler that takes the scale for a variance,
-# and a cdf that rounds its small values to 0:
+# and a mean that belongs to another distribution:
 
 
 # %%
@@ -556,7 +557,8 @@ plt.show()
 #
 # * a class with its parameters, its support and its `log_prob`: that is all that training needs;
 # * `sample`, `cdf`, `quantile` and the moments where you want to use them; `check_distribution`
-# holds each against the density; * `lx.register_kl` where there is a closed form.
+#   holds each against the density;
+# * `lx.register_kl` where there is a closed form.
 #
 # Not in this notebook: two ways to give one parameter (`scale` or `log_scale`: `lx.param(...,
 # instead_of="scale")`), distributions over vectors (`lx.param(..., shape=("event",))`), and
