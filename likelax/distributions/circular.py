@@ -142,7 +142,6 @@ def _draw(key: Array, k: Array) -> Array:
     neither k = 0 nor k = 1e8 loses digits.
     """
     root = jnp.hypot(1.0, 2 * k)
-    ks = 0.5 * (1 + root)
     ks_minus_k = 0.5 * (1 + 1 / (root + 2 * k))
 
     def draw(state):
@@ -150,8 +149,10 @@ def _draw(key: Array, k: Array) -> Array:
         key_turn, key_accept = jax.random.split(jax.random.fold_in(key, count))
         turn = jax.random.uniform(key_turn, k.shape, k.dtype, minval=-1.0)
         log_u = -jax.random.exponential(key_accept, k.shape, k.dtype)
-        one_minus_z = 2 * jnp.sin(0.5 * math.pi * turn) ** 2
-        one_minus_cos = ks_minus_k * one_minus_z / (ks + k * (1 - one_minus_z))
+        half_turn = 0.5 * math.pi * turn
+        one_minus_z, one_plus_z = 2 * jnp.sin(half_turn) ** 2, 2 * jnp.cos(half_turn) ** 2
+        # s + z over s - 1, times k: positive also where z is -1 and k has no digit for s - 1.
+        one_minus_cos = ks_minus_k * one_minus_z / (ks_minus_k + k * one_plus_z)
         c = ks_minus_k + k * one_minus_cos
         # `not less` rather than `at least`: a concentration that is NaN must not loop for ever.
         accepted = ~(jnp.log(c) + 1 - c < log_u)

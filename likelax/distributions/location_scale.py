@@ -49,7 +49,8 @@ class Laplace(Distribution):
         return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
-        return -jnp.abs(self._z(value)) - _LOG_2 - self.log_scale
+        z = self._z(value)
+        return -z * jnp.sign(z) - _LOG_2 - self.log_scale  # jnp.abs has slope 1 at 0
 
     def log_cdf(self, value: Array) -> Array:
         z = self._z(value)
@@ -57,7 +58,7 @@ class Laplace(Distribution):
 
     def log_survival(self, value: Array) -> Array:
         z = self._z(value)
-        return jnp.where(z > 0, -z - _LOG_2, jnp.log1p(-0.5 * jnp.exp(-jnp.abs(z))))
+        return jnp.where(z < 0, jnp.log1p(-0.5 * jnp.exp(-jnp.abs(z))), -z - _LOG_2)
 
     def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
         """log P(low < X <= low + width), also for widths far below the scale; see `Quantized`."""
@@ -159,14 +160,14 @@ class AsymmetricLaplace(Distribution):
 
     def log_cdf(self, value: Array) -> Array:
         z, a = self._z(value), self.asymmetry
-        lower = self._log_below() + jnp.minimum(z, 0) / a
-        upper = jnp.log1p(-jnp.exp(self._log_above() - jnp.maximum(z, 0) * a))
+        lower = self._log_below() + z / a
+        upper = jnp.log1p(-jnp.exp(self._log_above() - jnp.where(z < 0, 0, z) * a))
         return jnp.where(z < 0, lower, upper)
 
     def log_survival(self, value: Array) -> Array:
         z, a = self._z(value), self.asymmetry
-        lower = jnp.log1p(-jnp.exp(self._log_below() + jnp.minimum(z, 0) / a))
-        upper = self._log_above() - jnp.maximum(z, 0) * a
+        lower = jnp.log1p(-jnp.exp(self._log_below() + jnp.where(z < 0, z, 0) / a))
+        upper = self._log_above() - z * a
         return jnp.where(z < 0, lower, upper)
 
     def quantile(self, q: Array) -> Array:
@@ -263,13 +264,13 @@ class Huber(Distribution):
 
     def log_cdf(self, value: Array) -> Array:
         z = self._z(value)
-        tail = self._log_tail(-jnp.abs(z))
+        tail = self._log_tail(jnp.where(z < 0, z, -z))
         return jnp.where(z < 0, tail, log1mexp(-tail))
 
     def log_survival(self, value: Array) -> Array:
         z = self._z(value)
-        tail = self._log_tail(-jnp.abs(z))
-        return jnp.where(z > 0, tail, log1mexp(-tail))
+        tail = self._log_tail(jnp.where(z < 0, z, -z))
+        return jnp.where(z < 0, log1mexp(-tail), tail)
 
     def _standard_quantile(self, q: Array) -> Array:
         """The quantile of (x - loc)/scale for q <= 1/2."""

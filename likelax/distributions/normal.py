@@ -118,13 +118,18 @@ class HalfNormal(Distribution):
         return jax.lax.erf(self._z(value) / math.sqrt(2))
 
     def log_cdf(self, value: Array) -> Array:
-        return _LOG_2 + log_ndtr_interval(0.0, self._z(value))
+        # From the smaller of the two tails, which holds the digits.
+        z = self._z(value)
+        near, far = jnp.where(z < 1, z, 1.0), jnp.where(z < 1, 1.0, z)
+        return jnp.where(z < 1, _LOG_2 + log_ndtr_interval(0.0, near), jnp.log1p(-2 * ndtr(-far)))
 
     def survival(self, value: Array) -> Array:
         return 2 * ndtr(-self._z(value))
 
     def log_survival(self, value: Array) -> Array:
-        return _LOG_2 + log_ndtr(-self._z(value))
+        z = self._z(value)
+        near = jnp.log1p(-jax.lax.erf(jnp.where(z < 1, z, 1.0) / math.sqrt(2)))
+        return jnp.where(z < 1, near, _LOG_2 + log_ndtr(-z))
 
     def quantile(self, q: Array) -> Array:
         return self.scale * (math.sqrt(2) * jax.lax.erf_inv(q))

@@ -1,0 +1,470 @@
+"""Tails, quantiles and summaries of the continuous families against SciPy and the formulas.
+
+SciPy works here in float64 on the float32 numbers that likelax gets. What is left in logarithms by
+its own `logsf` and `logcdf` is put together from the smaller tail, so that both keep their digits.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+import likelax as lx
+
+
+class HuberByHand:
+    """The Huber density from its formula, its tails by hand where they are exponential."""
+
+    def __init__(self, loc, scale, delta):
+        self.loc, self.scale, self.delta = loc, scale, delta
+        tails = 2 / delta * np.exp(-0.5 * delta**2)
+        self.z = np.sqrt(2 * np.pi) * special.erf(delta / np.sqrt(2)) + tails
+
+    def logpdf(self, x):
+        z = np.abs(np.asarray(x) - self.loc) / self.scale
+        r = np.minimum(z, self.delta)
+        return -r * (z - 0.5 * r) - np.log(self.z * self.scale)
+
+    def logsf(self, x):
+        z = (np.asarray(x, float) - self.loc) / self.scale
+        d = self.delta
+        far = -d * np.maximum(z, d) + 0.5 * d**2 - np.log(d * self.z)
+        inside = np.clip(z, -d, d)
+        middle = np.sqrt(2 * np.pi) * (special.ndtr(d) - special.ndtr(inside)) / self.z
+        edge = np.exp(-0.5 * d**2) / (d * self.z)
+        lower = -np.exp(-d * np.maximum(-z, d) + 0.5 * d**2) / (d * self.z)
+        return np.where(z >= d, far, np.where(z <= -d, np.log1p(lower), np.log(edge + middle)))
+
+    def logcdf(self, x):
+        return self.logsf(2 * self.loc - np.asarray(x))
+
+    def _moment(self, power):
+        f = lambda t: (t - self.loc) ** power * np.exp(self.logpdf(t))  # noqa: E731
+        d = self.delta * self.scale
+        edges = [-np.inf, self.loc - d, self.loc, self.loc + d, np.inf]
+        return sum(integrate.quad(f, *pair)[0] for pair in zip(edges, edges[1:], strict=False))
+
+    def mean(self):
+        return self.loc
+
+    def var(self):
+        return self._moment(2)
+
+    def entropy(self):
+        f = lambda t: -self.logpdf(t) * np.exp(self.logpdf(t))  # noqa: E731
+        d = self.delta * self.scale
+        edges = [-60 * self.scale, -d, 0, d, 60 * self.scale]
+        edges = [self.loc + e for e in edges]
+        return sum(integrate.quad(f, *pair)[0] for pair in zip(edges, edges[1:], strict=False))
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A family at asymmetric parameters, SciPy's, and places from one far tail to the other."""
+
+    make: Any
+    scipy: Any
+    values: tuple
+    mode: float
+    # SciPy's inverse, where it has none of its own: None.
+    inverts: bool = True
+
+
+ROWS = {
+    "Normal": Row(
+        lambda: lx.Normal(0.25, 1.5),
+        stats.norm(0.25, 1.5),
+        (-50.0, -8.0, -1.0, 0.25, 2.0, 9.5, 40.0),
+        0.25,
+    ),
+    "LogNormal": Row(
+        lambda: lx.LogNormal(0.5, 0.75),
+        stats.lognorm(0.75, scale=np.exp(0.5)),
+        (1e-8, 0.0625, 1.5, 4.0, 300.0, 1e7),
+        float(np.exp(0.5 - 0.75**2)),
+    ),
+    "HalfNormal": Row(
+        lambda: lx.HalfNormal(2.5),
+        stats.halfnorm(scale=2.5),
+        (1e-20, 0.03125, 2.0, 12.0, 80.0),
+        0.0,
+    ),
+    "Laplace": Row(
+        lambda: lx.Laplace(-1.5, 0.75),
+        stats.laplace(-1.5, 0.75),
+        (-300.0, -4.0, -1.75, -1.5, -1.0, 5.0, 250.0),
+        -1.5,
+    ),
+    "AsymmetricLaplace": Row(
+        lambda: lx.AsymmetricLaplace(-1.5, 0.75, 2.0),
+        stats.laplace_asymmetric(2.0, -1.5, 0.75),
+        (-300.0, -4.0, -1.75, -1.5, -1.0, 5.0, 200.0),
+        -1.5,
+    ),
+    "Huber": Row(
+        lambda: lx.Huber(-1.5, 0.75, 1.25),
+        HuberByHand(-1.5, 0.75, 1.25),
+        (-300.0, -4.0, -1.75, -1.5, -1.0, 5.0, 200.0),
+        -1.5,
+        inverts=False,
+    ),
+    "Logistic": Row(
+        lambda: lx.Logistic(3.5, 0.5),
+        stats.logistic(3.5, 0.5),
+        (-300.0, -4.0, 1.75, 3.5, 4.0, 50.0, 300.0),
+        3.5,
+    ),
+    "Cauchy": Row(
+        lambda: lx.Cauchy(3.5, 0.5),
+        stats.cauchy(3.5, 0.5),
+        (-1e30, -4000.0, 1.75, 3.5, 4.0, 50.0, 1e20),
+        3.5,
+    ),
+    "StudentT": Row(
+        lambda: lx.StudentT(2.5, 3.5, 0.5),
+        stats.t(2.5, 3.5, 0.5),
+        (-1e30, -4000.0, 1.75, 3.5, 4.0, 50.0, 1e20),
+        3.5,
+    ),
+    "Exponential": Row(
+        lambda: lx.Exponential(0.25), stats.expon(scale=4.0), (1e-20, 0.5, 2.0, 40.0, 2000.0), 0.0
+    ),
+    "Gamma": Row(
+        lambda: lx.Gamma(3.5, 0.25),
+        stats.gamma(3.5, scale=4.0),
+        (1e-20, 0.5, 12.0, 60.0, 2000.0),
+        10.0,
+    ),
+    "Beta": Row(
+        lambda: lx.Beta(3.5, 1.25),
+        stats.beta(3.5, 1.25),
+        (1e-20, 0.0625, 0.75, 0.96875, 1 - 2.0**-20),
+        2.5 / 2.75,
+    ),
+    "Uniform": Row(
+        lambda: lx.Uniform(-1.5, 2.5), stats.uniform(-1.5, 4.0), (-1.25, 0.0, 1.0, 2.25), 0.5
+    ),
+}
+# Exact in float32, the last two counted from 1.
+LEVELS = np.array([2.0**-100, 2.0**-20, 0.03125, 0.375, 0.75, 1 - 2.0**-8, 1 - 2.0**-20])
+
+
+@functools.cache
+def computed(name):
+    """Every method of a row, compiled once."""
+    x = jnp.asarray(ROWS[name].values, jnp.float32)
+
+    @jax.jit
+    def everything(dist, x, q):
+        return {
+            "log_prob": dist.log_prob(x),
+            "log_cdf": dist.log_cdf(x),
+            "log_survival": dist.log_survival(x),
+            "cdf": dist.cdf(x),
+            "survival": dist.survival(x),
+            "quantile": dist.quantile(q),
+            "log_prob_slope": jax.vmap(jax.grad(lambda d, x: d.log_prob(x), argnums=1), (None, 0))(
+                dist, x
+            ),
+            "log_cdf_slope": jax.vmap(jax.grad(lambda d, x: d.log_cdf(x), argnums=1), (None, 0))(
+                dist, x
+            ),
+            "log_survival_slope": jax.vmap(
+                jax.grad(lambda d, x: d.log_survival(x), argnums=1), (None, 0)
+            )(dist, x),
+            "mean": dist.mean(),
+            "mode": dist.mode(),
+            "variance": dist.variance(),
+            "stddev": dist.stddev(),
+            "entropy": dist.entropy(),
+        }
+
+    out = everything(ROWS[name].make(), x, jnp.asarray(LEVELS, jnp.float32))
+    return {k: np.asarray(v, np.float64) for k, v in out.items()}
+
+
+def reference(name):
+    row = ROWS[name]
+    x = np.asarray(np.asarray(row.values, np.float32), np.float64)
+    with np.errstate(divide="ignore", over="ignore"):  # inside SciPy, in branches not taken
+        low, high = row.scipy.logcdf(x), row.scipy.logsf(x)
+    lower = low < high
+    with np.errstate(divide="ignore"):
+        return {
+            "log_prob": row.scipy.logpdf(x),
+            "log_cdf": np.where(lower, low, np.log1p(-np.exp(np.minimum(high, -1e-300)))),
+            "log_survival": np.where(lower, np.log1p(-np.exp(np.minimum(low, -1e-300))), high),
+        }
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_densities_and_tails(name):
+    got, want = computed(name), reference(name)
+    for method, truth in want.items():
+        assert np.isfinite(truth).all(), (name, method)
+        np.testing.assert_allclose(got[method], truth, rtol=3e-6, atol=1e-37, err_msg=method)
+    for method, log in (("cdf", "log_cdf"), ("survival", "log_survival")):
+        np.testing.assert_allclose(
+            got[method], np.exp(want[log]), rtol=1e-4, atol=1e-37, err_msg=method
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in ("Uniform", "Beta")])
+def test_the_far_tail_is_not_the_complement(name):
+    """The control: at the last value 1 - cdf in float32 has nothing left of what log_survival says."""
+    got = computed(name)
+    left = 1 - np.float32(got["cdf"][-1])
+    assert left == 0
+    assert -1e6 < got["log_survival"][-1] < -15
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_slopes_are_densities(name):
+    """d log F / dx = p / F, and d log S / dx = -p / S, down to the far tails."""
+    got, want = computed(name), reference(name)
+    low = np.exp(want["log_prob"] - want["log_cdf"])
+    high = -np.exp(want["log_prob"] - want["log_survival"])
+    np.testing.assert_allclose(got["log_cdf_slope"], low, rtol=1e-4, atol=1e-37)
+    np.testing.assert_allclose(got["log_survival_slope"], high, rtol=1e-4, atol=1e-37)
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.inverts])
+def test_quantiles(name):
+    got, row = computed(name)["quantile"], ROWS[name]
+    # SciPy's quantiles above 1/2, from the survival, which holds more digits.
+    upper = LEVELS > 0.5
+    want = np.where(upper, row.scipy.isf(1 - LEVELS), row.scipy.ppf(LEVELS))
+    np.testing.assert_allclose(got, want, rtol=5e-6, atol=1e-6)
+
+
+def test_huber_quantiles_invert_the_cdf():
+    """In log space from the nearer tail; the error allowed is the rounding of the quantile."""
+    row, x = ROWS["Huber"], computed("Huber")["quantile"]
+    tail = np.where(LEVELS > 0.5, row.scipy.logsf(x), row.scipy.logcdf(x))
+    want = np.log(np.where(LEVELS > 0.5, 1 - LEVELS, LEVELS))
+    np.testing.assert_allclose(tail, want, atol=8e-6)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_summaries(name):
+    got, row = computed(name), ROWS[name]
+    if name == "Cauchy":
+        assert np.isnan([got["mean"], got["variance"], got["stddev"]]).all()
+    else:
+        np.testing.assert_allclose(got["mean"], row.scipy.mean(), rtol=1e-6)
+        np.testing.assert_allclose(got["variance"], row.scipy.var(), rtol=3e-6)
+        np.testing.assert_allclose(got["stddev"], np.sqrt(row.scipy.var()), rtol=3e-6)
+    np.testing.assert_allclose(got["entropy"], row.scipy.entropy(), rtol=3e-6)
+    np.testing.assert_allclose(got["mode"], row.mode, rtol=1e-6)
+
+
+POSITIVE = {"LogNormal", "HalfNormal", "Exponential", "Gamma"}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_edges(name):
+    """At both ends and beyond them: 0, 1, -inf; NaN stays NaN; q outside [0, 1] has no quantile."""
+    dist = ROWS[name].make()
+    low, high = {"Beta": (0, 1), "Uniform": (-1.5, 2.5)}.get(
+        name, (0 if name in POSITIVE else -np.inf, np.inf)
+    )
+    np.testing.assert_array_equal(
+        dist.quantile(jnp.array([0, 1, -0.1, 1.1, np.nan])), [low, high] + 3 * [np.nan]
+    )
+    ends = jnp.array([-np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(dist.cdf(ends), [0, 1, np.nan])
+    np.testing.assert_array_equal(dist.log_survival(ends), [0, -np.inf, np.nan])
+    np.testing.assert_array_equal(dist.log_prob(ends), [-np.inf] * 2 + [np.nan])
+    if np.isfinite(low):
+        outside = [low - 0.5, high + 0.5 if np.isfinite(high) else low - 2]
+        values, slopes = jax.vmap(jax.value_and_grad(dist.log_prob))(jnp.array(outside))
+        np.testing.assert_array_equal(values, -np.inf)
+        np.testing.assert_array_equal(slopes, 0)
+
+
+# ---- single families ----
+
+
+def test_log_scale_is_used_as_it_is():
+    """No logarithm of an exponential: exact where exp(log_scale) is near the ends of float32."""
+    for family in (lx.Normal, lx.Laplace, lx.Logistic, lx.Cauchy):
+        for log_scale in (-85.0, 85.0):
+            dist = family(1.0, log_scale=log_scale)
+            want = family(1.0, 1.0).log_prob(1.0) - log_scale
+            np.testing.assert_allclose(dist.log_prob(1.0), want, rtol=1e-7)
+            slope = jax.grad(lambda d: d.log_prob(1.0))(dist).log_scale
+            assert slope == -1
+
+
+@pytest.mark.parametrize("family", [lx.Normal, lx.Laplace, lx.Logistic])
+def test_narrow_intervals(family):
+    """log P(low < X <= low + width): a density times a width when it is far below a rounding."""
+    dist, low, width = family(0.5, 2.0), jnp.array([-9.0, 0.25, 11.0]), 2.0**-40
+    narrow = dist.log_interval_prob(low, width)
+    np.testing.assert_allclose(narrow, dist.log_prob(low) + np.log(width), rtol=1e-6)
+    # The control: the difference of two cdfs is of two equal numbers.
+    assert (dist.cdf(low + width) == dist.cdf(low)).all()
+    truth = {lx.Normal: stats.norm, lx.Laplace: stats.laplace, lx.Logistic: stats.logistic}[family]
+    lows, widths = np.array([-30.0, -4.0, 0.25, 6.0]), np.array([3.0, 6.5, 0.5, 8.0])
+    frozen = truth(0.5, 2.0)
+    right = lows > 0.5
+    mass = np.where(
+        right,
+        frozen.sf(lows) - frozen.sf(lows + widths),
+        frozen.cdf(lows + widths) - frozen.cdf(lows),
+    )
+    got = dist.log_interval_prob(jnp.asarray(lows, jnp.float32), jnp.asarray(widths, jnp.float32))
+    np.testing.assert_allclose(got, np.log(mass), rtol=3e-6)
+
+
+def test_slope_of_the_absolute_error_at_its_kink():
+    """0, the middle of its subgradients, as the docstring says; `jnp.abs` alone has 1."""
+    assert jax.grad(lx.Laplace(1.0, 2.0).log_prob)(1.0) == 0
+    assert jax.grad(jnp.abs)(0.0) == 1  # the control
+
+
+def test_from_quantile_is_the_pinball_loss():
+    loc, scale, q = 1.5, 2.0, 0.9
+    dist = lx.AsymmetricLaplace.from_quantile(loc, scale, q)
+    y = jnp.linspace(-5, 9, 15)
+    u = (y - loc) / scale
+    pinball = jnp.maximum(q * u, (q - 1) * u)
+    np.testing.assert_allclose(
+        -dist.log_prob(y), pinball + np.log(scale / (q * (1 - q))), rtol=2e-6
+    )
+    np.testing.assert_allclose(dist.cdf(loc), q, rtol=1e-6)
+
+
+def test_huber_between_normal_and_laplace():
+    x = jnp.array([-3.0, 0.5, 4.0])
+    np.testing.assert_allclose(
+        lx.Huber(0.25, 1.5, 30.0).log_prob(x), lx.Normal(0.25, 1.5).log_prob(x), rtol=1e-6
+    )
+    small = 2.0**-12
+    np.testing.assert_allclose(
+        lx.Huber(0.25, 1.5 * small, small).log_prob(x),
+        lx.Laplace(0.25, 1.5).log_prob(x),
+        atol=1e-4,
+    )
+    for delta in (1e-30, 1e30):
+        slopes = jax.grad(lambda d: d.log_prob(x).sum())(lx.Huber(0.25, 1.5, delta))
+        assert all(np.isfinite(leaf) for leaf in jax.tree.leaves(slopes))
+
+
+def test_student_t_from_cauchy_to_normal():
+    x = jnp.array([-30.0, -0.5, 2.0, 40.0])
+    np.testing.assert_allclose(
+        lx.StudentT(1.0, 0.25, 1.5).log_prob(x), lx.Cauchy(0.25, 1.5).log_prob(x), rtol=2e-6
+    )
+    for df in (1e12, 1e30):
+        huge, normal = lx.StudentT(df, 0.25, 1.5), lx.Normal(0.25, 1.5)
+        np.testing.assert_allclose(huge.log_prob(x), normal.log_prob(x), rtol=2e-6)
+        np.testing.assert_allclose(huge.log_survival(x), normal.log_survival(x), rtol=4e-6)
+
+
+def test_student_t_moments_exist_or_say_so():
+    dist = lx.StudentT(jnp.array([0.5, 1.0, 1.5, 2.0, 3.0]), 2.0, 1.5)
+    np.testing.assert_array_equal(dist.mean(), [np.nan, np.nan, 2, 2, 2])
+    np.testing.assert_allclose(dist.variance(), [np.nan, np.nan, np.inf, np.inf, 6.75], rtol=1e-6)
+
+
+def test_gamma_and_beta_at_the_ends():
+    """At 0 (and 1) the density is its limit, by the shape."""
+    dist = lx.Gamma(jnp.array([0.5, 1.0, 1.5]), 2.0)
+    np.testing.assert_allclose(dist.log_prob(0.0), [np.inf, np.log(2), -np.inf], rtol=1e-6)
+    dist = lx.Beta(jnp.array([0.5, 1.0, 1.5]), 2.0)
+    np.testing.assert_allclose(dist.log_prob(0.0), [np.inf, np.log(2), -np.inf], rtol=1e-6)
+    np.testing.assert_array_equal(dist.log_prob(1.0), -np.inf)
+
+
+def test_beta_mode_by_its_shape():
+    dist = lx.Beta(jnp.array([3.0, 0.5, 2.0, 1.0, 0.5]), jnp.array([2.0, 2.0, 0.5, 1.0, 0.5]))
+    np.testing.assert_allclose(dist.mode(), [2 / 3, 0, 1, 0.5, np.nan], rtol=1e-6)
+
+
+def test_gamma_samples_have_implicit_gradients():
+    """E[d x / d a] = d mean / d a = 1 / rate, to five errors of the average."""
+    key = jax.random.key(3)
+    draws = lambda a: lx.Gamma(a, 2.0).sample(key, (4000,))  # noqa: E731
+    for a in (0.3, 4.5):
+        slopes = jax.jvp(draws, (a,), (1.0,))[1]
+        error = float(slopes.std()) / np.sqrt(len(slopes))
+        assert abs(float(slopes.mean()) - 0.5) < 5 * error < 0.06
+
+
+def test_tiny_concentrations_draw_no_zero():
+    draws = lx.Gamma(0.01, 1.0).sample(jax.random.key(0), (2000,))
+    assert (draws > 0).all() and (draws < 1e-30).any()
+    draws = lx.Beta(0.01, 0.01).sample(jax.random.key(0), (2000,))
+    assert ((draws > 0) & (draws < 1)).all()
+
+
+def test_delta():
+    dist = lx.Delta(jnp.array([1.0, -2.0]))
+    np.testing.assert_array_equal(dist.log_prob(1.0), [0, -np.inf])
+    np.testing.assert_array_equal(dist.cdf(jnp.array([[0.0], [1.0]])), [[0, 1], [1, 1]])
+    np.testing.assert_array_equal(dist.sample(jax.random.key(0), (3,)), [[1, -2]] * 3)
+    np.testing.assert_array_equal(dist.quantile(jnp.array([[0.0], [0.5], [2.0]]))[2], [np.nan] * 2)
+    np.testing.assert_array_equal(dist.variance(), 0)
+    np.testing.assert_array_equal(dist.mode(), [1, -2])
+    assert np.isnan(lx.Delta(jnp.nan).log_prob(0.0)) and np.isnan(lx.Delta(0.0).log_prob(jnp.nan))
+
+
+# ---- von Mises ----
+
+TURNS = [(0.5, 0.0), (0.5, 1.25), (2.75, 4.5), (-3.0, 60.0)]
+
+
+@pytest.mark.parametrize(("loc", "concentration"), TURNS)
+def test_von_mises(loc, concentration):
+    dist = lx.VonMises(loc, concentration)
+    x = np.array([-3.0, -1.5, 0.25, 1.0, 2.5, 3.0])
+
+    def density(t):
+        return np.exp(concentration * (np.cos(t - loc) - 1)) / (
+            2 * np.pi * special.i0e(concentration)
+        )
+
+    np.testing.assert_allclose(dist.log_prob(x), np.log(density(x)), rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(
+        dist.log_prob(x + 2 * np.pi), np.log(density(x)), rtol=4e-6, atol=2e-4
+    )
+    peak = [loc] if -np.pi < loc < np.pi else None
+    mass = [integrate.quad(density, -np.pi, t, points=peak, epsabs=1e-13)[0] for t in x]
+    np.testing.assert_allclose(dist.cdf(x), mass, rtol=2e-5, atol=1e-7)
+    np.testing.assert_allclose(dist.survival(x), 1 - np.array(mass), rtol=2e-5, atol=1e-7)
+    levels = np.array([0.03125, 0.375, 0.75, 0.9375])
+    inverse = np.asarray(dist.quantile(levels), np.float64)
+    back = [integrate.quad(density, -np.pi, t, points=peak, epsabs=1e-13)[0] for t in inverse]
+    np.testing.assert_allclose(back, levels, atol=3e-6)
+    ratio = special.i1e(concentration) / special.i0e(concentration)
+    np.testing.assert_allclose(dist.variance(), 1 - ratio, rtol=3e-6)
+    entropy = -np.log(density(loc)) + concentration * (1 - ratio)
+    np.testing.assert_allclose(dist.entropy(), entropy, rtol=3e-6)
+
+
+def test_von_mises_of_huge_concentration_is_a_normal():
+    """Where a cosine has no digits left: k (cos d - 1) loses all of a deviation of 1e-4."""
+    k, d = 1e8, np.float32(2e-4)
+    dist = lx.VonMises(0.0, k)
+    np.testing.assert_allclose(dist.log_prob(d), stats.norm(0, 1e-4).logpdf(float(d)), rtol=3e-6)
+    plain = jnp.float32(k) * (jnp.cos(d) - 1)
+    assert abs(plain - -2.0) > 0.1  # the control
+    draws = dist.sample(jax.random.key(0), (4000,))
+    np.testing.assert_allclose(draws.std(), 1e-4, rtol=0.06)
+    assert (jnp.abs(draws) < 6e-4).all()
+
+
+def test_von_mises_samples_and_their_gradients():
+    """E[cos(x - loc)] = A(k) and its slope A'(k) = 1 - A/k - A^2, to five errors."""
+    key, loc, k = jax.random.key(5), 2.75, 1.5
+    draws = lambda k: jnp.cos(lx.VonMises(loc, k).sample(key, (8000,)) - loc)  # noqa: E731
+    values, slopes = jax.jvp(draws, (k,), (1.0,))
+    ratio = special.i1(k) / special.i0(k)
+    for got, want in ((values, ratio), (slopes, 1 - ratio / k - ratio**2)):
+        assert abs(float(got.mean()) - want) < 5 * float(got.std()) / np.sqrt(len(got)) < 0.06
