@@ -1,0 +1,113 @@
+"""Zero-inflated counts against their definition in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import likelax as lx
+
+K = np.arange(60)
+
+
+def pmf(base, extra):
+    return np.where(K == 0, extra, 0) + (1 - extra) * base.pmf(K)
+
+
+CASES = {
+    "Poisson": (lambda: lx.Poisson(3.5), stats.poisson(3.5), 0.25),
+    "NegativeBinomial": (
+        lambda: lx.NegativeBinomial(1.5, probs=0.625),
+        stats.nbinom(1.5, 0.375),
+        0.75,
+    ),
+    "Geometric": (lambda: lx.Geometric(probs=0.375), stats.geom(0.375, loc=-1), 0.25),
+    "Binomial": (lambda: lx.Binomial(7, probs=0.3125), stats.binom(7, 0.3125), 0.125),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_against_the_definition(name):
+    make, base, extra = CASES[name]
+    dist, want = lx.ZeroInflated(make(), probs=extra), pmf(base, extra)
+    k = np.array([0, 1, 4, 7])
+    np.testing.assert_allclose(dist.log_prob(k), np.log(want[k]), rtol=3e-6)
+    np.testing.assert_allclose(dist.cdf(k), np.cumsum(want)[k], rtol=3e-6)
+    survival = (1 - extra) * base.sf(k)
+    np.testing.assert_allclose(dist.survival(k), survival, rtol=1e-5, atol=1e-7)
+    mean = want @ K
+    np.testing.assert_allclose(dist.mean(), mean, rtol=3e-6)
+    np.testing.assert_allclose(dist.variance(), want @ (K - mean) ** 2, rtol=1e-5)
+    if name == "Geometric":  # the only base here whose entropy has a closed form
+        np.testing.assert_allclose(dist.entropy(), -want @ np.log(want), rtol=1e-5)
+    assert dist.mode() == np.argmax(want)
+    levels = np.array([0.05, 0.3, 0.8, 0.99])
+    quantiles = np.searchsorted(np.cumsum(want), levels)
+    np.testing.assert_array_equal(dist.quantile(levels), quantiles)
+    # The control: it is not the base.
+    assert abs(dist.log_prob(0) - make().log_prob(0)) > 0.1
+
+
+def test_logits_and_probs_agree_and_logits_reach_further():
+    values = jnp.array([0, 2])
+    by_logits = lx.ZeroInflated(lx.Poisson(2.0), logits=jnp.log(1 / 3)).log_prob(values)
+    by_probs = lx.ZeroInflated(lx.Poisson(2.0), probs=0.25).log_prob(values)
+    np.testing.assert_allclose(by_logits, by_probs, rtol=1e-6)
+    # log(1 - p) at p = sigmoid(40), which is 1 in float32.
+    far = lx.ZeroInflated(lx.Poisson(2.0), logits=40.0).log_prob(2)
+    np.testing.assert_allclose(far, stats.poisson(2.0).logpmf(2) - 40, rtol=1e-6)
+
+
+def test_certain_probs():
+    none, all_ = (lx.ZeroInflated(lx.Poisson(2.0), probs=p) for p in (0.0, 1.0))
+    k = jnp.array([0, 1, 3])
+    np.testing.assert_allclose(none.log_prob(k), lx.Poisson(2.0).log_prob(k), rtol=1e-6)
+    np.testing.assert_array_equal(all_.log_prob(k), [0, -np.inf, -np.inf])
+    assert all_.sample(jax.random.key(0), (20,)).tolist() == [0] * 20
+    for p in (0.0, 1.0):
+        slope = jax.grad(lambda p: lx.ZeroInflated(lx.Poisson(2.0), probs=p).log_prob(0))(p)
+        assert np.isfinite(slope)
+
+
+def test_gradients():
+    """d log P(0) / d logit = p (1 - p) (1 - b) / P(0); d log P(k) / d logit = -p; b = base(0)."""
+    logit, rate = 0.5, 1.75
+    p, b = 1 / (1 + np.exp(-0.5)), np.exp(-rate)
+    at = lambda k: jax.grad(  # noqa: E731
+        lambda logit, rate: lx.ZeroInflated(lx.Poisson(rate), logits=logit).log_prob(k), (0, 1)
+    )(logit, rate)
+    zero = p + (1 - p) * b
+    np.testing.assert_allclose(
+        at(0), [p * (1 - p) * (1 - b) / zero, -(1 - p) * b / zero], rtol=3e-6
+    )
+    np.testing.assert_allclose(at(3), [-p, 3 / rate - 1], rtol=3e-6)
+
+
+def test_samples_by_chi_squared():
+    make, base, extra = CASES["Poisson"]
+    draws = np.asarray(lx.ZeroInflated(make(), probs=extra).sample(jax.random.key(4), (5000,)))
+    want = pmf(base, extra)
+    keep = want * 5000 > 5
+    counts = np.array([(draws == k).sum() for k in K])
+    kept = np.append(counts[keep], 5000 - counts[keep].sum())
+    expected = 5000 * np.append(want[keep], 1 - want[keep].sum())
+    assert ((kept - expected) ** 2 / expected).sum() < stats.chi2(keep.sum()).isf(1e-4)
+
+
+def test_outside_and_missing():
+    dist = lx.ZeroInflated(lx.Poisson(2.0), probs=0.5)
+    np.testing.assert_array_equal(dist.log_prob(jnp.array([-1.0, 0.5])), -np.inf)
+    assert np.isnan(dist.log_prob(jnp.nan))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lx.ZeroInflated(lx.Normal(0.0, 1.0), probs=0.5), "lx.Mixture with a lx.Delta"),
+        (lambda: lx.ZeroInflated(lx.Poisson(jnp.ones(2)).to_event(), probs=0.5), "elements first"),
+    ],
+)
+def test_what_is_no_count_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

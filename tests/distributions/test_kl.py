@@ -1,0 +1,156 @@
+"""KL divergences of the continuous families by quadrature of their SciPy densities; the table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+import likelax as lx
+
+CLOSE = 1 + 2.0**-9  # exact in float32
+# family, SciPy's frozen density from the same parameters, p, q, where the integral is cut.
+PAIRS = {
+    "Normal": (lx.Normal, stats.norm, (0.25, 1.5), (-1.0, 0.75)),
+    "HalfNormal": (lx.HalfNormal, lambda s: stats.halfnorm(scale=s), (1.5,), (0.75,)),
+    "LogNormal": (
+        lx.LogNormal,
+        lambda m, s: stats.lognorm(s, scale=np.exp(m)),
+        (0.25, 0.5),
+        (-0.5, 0.75),
+    ),
+    "Laplace": (lx.Laplace, stats.laplace, (0.25, 1.5), (-1.0, 0.75)),
+    "AsymmetricLaplace": (
+        lx.AsymmetricLaplace,
+        lambda m, s, a: stats.laplace_asymmetric(a, m, s),
+        (0.25, 1.5, 1.5),
+        (-1.0, 0.75, 0.5),
+    ),
+    "AsymmetricLaplace-above": (
+        lx.AsymmetricLaplace,
+        lambda m, s, a: stats.laplace_asymmetric(a, m, s),
+        (0.25, 1.5, 1.5),
+        (2.0, 0.75, 0.5),
+    ),
+    "Cauchy": (lx.Cauchy, stats.cauchy, (0.25, 1.5), (-1.0, 0.75)),
+    "Exponential": (lx.Exponential, lambda r: stats.expon(scale=1 / r), (0.25,), (1.5,)),
+    "Gamma": (lx.Gamma, lambda a, r: stats.gamma(a, scale=1 / r), (2.5, 0.5), (0.75, 1.5)),
+    "Beta": (lx.Beta, stats.beta, (2.5, 0.75), (1.25, 3.0)),
+    "VonMises": (lx.VonMises, lambda m, k: stats.vonmises(k, m), (0.25, 1.5), (-1.0, 4.0)),
+}
+
+
+def quadrature(p, q, low, high):
+    """The integral of p (r - 1 - log r), r = q/p: never negative, so nothing of it cancels."""
+
+    def integrand(t):
+        density = p.pdf(t)
+        log_ratio = q.logpdf(t) - p.logpdf(t) if density > 0 else 0.0
+        # p r = q, where r itself would overflow.
+        excess = q.pdf(t) - density if log_ratio > 1 else density * np.expm1(log_ratio)
+        return excess - density * log_ratio
+
+    marks = [p.ppf(u) for u in (0.001, 0.1, 0.5, 0.9, 0.999)] + [q.ppf(0.5), 0.25, -1.0, 2.0]
+    marks = sorted({t for t in marks if low < t < high})
+    edges = [low, *marks, high]
+    pieces = zip(edges, edges[1:], strict=False)
+    return sum(integrate.quad(integrand, *piece, limit=200, epsrel=1e-11)[0] for piece in pieces)
+
+
+def ends(name):
+    family = PAIRS[name][0]
+    if family in (lx.HalfNormal, lx.LogNormal, lx.Exponential, lx.Gamma):
+        return 0.0, np.inf
+    return {lx.Beta: (0.0, 1.0), lx.VonMises: (0.25 - np.pi, 0.25 + np.pi)}.get(
+        family, (-np.inf, np.inf)
+    )
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_kl_is_the_integral(name):
+    family, scipy, p, q = PAIRS[name]
+    with np.errstate(over="ignore"):  # inside SciPy, in branches not taken
+        want = quadrature(scipy(*p), scipy(*q), *ends(name))
+        back = quadrature(scipy(*q), scipy(*p), *ends(name))
+    got = lx.kl_divergence(family(*p), family(*q))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    # The control: the other direction is another number, except for the Cauchy.
+    assert name == "Cauchy" or abs(back / want - 1) > 0.02
+    assert family(*p).kl_divergence(family(*p)) == 0
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_kl_of_close_distributions_keeps_its_digits(name):
+    """Of order 1e-6: the difference of two entropies of order 1 would leave a digit at most."""
+    family, scipy, p, _ = PAIRS[name]
+    q = tuple(value * CLOSE for value in p)
+    with np.errstate(over="ignore"):
+        want = quadrature(scipy(*p), scipy(*q), *ends(name))
+    assert 0 < want < 1e-4
+    got = lx.kl_divergence(family(*p), family(*q))
+    # Formed as a difference, these are right to two roundings of 1, which is less.
+    rough = PAIRS[name][0] in (lx.AsymmetricLaplace, lx.Beta, lx.VonMises)
+    atol = 2 * np.finfo(np.float32).eps if rough else 0
+    np.testing.assert_allclose(got, want, rtol=2e-3, atol=atol)
+    if name in ("Normal", "Gamma", "Laplace"):
+        at = family(*p)
+        slope = jax.grad(lambda q: lx.kl_divergence(at, q))(at)
+        np.testing.assert_allclose(jax.tree.leaves(slope), 0, atol=1e-6)
+
+
+def test_uniform():
+    inner, outer = lx.Uniform(0.0, 1.0), lx.Uniform(-1.0, 3.0)
+    np.testing.assert_allclose(inner.kl_divergence(outer), np.log(4), rtol=1e-6)
+    assert outer.kl_divergence(inner) == np.inf
+
+
+def test_gamma_of_huge_concentration_is_the_normals():
+    """At 1e8 lgamma and digamma cancel to nothing; the Normal limit is right to 1e-4."""
+    a = np.float32(1e8)
+    got = lx.kl_divergence(lx.Gamma(a, 1.0), lx.Gamma(a, 1 + 1e-4))
+    want = 1e8 * (1e-4 - np.log1p(1e-4))
+    np.testing.assert_allclose(got, want, rtol=2e-3)
+
+
+def test_independent_sums_over_its_event():
+    p = lx.Normal(jnp.zeros((2, 3)), jnp.array([0.5, 1.0, 2.0]))
+    q = lx.Normal(jnp.ones((2, 3)), 1.5)
+    each = lx.kl_divergence(p, q)
+    np.testing.assert_allclose(
+        lx.kl_divergence(p.to_event(), q.to_event()), each.sum(-1), rtol=1e-6
+    )
+    assert lx.kl_divergence(p.to_event(2), q.to_event(2)).shape == ()
+    with pytest.raises(ValueError, match="event shapes"):
+        lx.kl_divergence(p.to_event(), q.to_event(2))
+
+
+def test_masked_counts_where_both_are():
+    p = lx.Normal(jnp.array([0.0, jnp.nan, 2.0]), 1.0)
+    q = lx.Normal(jnp.ones(3), 1.0)
+    got = lx.kl_divergence(
+        p.mask(jnp.array([True, False, True])), q.mask(jnp.array([True, True, False]))
+    )
+    np.testing.assert_allclose(got, [0.5, 0, 0])
+
+
+def test_pairs_without_a_formula_say_what_to_do():
+    for p, q in [
+        (lx.StudentT(3.0, 0.0, 1.0), lx.StudentT(4.0, 0.0, 1.0)),
+        (lx.Normal(0.0, 1.0), lx.Laplace(0.0, 1.0)),
+    ]:
+        pair = rf"KL\({type(p).__name__} \|\| {type(q).__name__}\)"
+        with pytest.raises(NotImplementedError, match=pair + r".*sample_and_log_prob.*register_kl"):
+            lx.kl_divergence(p, q)
+
+
+def test_registering():
+    class Mine(lx.Normal):
+        """A subclass takes its parent's formula until it has its own."""
+
+    p, q = Mine(0.0, 1.0), lx.Normal(1.0, 1.0)
+    assert lx.kl_divergence(p, q) == 0.5
+    lx.register_kl(Mine, lx.Normal)(lambda p, q: jnp.float32(7))
+    assert lx.kl_divergence(p, q) == 7
+    assert lx.kl_divergence(q, q) == 0
+    with pytest.raises(ValueError, match=r"KL\(Mine \|\| Normal\) is registered already"):
+        lx.register_kl(Mine, lx.Normal)(lambda p, q: jnp.float32(8))
