@@ -24,10 +24,27 @@ def read(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs, with neighbouring pieces of the same stream made one: how a kernel cuts what is
+    printed depends on its timing.
+    """
+    whole: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        stream = output.get("name")
+        if stream and whole and whole[-1].get("name") == stream:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def execute(notebook: nbformat.NotebookNode, timeout: int = 600) -> nbformat.NotebookNode:
     """Runs the notebook in place; raises CellExecutionError where a cell fails."""
     client = NotebookClient(notebook, timeout=timeout, record_timing=False, resources={})
     client.execute(cwd=str(HERE))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     # The interpreter's own version is no part of what the notebook says.
     notebook.metadata.pop("language_info", None)
     return notebook

@@ -45,7 +45,8 @@ def quadrature(p, q, low, high):
 
     def integrand(t):
         density = p.pdf(t)
-        log_ratio = q.logpdf(t) - p.logpdf(t) if density > 0 else 0.0
+        # Farther out there is nothing to add, and some of SciPy's logarithms underflow.
+        log_ratio = q.logpdf(t) - p.logpdf(t) if density > 1e-100 else 0.0
         # p r = q, where r itself would overflow.
         excess = q.pdf(t) - density if log_ratio > 1 else density * np.expm1(log_ratio)
         return excess - density * log_ratio
