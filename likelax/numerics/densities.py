@@ -279,6 +279,11 @@ def _negative_binomial_terms(k, r):
     return half_log + ((stirling(0)(n) - stirling(0)(r)) - stirling(0)(k))
 
 
+def _share(r, m):
+    """r / (r + m); from the smaller share, whose derivatives are no difference of equal ones."""
+    return jnp.where(r > m, 1.0 - m / (r + m), r / (r + m))
+
+
 def _mean_parts(k, r, m):
     """n p, n q and the gap n p - k = r (m - k) / (r + m), p = m / (r + m), n = k + r: nothing
     cancels.
@@ -309,7 +314,7 @@ def _mean_slope_m(k, r, m):
     # Where m = 0 < k the slope is infinite, which counts as 0.
     inside = (k != 0) & (m != 0)
     many = jnp.where(inside, (k - m) / jnp.where(inside, m, 1.0), 0.0)
-    return jnp.where(k == 0, -1.0, many) * (r / (r + m))
+    return jnp.where(k == 0, -1.0, many) * _share(r, m)
 
 
 @with_partials(_mean_slope_k, _mean_slope_r, _mean_slope_m)

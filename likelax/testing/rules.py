@@ -79,9 +79,8 @@ def _slope_in_value(
     moved = (_flat(up) - _flat(down))[..., 0]
     with np.errstate(invalid="ignore"):
         slope = (high - low) / moved
-    return slope, np.isfinite(slope) & np.isfinite(along) & wide & ~isinstance(
-        subject.support, supports.Simplex
-    )
+    free = wide and not isinstance(subject.support, supports.Simplex)
+    return slope, np.isfinite(slope) & np.isfinite(along) & free
 
 
 def _slope_in_leaf(

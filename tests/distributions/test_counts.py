@@ -119,13 +119,13 @@ def test_binomial_at_certain_probs_and_no_trials():
     np.testing.assert_array_equal(
         dist.log_prob(k), [[0, -np.inf], [-np.inf, -np.inf], [-np.inf, 0]]
     )
-    slope = jax.jacrev(lambda p: Binomial(3, probs=p).log_prob(k))(jnp.array([0.0, 1.0]))
+    slope = jax.jit(jax.jacrev(lambda p: Binomial(3, probs=p).log_prob(k)))(jnp.array([0.0, 1.0]))
     assert np.isfinite(slope).all()
     assert dist.sample(jax.random.key(0), (4,)).tolist() == [[0, 3]] * 4
     none = Binomial(0, logits=0.3)
     np.testing.assert_array_equal(none.log_prob(jnp.array([0, 1])), [0, -np.inf])
     assert none.cdf(0) == 1
-    assert np.isfinite(jax.grad(lambda l: Binomial(0, logits=l).log_cdf(0))(0.3))
+    assert np.isfinite(jax.jit(jax.grad(lambda l: Binomial(0, logits=l).log_cdf(0)))(0.3))
     assert none.sample(jax.random.key(0)) == none.mode() == none.quantile(0.5) == 0
 
 
@@ -261,33 +261,42 @@ CASES = {
 }
 
 
+@jax.jit
+def everything(dist, k, q):
+    """The methods over values and levels, in one compilation."""
+    names = ("log_prob", "log_cdf", "log_survival", "cdf")
+    methods = {name: getattr(dist, name)(k) for name in names}
+    return methods | {"quantile": dist.quantile(q), "mode": dist.mode()}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_moments_and_tails(name):
     make, ref = CASES[name]
     dist = make()
     np.testing.assert_allclose(dist.mean(), ref.mean(), rtol=1e-6)
     np.testing.assert_allclose(dist.variance(), ref.var(), rtol=1e-6)
-    # Both ends of the tails, 24 points, so that each method compiles once.
+    # Both ends of the tails, 24 points.
     k = np.unique(np.round(ref.ppf(np.r_[1e-9, np.linspace(0.001, 0.999, 20), 1 - 1e-9])))
     k = np.resize(k, 24)
-    truth = ref.logpmf(k)
-    np.testing.assert_allclose(dist.log_prob(k), truth, rtol=2e-6, atol=2e-6)
+    q = np.resize(f32([1e-6, 0.03, 0.2, 0.5, 0.77, 0.999, 1 - 1e-5]), 24)
+    out = everything(dist, f32(k), q)
+    np.testing.assert_allclose(out["log_prob"], ref.logpmf(k), rtol=2e-6, atol=2e-6)
     for name, log_tail, other in (
         ("log_cdf", ref.logcdf(k), ref.logsf(k)),
         ("log_survival", ref.logsf(k), ref.logcdf(k)),
     ):
         # 3e-6 of itself, or, as log1p(-exp(other)), what 3e-6 of the other tail's leaves.
         passed_on = np.exp(np.minimum(other - log_tail, 700)) * np.abs(np.maximum(other, -700))
-        got = np.asarray(getattr(dist, name)(k), float)
+        got = np.asarray(out[name], float)
         error = np.abs(np.where(got == log_tail, 0, got) - np.where(got == log_tail, 0, log_tail))
         assert np.all(error <= 3e-6 * (np.abs(log_tail) + passed_on) + 1e-9), (name, error)
-    assert dist.log_prob(dist.mode()) >= dist.log_prob(k).max() - 1e-5
-    assert dist.mode().dtype == jnp.int32
-    q = np.resize(f32([1e-6, 0.03, 0.2, 0.5, 0.77, 0.999, 1 - 1e-5]), 24)
-    np.testing.assert_array_equal(dist.quantile(q), ref.ppf(q.astype(float)))
+    assert ref.logpmf(out["mode"]) >= out["log_prob"].max() - 1e-5
+    assert out["mode"].dtype == jnp.int32
+    np.testing.assert_array_equal(out["quantile"], ref.ppf(q.astype(float)))
     if ref.std() < 100:  # where cdf distinguishes neighbours, quantile undoes it
         middle = np.resize(k[(ref.cdf(k) < 0.999)], 24)
-        np.testing.assert_array_equal(dist.quantile(dist.cdf(middle)), middle)
+        below = everything(dist, f32(middle), q)["cdf"]
+        np.testing.assert_array_equal(everything(dist, f32(middle), below)["quantile"], middle)
 
 
 @pytest.mark.parametrize("name", ["Binomial", "Poisson", "NegativeBinomial", "Geometric"])
@@ -320,14 +329,14 @@ def test_gradients_of_the_tails():
     k = mp.mpf(9)
     log_survival = lambda r: Poisson(r).log_survival(9)  # noqa: E731
     truth = slope_of(lambda r: mp.log(mp.gammainc(k + 1, 0, r, regularized=True)), mp.mpf(3.5))
-    np.testing.assert_allclose(jax.grad(log_survival)(3.5), truth, rtol=1e-5)
-    log_cdf = lambda l: Binomial(12, logits=l).log_cdf(4)  # noqa: E731
+    np.testing.assert_allclose(jax.jit(jax.grad(log_survival))(3.5), truth, rtol=1e-5)
+    slope = jax.jit(jax.grad(lambda l: Binomial(12, logits=l).log_cdf(4)))
     # At logits = 0, where p and 1 - p change places.
     for l in (0.0, 1.3):
         truth = slope_of(
             lambda l: mp.log(mp.betainc(8, 5, 0, sigmoid(-l), regularized=True)), mp.mpf(l)
         )
-        np.testing.assert_allclose(jax.grad(log_cdf)(l), truth, rtol=1e-5)
+        np.testing.assert_allclose(slope(l), truth, rtol=1e-5)
 
 
 def test_geometric_entropy():

@@ -136,7 +136,7 @@ def test_the_plain_formulas_fail_the_same_checks(dtype):
         check(_of_lgammas, mp_log_beta, BETAS, dtype, digits=140)
     with pytest.raises(AssertionError):
         check(
-            jax.scipy.special.gammaln,
+            lambda x: jax.scipy.special.gammaln(x + 1) - jnp.log(x),
             loggamma,
             [(x,) for x in LINE],
             dtype,

@@ -83,7 +83,9 @@ def test_against_mpmath(name, dtype):
     # The slopes per unit of each argument's logarithm.
     scale = [1 / np.asarray(a, np.float64) for a in np.asarray(points, dtype).T]
     floors = (1, tuple(scale), tuple(tuple(a * b for b in scale) for a in scale))
-    check(getattr(incomplete, name), reference, points, dtype, floors=floors, digits=100)
+    # Differences with steps of 1e-6 and 1e-9: their squares are far below what is allowed.
+    digits = 48 if dtype == np.float32 else 72
+    check(getattr(incomplete, name), reference, points, dtype, floors=floors, digits=digits)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

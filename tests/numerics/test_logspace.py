@@ -268,13 +268,16 @@ NAIVE = {
 
 
 def test_why_log1p_is_not_jax_own():
-    """Should this fail, jax has mended its float64 log1p and ours can go."""
+    """On the oldest jax that likelax runs on; newer ones have mended their float64 log1p, and ours
+    can go when those are the oldest.
+    """
     with jax.enable_x64(True):
         x = jnp.linspace(-0.414, -0.36, 1000)
         error = (
             np.abs(jax.jit(jnp.log1p)(x) / np.log1p(np.asarray(x)) - 1) / np.finfo(np.float64).eps
         )
-    assert jax.default_backend() != "cpu" or error.max() > 16
+    mended = jax.__version_info__ >= (0, 11) or jax.default_backend() != "cpu"
+    assert mended or error.max() > 16
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
