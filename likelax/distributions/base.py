@@ -238,7 +238,7 @@ def _compiled_when_eager(guarded: Callable[..., Array]) -> Callable[..., Array]:
     compiled = jax.jit(guarded)
 
     def call(self: Distribution, value: ArrayLike) -> Array:
-        if is_traced(self, value) or _checks.checking():
+        if _checks.checking():
             return guarded(self, value)
         return compiled(self, value)
 

@@ -20,11 +20,13 @@ def with_partials(*partials: Callable | None):
     """A derivative rule from one partial derivative per argument; None means that it is zero.
 
     A partial is worked out only where its argument is differentiated, so that an infinite slope in
-    `k` costs nothing to a caller who asks for the slope in `rate`.
+    `k` costs nothing to a caller who asks for the slope in `rate`. The function and its partials
+    are traced once per shape, not once per use: `jit` keeps their traces.
     """
+    partials = tuple(partial and jax.jit(partial) for partial in partials)
 
     def decorate(function: Callable) -> Callable:
-        ruled = jax.custom_jvp(function)
+        ruled = jax.custom_jvp(jax.jit(function))
 
         def rule(primals, tangents):
             out = ruled(*primals)
