@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from likelax import _checks, supports
 from likelax._keys import check_key
-from likelax._pytree import Array, Node, add_axes, is_traced, node, static
+from likelax._pytree import Array, Node, add_axes, node, static
 from likelax.distributions import kl as _kl
 from likelax.supports import Support
 
@@ -234,7 +234,8 @@ def _log(x: Array) -> Array:
 # Guards: what stands around the methods that a subclass writes.
 
 
-def _compiled_when_eager(guarded: Callable[..., Array]) -> Callable[..., Array]:
+def _compiled(guarded: Callable[..., Array]) -> Callable[..., Array]:
+    """Compiled where called eagerly, and traced once per shape where called under a trace."""
     compiled = jax.jit(guarded)
 
     def call(self: Distribution, value: ArrayLike) -> Array:
@@ -260,7 +261,7 @@ def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Ar
         log_prob = method(self, support.project(x))
         return _broadcast(self, x, jnp.where(outside, -jnp.inf, log_prob))
 
-    return functools.wraps(method)(_compiled_when_eager(guarded))
+    return functools.wraps(method)(_compiled(guarded))
 
 
 def _guard_tail(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
@@ -286,7 +287,7 @@ def _guard_tail(name: str, method: Callable[..., Array]) -> Callable[..., Array]
         out = jnp.where(under, below, jnp.where(over, above, method(self, inside)))
         return _broadcast(self, x, jnp.where(jnp.isnan(x), x, out))
 
-    return functools.wraps(method)(_compiled_when_eager(guarded))
+    return functools.wraps(method)(_compiled(guarded))
 
 
 def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
@@ -305,7 +306,7 @@ def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Ar
         out = value if self._delegates else jnp.where(inside, value, ends)
         return jnp.broadcast_to(out, jnp.broadcast_shapes(q.shape, self.batch_shape))
 
-    return functools.wraps(method)(_compiled_when_eager(guarded))
+    return functools.wraps(method)(_compiled(guarded))
 
 
 def _guard_sample(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
