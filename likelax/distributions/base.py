@@ -251,6 +251,18 @@ def _broadcast(self: Distribution, x: Array, out: Array) -> Array:
     return jnp.broadcast_to(out, shape)
 
 
+@jax.custom_jvp
+def _mask(outside: Array, log_prob: Array) -> Array:
+    """-inf of slope 0 where outside the support; NaN stays."""
+    # Not a select: XLA leaves a loop that ends in one unvectorised on a CPU, at five times the time.
+    return jnp.minimum(log_prob, jnp.where(outside, -jnp.inf, jnp.inf))
+
+
+@_mask.defjvp
+def _mask_slope(primals: tuple[Array, Array], tangents: tuple[Any, Array]) -> tuple[Array, Array]:
+    return _mask(*primals), jnp.where(primals[0], 0.0, tangents[1])
+
+
 def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
     def guarded(self: Distribution, value: ArrayLike) -> Array:
         x = self._value(value)
@@ -259,7 +271,7 @@ def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Ar
             return _broadcast(self, x, method(self, x))
         outside = support.excludes(x)
         log_prob = method(self, support.project(x))
-        return _broadcast(self, x, jnp.where(outside, -jnp.inf, log_prob))
+        return _broadcast(self, x, _mask(outside, log_prob))
 
     return functools.wraps(method)(_compiled(guarded))
 
