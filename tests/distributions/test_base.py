@@ -159,3 +159,17 @@ def test_signatures_are_those_of_the_interface():
         for method in ("log_prob", "sample", "quantile", "cdf", "mean"):
             own = list(inspect.signature(getattr(family, method)).parameters)
             assert own == list(inspect.signature(getattr(lx.Distribution, method)).parameters)
+
+
+def test_outside_the_support_a_nan_shows_and_there_is_no_slope():
+    rate = jnp.array([2.0, jnp.nan, 2.0])
+    value = jnp.array([-1.0, -1.0, 0.25])
+
+    def total(rate, value):
+        log_prob = lx.Exponential(rate).log_prob(value)
+        return jnp.sum(log_prob), log_prob
+
+    slopes, log_prob = jax.grad(total, (0, 1), has_aux=True)(rate, value)
+    np.testing.assert_allclose(log_prob, [-jnp.inf, jnp.nan, np.log(2.0) - 0.5], rtol=1e-6)
+    np.testing.assert_allclose(slopes[0], [0.0, jnp.nan, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(slopes[1], [0.0, 0.0, -2.0], rtol=1e-6)
