@@ -264,15 +264,31 @@ def _mask_slope(primals: tuple[Array, Array], tangents: tuple[Any, Array]) -> tu
     return _mask(*primals), jnp.where(primals[0], 0.0, tangents[1])
 
 
+@jax.custom_jvp
+def _fence(log_prob: Array) -> Array:
+    """The same number. Where a sum or a mean follows, XLA's CPU backend moves the last operations of
+    the density out of its loop into the reduction, and writes out an array for each operand of
+    theirs; a clamp it leaves in the loop. Up to 1.5 times the time without it."""
+    infinity = jnp.array(jnp.inf, log_prob.dtype)
+    return jax.lax.clamp(-infinity, log_prob, infinity)
+
+
+@_fence.defjvp
+def _fence_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _fence(*primals), tangents[0]
+
+
 def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
     def guarded(self: Distribution, value: ArrayLike) -> Array:
         x = self._value(value)
         support: Support = self.support
-        if self._delegates or support.is_everything:
+        if self._delegates:
             return _broadcast(self, x, method(self, x))
-        outside = support.excludes(x)
-        log_prob = method(self, support.project(x))
-        return _broadcast(self, x, _mask(outside, log_prob))
+        if support.is_everything:
+            log_prob = method(self, x)
+        else:
+            log_prob = _mask(support.excludes(x), method(self, support.project(x)))
+        return _broadcast(self, x, _fence(log_prob))
 
     return functools.wraps(method)(_compiled(guarded))
 
