@@ -121,7 +121,7 @@ def test_a_distribution_is_a_frozen_pytree():
     assert len(leaves) == 2
     assert repr(jax.tree.unflatten(tree, leaves)) == repr(dist)
     assert repr(pickle.loads(pickle.dumps(dist))) == repr(dist)
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="loc"):
         dist.loc = 3.0
     doubled = jax.tree.map(lambda leaf: 2 * leaf, dist)
     np.testing.assert_array_equal(doubled.scale, [4, 6])

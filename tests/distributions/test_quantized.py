@@ -133,5 +133,5 @@ def test_what_is_no_grid_is_refused(make, message):
 
 
 def test_an_array_is_no_end():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="low"):
         lx.Quantized(lx.Normal(0.0, 1.0), jnp.float32(0), 3.0, 4)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
+import pytest
 
 INF = float("inf")
 DTYPES = [np.float32, np.float64]
@@ -119,6 +120,12 @@ def check(
                     assert error <= curve, ("hessian", k, j, *told)
     scale = np.maximum(1.0, sum(np.abs(g) for g in gradient))
     np.testing.assert_array_less(np.abs(forward - sum(gradient)) / scale, 8 * eps)
+
+
+def check_fails(*args, **kwargs):
+    """Assert that `check` with these arguments finds f wrong."""
+    with pytest.raises(AssertionError, match="value|gradient|hessian"):
+        check(*args, **kwargs)
 
 
 def all_derivatives(f, *args):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from likelax.numerics import logspace
-from numerics.reference import DTYPES, INF, all_derivatives, check
+from numerics.reference import DTYPES, INF, all_derivatives, check, check_fails
 
 X = [1e-30, 1e-10, 1e-4, 0.1, 0.5, 0.69, 0.7, 1.0, 3.0, 12.0, 17.5, 30.0, 60.0, 80.0]
 LINE = [s * x for x in X for s in (-1, 1)] + [0.0]
@@ -284,5 +284,4 @@ def test_why_log1p_is_not_jax_own():
 @pytest.mark.parametrize("name", NAIVE)
 def test_the_naive_formula_fails_the_same_check(name, dtype):
     reference, grid = ONE[name]
-    with pytest.raises(AssertionError):
-        check(NAIVE[name], reference, [(x,) for x in grid], dtype)
+    check_fails(NAIVE[name], reference, [(x,) for x in grid], dtype)

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 from likelax.numerics import normal
-from numerics.reference import DTYPES, INF, all_derivatives, check
+from numerics.reference import DTYPES, INF, all_derivatives, check, check_fails
 
 LINE = [-30.0, -13.0, -12.0, -5.5, -2.0, -1.0, -0.5, -0.1, -1e-3, -1e-20, 0.0]
 LINE += [1e-20, 1e-3, 0.1, 0.5, 1.0, 2.5, 3.75, 5.0, 8.0]
@@ -245,5 +245,4 @@ NAIVE = {
 def test_the_naive_formula_fails_the_same_check(name, dtype):
     f, reference, grid = NAIVE[name]
     digits = 120 if "ndtri" in name else 200
-    with pytest.raises(AssertionError):
-        check(f, reference, grid, dtype, floors=(1, 1, 1), digits=digits)
+    check_fails(f, reference, grid, dtype, floors=(1, 1, 1), digits=digits)
