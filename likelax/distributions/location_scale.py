@@ -30,11 +30,9 @@ _LOG_2 = math.log(2)
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Laplace(Distribution):
-    """The Laplace distribution: log p(x) = -|z| - log(2 scale), z = (x - loc)/scale.
-
-    With a fixed scale its negative log-density is the absolute error, whose gradient at 0 is taken
-    as 0.
+class LocationScale(Distribution):
+    """Base of the families that `loc` moves and `scale` stretches, with their mode at `loc`; the
+    mean is there too unless they say otherwise.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
     """
@@ -47,6 +45,22 @@ class Laplace(Distribution):
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)
+
+    def mean(self) -> Array:
+        return self.loc
+
+    def mode(self) -> Array:
+        return self.loc
+
+
+class Laplace(LocationScale):
+    """The Laplace distribution: log p(x) = -|z| - log(2 scale), z = (x - loc)/scale.
+
+    With a fixed scale its negative log-density is the absolute error, whose gradient at 0 is taken
+    as 0.
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    """
 
     def log_prob(self, value: Array) -> Array:
         z = self._z(value)
@@ -76,12 +90,6 @@ class Laplace(Distribution):
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         return self.loc + self.scale * jax.random.laplace(key, self._shape(shape), self.dtype)
 
-    def mean(self) -> Array:
-        return self.loc
-
-    def mode(self) -> Array:
-        return self.loc
-
     def variance(self) -> Array:
         return 2 * self.scale**2
 
@@ -99,7 +107,7 @@ def _kl_laplace(p: Laplace, q: Laplace) -> Array:
     return jnp.exp(log_ratio) * (z + jnp.expm1(-z)) + jnp.expm1(log_ratio) - log_ratio
 
 
-class AsymmetricLaplace(Distribution):
+class AsymmetricLaplace(LocationScale):
     """Two exponential tails of different length, joined at `loc`.
 
     log p(x) = -max(a z, -z/a) - log(a + 1/a) - log scale, z = (x - loc)/scale, a = asymmetry: above
@@ -113,12 +121,7 @@ class AsymmetricLaplace(Distribution):
       ch. 3.
     """
 
-    loc: Array = param(supports.real)
-    scale: Array = param(supports.positive, default=None)
     asymmetry: Array = param(supports.positive)
-    log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
-    )
 
     @classmethod
     def from_quantile(cls, loc: ArrayLike, scale: ArrayLike, quantile: ArrayLike) -> Self:
@@ -139,9 +142,6 @@ class AsymmetricLaplace(Distribution):
             scale / jnp.sqrt(quantile * (1 - quantile)),  # type: ignore[arg-type]
             jnp.sqrt(quantile / (1 - quantile)),
         )
-
-    def _z(self, value: Array) -> Array:
-        return standardize(value, self.loc, self.scale)
 
     def _log_below(self) -> Array:
         """log P(X < loc) = log(a^2/(1 + a^2))."""
@@ -183,9 +183,6 @@ class AsymmetricLaplace(Distribution):
     def mean(self) -> Array:
         return self.loc + self.scale * (1 / self.asymmetry - self.asymmetry)
 
-    def mode(self) -> Array:
-        return self.loc
-
     def stddev(self) -> Array:
         return self.scale * jnp.hypot(1 / self.asymmetry, self.asymmetry)
 
@@ -211,7 +208,7 @@ def _kl_asymmetric_laplace(p: AsymmetricLaplace, q: AsymmetricLaplace) -> Array:
     return cross - p.entropy()
 
 
-class Huber(Distribution):
+class Huber(LocationScale):
     """The distribution of the Huber loss: Normal within `delta` scales of `loc`, exponential
     beyond.
 
@@ -227,15 +224,7 @@ class Huber(Distribution):
       density).
     """
 
-    loc: Array = param(supports.real)
-    scale: Array = param(supports.positive, default=None)
     delta: Array = param(supports.positive, typical=1.0)
-    log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
-    )
-
-    def _z(self, value: Array) -> Array:
-        return standardize(value, self.loc, self.scale)
 
     def _loss(self, z: Array) -> Array:
         r = jnp.clip(z, -self.delta, self.delta)
@@ -300,12 +289,6 @@ class Huber(Distribution):
         _, tails, log_z = self._log_masses()
         return jnp.exp(tails - log_z)
 
-    def mean(self) -> Array:
-        return self.loc
-
-    def mode(self) -> Array:
-        return self.loc
-
     def variance(self) -> Array:
         return self.scale**2 * (1 + self._tail_share() * (1 + 2 / self.delta**2))
 
@@ -313,21 +296,12 @@ class Huber(Distribution):
         return 0.5 * (1 + self._tail_share()) + self._log_normalizer() + self.log_scale
 
 
-class Logistic(Distribution):
+class Logistic(LocationScale):
     """The logistic distribution: log p(x) = log s(z) + log s(-z) - log scale, z = (x - loc)/scale,
     s the sigmoid.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
     """
-
-    loc: Array = param(supports.real)
-    scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
-    )
-
-    def _z(self, value: Array) -> Array:
-        return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
         return log_logistic_pdf(self._z(value)) - self.log_scale
@@ -354,12 +328,6 @@ class Logistic(Distribution):
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         return self.loc + self.scale * jax.random.logistic(key, self._shape(shape), self.dtype)
-
-    def mean(self) -> Array:
-        return self.loc
-
-    def mode(self) -> Array:
-        return self.loc
 
     def variance(self) -> Array:
         return self.stddev() ** 2

@@ -12,6 +12,7 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.distributions.location_scale import LocationScale
 from likelax.numerics.logspace import divide, standardize
 from likelax.numerics.normal import (
     log_ndtr,
@@ -27,7 +28,7 @@ _LOG_2 = math.log(2)
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Normal(Distribution):
+class Normal(LocationScale):
     """The Normal distribution: log p(x) = -z^2/2 - log scale - log(2 pi)/2, z = (x - loc)/scale.
 
     With a fixed scale its negative log-density is the squared error; with a learned one, the
@@ -35,15 +36,6 @@ class Normal(Distribution):
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
     """
-
-    loc: Array = param(supports.real)
-    scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
-    )
-
-    def _z(self, value: Array) -> Array:
-        return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
         if self.given("scale"):
@@ -71,12 +63,6 @@ class Normal(Distribution):
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         return self.loc + self.scale * jax.random.normal(key, self._shape(shape), self.dtype)
-
-    def mean(self) -> Array:
-        return self.loc
-
-    def mode(self) -> Array:
-        return self.loc
 
     def variance(self) -> Array:
         return self.scale**2

@@ -13,6 +13,7 @@ from likelax.distributions._invert import solve_decreasing
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
+from likelax.distributions.location_scale import LocationScale
 from likelax.numerics.densities import student_t_log_normalizer
 from likelax.numerics.deviance import log1pmx
 from likelax.numerics.gamma import log_beta
@@ -24,22 +25,13 @@ _LOG_2 = math.log(2)
 _LOG_PI = math.log(math.pi)
 
 
-class Cauchy(Distribution):
+class Cauchy(LocationScale):
     """The Cauchy distribution: log p(x) = -log(1 + z^2) - log(pi scale), z = (x - loc)/scale.
 
     Its mean, variance and standard deviation do not exist and are NaN.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
     """
-
-    loc: Array = param(supports.real)
-    scale: Array = param(supports.positive, default=None)
-    log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
-    )
-
-    def _z(self, value: Array) -> Array:
-        return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
         return -_log1p_square(self._z(value)) - _LOG_PI - self.log_scale
@@ -68,9 +60,6 @@ class Cauchy(Distribution):
 
     def mean(self) -> Array:
         return jnp.full_like(self.loc, jnp.nan)
-
-    def mode(self) -> Array:
-        return self.loc
 
     def variance(self) -> Array:
         return jnp.full_like(self.loc, jnp.nan)
