@@ -1,4 +1,4 @@
-"""Checks of values on request, and the wording that every error here shares.
+"""Checks of values on request.
 
 Shapes, dtypes and static values are always checked, where they are used. Checks of *values* need
 the numbers, which `jit` does not have while it traces; they run only under `debug_checks`.
@@ -9,40 +9,37 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import checkify
 
-# None: off. "raise": concrete values are looked at and raise. "emit": traced for checkify.
-_MODE: ContextVar[str | None] = ContextVar("likelax_debug_checks", default=None)
+# None: off. "raise": values are looked at and raise, traced ones by a call back to the host. "emit":
+# traced for checkify. A part of jit's cache key: what was compiled with other checks is not used.
+_mode = jax.make_user_context(default_value=None)
 
 
 def checking() -> bool:
     """Whether value checks are on here."""
-    return _MODE.get() is not None
+    return _mode.value is not None
 
 
 def emitting() -> bool:
     """Whether the code being traced here is functionalised by checkify."""
-    return _MODE.get() == "emit"
+    return _mode.value == "emit"
 
 
 @contextlib.contextmanager
-def _mode(mode: str | None) -> Iterator[None]:
-    token = _MODE.set(mode)
-    try:
+def _raising() -> Iterator[None]:
+    with _mode("raise"):
         yield
-    finally:
-        _MODE.reset(token)
+        jax.effects_barrier()  # what compiled code has found is raised in here
 
 
 def checked(function: Callable[..., Any], **jit_options: Any) -> Callable[..., Any]:
     """`jax.jit(function)` with every value check inside it; the first that fails raises."""
 
-    # A fresh function: jit's cache must not hand back what was traced with the checks off.
     @functools.wraps(function)
     def emitting_function(*args: Any, **kwargs: Any) -> Any:
         with _mode("emit"):
@@ -60,30 +57,34 @@ def checked(function: Callable[..., Any], **jit_options: Any) -> Callable[..., A
 
 
 def debug_checks(function: Callable[..., Any] | None = None) -> Any:
-    """Check values too: parameters and targets against their supports, by index and value.
+    """Check values too: parameters and an objective's targets against their supports.
 
     Two ways to use it::
 
-        with lx.debug_checks():          # eager code, and objectives called in it
-            loss, aux = model(params, key, batch)
+        with lx.debug_checks():          # whatever runs in it: eager code, objectives, lx.train.fit,
+            loss, aux = step(params)     # functions of yours under jit, which are compiled anew
 
         step = lx.debug_checks(step)     # a function of yours: it is compiled with its checks
 
-    Inside a `jax.jit` of your own the second form is the one that works: the checks must be
-    functionalised by `jax.experimental.checkify`, which it does.
+    The error names what is wrong by index and value. In code that a `jax.jit` of your own compiles,
+    the first form looks at values on the host (inside `vmap` the index is the one within an
+    element); the second functionalises the checks with `jax.experimental.checkify` and needs none.
+
+    A distribution's own `log_prob` of a value outside the support is -inf, and no error, here too.
 
     Raises:
       ValueError: from eager code whose values are outside a support.
-      jax.experimental.checkify.JaxRuntimeError: the same, found in compiled code (a ValueError
-      too).
+      jax.experimental.checkify.JaxRuntimeError: the same, found by an objective or in a function of
+        the second form (a ValueError too).
+      jax.errors.JaxRuntimeError: the same, found in code under a `jax.jit` of your own.
     """
-    return _mode("raise") if function is None else checked(function)
+    return _raising() if function is None else checked(function)
 
 
 def check_values(good: jax.Array, values: jax.Array, message: str) -> None:
     """Raises or emits `message` with the index and the value of the first that is not good.
 
-    Does nothing when checks are off, or in code that `jit` traces without checkify.
+    Does nothing when checks are off.
 
     Args:
       good: boolean, a prefix of the shape of `values`.
@@ -102,6 +103,12 @@ def check_values(good: jax.Array, values: jax.Array, message: str) -> None:
         places = ", ".join(f"{{{name}}}" for name in axes)
         template = message.replace("{index}", f"index ({places})")
         checkify.check(jnp.all(good), template, value=bad_value, **axes)  # type: ignore[arg-type]
-    elif not isinstance(good, jax.core.Tracer) and not bool(jnp.all(good)):
-        at = f"index ({', '.join(str(int(i)) for i in index)})"
-        raise ValueError(message.format(index=at, value=bad_value))
+        return
+
+    def look(good: Any, index: Any, value: Any) -> None:
+        if not good:
+            at = f"index ({', '.join(str(int(i)) for i in index)})"
+            raise ValueError(message.format(index=at, value=value))
+
+    run = jax.debug.callback if isinstance(good, jax.core.Tracer) else lambda f, *args: f(*args)
+    run(look, jnp.all(good), index, bad_value)

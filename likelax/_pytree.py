@@ -214,7 +214,8 @@ class Node:
     def __init__(self, *args: Any, **kwargs: Any):
         values = self._bind(args, kwargs)
         values = self._align(self._convert(values))
-        self.__dict__.update(values)
+        # In the order of the fields, however they were given: it is part of the tree's structure.
+        self.__dict__.update({f: values[f] for f in self.__dataclass_fields__ if f in values})  # type: ignore[attr-defined]
         self._check()
         if _checks.checking():
             self._check_params()

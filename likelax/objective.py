@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from likelax import _checks
 from likelax._keys import check_key
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.distributions.base import Distribution
 from likelax.networks import Variables
 
@@ -209,7 +209,8 @@ class Objective:
         key = check_key(key)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)
-        run = _checked_evaluate if _checks.checking() else _compiled_evaluate
+        eager = not is_traced(params, key, batch, state)
+        run = _checked_evaluate if _checks.checking() and eager else _compiled_evaluate
         return run(self, params, key, batch, state, train)
 
     def _evaluate(

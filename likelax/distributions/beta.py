@@ -19,7 +19,7 @@ from likelax.distributions.gamma import (
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import beta_log_pdf
 from likelax.numerics.deviance import deviance
-from likelax.numerics.incomplete import log_betainc
+from likelax.numerics.incomplete import log_betainc, log_betaincc
 from likelax.numerics.inverses import betainc_inverse
 from likelax.numerics.logspace import divide, sigmoid
 
@@ -53,7 +53,7 @@ class Beta(Distribution):
         return log_betainc(self.concentration1, self.concentration0, value)
 
     def log_survival(self, value: Array) -> Array:
-        return log_betainc(self.concentration0, self.concentration1, 1 - value)
+        return log_betaincc(self.concentration1, self.concentration0, value)
 
     def quantile(self, q: Array) -> Array:
         return betainc_inverse(self.concentration1, self.concentration0, q)

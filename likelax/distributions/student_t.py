@@ -284,7 +284,9 @@ def _tail_quantile(log_tail: Array, df: Array) -> Array:
 
     largest = jnp.full_like(log_tail, 0.99 * math.log(float(jnp.finfo(log_tail.dtype).max)))
     start = jnp.arcsinh(jnp.sqrt(jnp.maximum(-2 * (log_tail + _LOG_2), 0)))
-    return jnp.sinh(solve_decreasing(excess, slope, jnp.zeros_like(start), largest, start))
+    s = solve_decreasing(excess, slope, jnp.zeros_like(start), largest, start)
+    beyond = s >= largest * (1 - 16 * jnp.finfo(s.dtype).eps)
+    return jnp.where(beyond, jnp.inf, jnp.sinh(s))
 
 
 @_tail_quantile.defjvp

@@ -147,6 +147,9 @@ def _shift(a: Array, axis) -> tuple[Array, Array]:
     top = jax.lax.stop_gradient(jnp.max(a, axis=axis, keepdims=True, initial=-jnp.inf))
     infinite = jnp.isinf(top)
     shifted = jnp.where(infinite, 0.0, a) - jnp.where(infinite, 0.0, top)
+    # XLA may compute `a` twice and round it otherwise for the maximum: far below -1e9 a difference
+    # that should be 0 was then hundreds, either way.
+    shifted = jnp.where(shifted > 0, 0.0, shifted)
     at_infinity = jnp.where((a == top) & (top > 0), 0.0, -jnp.inf)
     # XLA's maximum may pass over NaN: nothing but NaN has a maximum of -inf then.
     at_infinity = jnp.where(jnp.isnan(a), a, at_infinity)
@@ -156,7 +159,8 @@ def _shift(a: Array, axis) -> tuple[Array, Array]:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _logsumexp(a: Array, axis) -> Array:
     shifted, top = _shift(a, axis)
-    return jnp.squeeze(top + jnp.log(jnp.sum(jnp.exp(shifted), axis=axis, keepdims=True)), axis)
+    total = jnp.sum(jnp.exp(shifted), axis=axis, keepdims=True)
+    return jnp.squeeze(top + jnp.log(jnp.where(total < 1, 1.0, total)), axis)
 
 
 @_logsumexp.defjvp
