@@ -227,9 +227,15 @@ class Node:
         cls = type(self)
         name = cls.__name__
         if len(args) > len(cls._order):
+            named = [
+                " or ".join(f"{p.name}=" for p in group)
+                for group in cls._groups.values()
+                if not any(p.name in cls._order for p in group)
+            ]
+            by_keyword = f"; by keyword it takes {' and '.join(named)}" if named else ""
             raise TypeError(
                 f"{name} takes at most {len(cls._order)} positional arguments {cls._order}, got "
-                f"{len(args)}"
+                f"{len(args)}{by_keyword}"
             )
         values = dict(zip(cls._order, args, strict=False))
         known = {p.name for p in cls._params} | set(cls._nodes) | set(cls._statics)

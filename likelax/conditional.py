@@ -58,7 +58,7 @@ class Conditional:
         return self.head(raw, params["head"]), state
 
     def merge(self, params: Any, state: Any = ()) -> Any:
-        """The user's own network with these values: an NNX module, a bound Linen one, or a
-        function.
+        """The user's own network with these values: an NNX module (in training mode), a bound Linen
+        one, or a function.
         """
         return self.net.merge(params["net"], state)

@@ -19,12 +19,13 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from likelax import bijectors, supports
 from likelax._keys import stream
-from likelax._pytree import Array, Param, parameter_dtype
+from likelax._pytree import Array, Param, is_traced, parameter_dtype
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.mixture import Mixture
@@ -100,6 +101,17 @@ class _Link:
         return soft_limit_inverse(self.bijector.inverse(value), self.limit)
 
 
+def _checked(head: Any, raw: Any) -> Array:
+    """The raw outputs in the dtype to compute in; raises where they are not `head.size`."""
+    if raw.ndim < 1 or raw.shape[-1] != head.size:
+        kept = ", and keep that axis (no squeeze)" if head.size == 1 else ""
+        raise ValueError(
+            f"{head!r} reads {head.size} raw outputs on the last axis, the network puts out shape "
+            f"{raw.shape}; give the network's last layer {head.size} outputs (head.size){kept}"
+        )
+    return raw.astype(parameter_dtype([raw]))
+
+
 class Head:
     """Turns a network's output into a distribution of one family.
 
@@ -125,8 +137,8 @@ class Head:
 
     Raises:
       TypeError: for a name that the family does not have, or two alternatives of one parameter.
-      ValueError: for a size that is missing, or a parameter that cannot be learned and is not
-        fixed.
+      ValueError: for a size that is missing, a parameter that cannot be learned and is not fixed,
+        or a value outside the parameter's support.
     """
 
     def __init__(
@@ -202,6 +214,7 @@ class Head:
             if spec.name not in given:
                 continue
             value = given[spec.name]
+            self._check_value(spec, value.init if isinstance(value, learned) else value)
             if isinstance(value, learned):
                 link = _Link(spec, own, self._core_shape(spec, sizes))
                 self._learned[spec.name] = link, value
@@ -214,6 +227,17 @@ class Head:
         free = [p for p in group if p.support is not None and p.support.is_everything]
         spec = free[0] if free else own
         self._read[spec.name] = _Link(spec, own, self._core_shape(spec, sizes))
+
+    def _check_value(self, spec: Param, value: Any) -> None:
+        """A fixed value, or one to start from, lies in the parameter's support."""
+        if value is None or spec.support is None or is_traced(value):
+            return
+        with jax.ensure_compile_time_eval():  # a head may be made inside jit
+            inside = bool(jnp.all(spec.support.contains(jnp.asarray(value, float))))
+        if not inside:
+            raise ValueError(
+                f"{self.family.__name__}: {spec.name} must be {spec.support}, got {value}"
+            )
 
     def _place_field(self, name: str, given: dict[str, Any]) -> None:
         family = self.family
@@ -235,7 +259,7 @@ class Head:
         Raises:
           ValueError: when the last axis of `features` is not `size`.
         """
-        features = self._checked(features)
+        features = _checked(self, features)
         params: dict[str, Any] = {}
         for name, (link, choice) in self._learned.items():
             shape = self._repeats + link.raw_shape
@@ -250,22 +274,13 @@ class Head:
                 params[name] = own
         return params
 
-    def _checked(self, raw: Any) -> Array:
-        if raw.ndim < 1 or raw.shape[-1] != self.size:
-            raise ValueError(
-                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out "
-                f"shape {raw.shape}; "
-                f"give the network's last layer {self.size} outputs (head.size)"
-            )
-        return raw.astype(parameter_dtype([raw]))
-
     def __call__(self, raw: Array, params: Any = None) -> Distribution:
         """The distribution that `raw`, `(*batch, size)`, stands for; its batch shape is `batch`.
 
         Raises:
           ValueError: when the last axis is not `size`.
         """
-        raw = self._checked(raw)
+        raw = _checked(self, raw)
         params = params or {}
         missing = [name for name in self._learned if name not in params]
         if missing:
@@ -320,13 +335,7 @@ class MixtureHead:
         return self.head.init(key, self._split(features)[1])
 
     def _split(self, raw: Any) -> tuple[Array, Array]:
-        if raw.ndim < 1 or raw.shape[-1] != self.size:
-            raise ValueError(
-                f"{self!r} reads {self.size} raw outputs on the last axis, the network puts out "
-                f"shape {raw.shape}; "
-                f"give the network's last layer {self.size} outputs (head.size)"
-            )
-        k = self.num_components
+        raw, k = _checked(self, raw), self.num_components
         return raw[..., :k], raw[..., k:].reshape(raw.shape[:-1] + (k, self.head.size))
 
     def __call__(self, raw: Array, params: Any = None) -> Distribution:

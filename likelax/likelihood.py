@@ -7,15 +7,25 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from likelax import _checks, supports
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.distributions.categorical import Categorical
+from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.heads import HeadLike
 from likelax.networks import Variables
 from likelax.numerics.logspace import log1mexp
-from likelax.objective import Batch, Claim, Measure, Objective, Scores, measure_of, target_log_prob
+from likelax.objective import (
+    Batch,
+    Claim,
+    Measure,
+    Objective,
+    Scores,
+    measure_of,
+    target_log_prob,
+    trailing,
+)
 
 
 class _Supervised(Objective):
@@ -92,8 +102,9 @@ class CrossEntropy(_Supervised):
     """The cross-entropy -sum_k q_k log p_k of class probabilities q, in nats.
 
     With soft labels `q`, `(batch, classes)`, it is the expected NLL of labels drawn from q: exact.
-    With whole-number labels and `label_smoothing` s, q = (1 - s) one_hot + s / classes, and the
-    number is no likelihood; the plain NLL is in `terms["nll"]`.
+    With `label_smoothing` s, q becomes (1 - s) q + s / classes, and the number is no likelihood.
+    Labels may be whole numbers, too: the plain NLL is then in `terms["nll"]`, and a label that is no
+    class costs infinity.
 
     Args:
       net: a network, as in `Likelihood`.
@@ -114,22 +125,14 @@ class CrossEntropy(_Supervised):
         dist, state = self._predict(params, key, batch, state, train)
         log_p = _class_log_probs(dist, "CrossEntropy")
         target = jnp.asarray(batch.target)
-        classes = log_p.shape[-1]
-        terms: dict[str, Array] = {}
+        smoothing, terms = self.label_smoothing, {}
         if jnp.issubdtype(target.dtype, jnp.integer):
-            terms["nll"] = -target_log_prob(dist, target, keep, owner="CrossEntropy")
-            soft = (target[..., None] == jnp.arange(classes)).astype(log_p.dtype)
+            cost = terms["nll"] = -target_log_prob(dist, target, keep, owner="CrossEntropy")
         else:
-            soft = target.astype(log_p.dtype)
-        if soft.shape != log_p.shape:
-            raise ValueError(
-                f"CrossEntropy: class probabilities of shape {log_p.shape} wanted, got "
-                f"{target.shape}; labels are whole numbers, "
-                "write target.astype(int)"
-            )
-        soft = (1 - self.label_smoothing) * soft + self.label_smoothing / classes
-        # 0 log 0 is 0, and its gradient too.
-        cost = -jnp.sum(jnp.where(soft == 0, 0, soft * jnp.where(soft == 0, 0, log_p)), axis=-1)
+            cost = _expected_nll(log_p, target, keep)
+        if smoothing:
+            plain = (1 - smoothing) * cost if smoothing < 1 else 0.0  # 0 times infinity is 0 here
+            cost = plain - smoothing * jnp.mean(log_p, axis=-1)
         claim = dataclasses.replace(self.claim, measure=Measure("counting", 1))
         return Scores(cost, terms, state, claim)
 
@@ -157,12 +160,37 @@ class Focal(_Supervised):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         dist, state = self._predict(params, key, batch, state, train)
+        if not isinstance(dist, Categorical | Bernoulli):
+            raise TypeError(
+                f"Focal: a head of lx.Categorical or lx.Bernoulli wanted, got {type(dist).__name__}"
+            )
         nll = -target_log_prob(dist, batch.target, keep, owner="Focal")
         # (1 - p)^gamma through log(1 - p), which is -inf only where p is 1 and the loss 0.
         sure = nll <= 0
         log_rest = log1mexp(jnp.where(sure, 1, nll))
         cost = jnp.where(sure, 0, jnp.exp(self.gamma * log_rest) * nll)
         return Scores(cost if self.gamma else nll, {"nll": nll}, state, self.claim)
+
+
+def _expected_nll(log_p: Array, soft: Array, keep: Array | None) -> Array:
+    """-sum_k q_k log p_k, with 0 log 0 = 0 of slope 0; 0 where not kept."""
+    if soft.shape != log_p.shape:
+        raise ValueError(
+            f"CrossEntropy: class probabilities of shape {log_p.shape} wanted, got {soft.shape}; "
+            "labels are whole numbers, write target.astype(int)"
+        )
+    soft = soft.astype(log_p.dtype)
+    if keep is not None:
+        soft = jnp.where(trailing(keep, soft.ndim), soft, 0)
+    if _checks.checking():
+        good = supports.simplex.contains(soft)
+        _checks.check_values(
+            good if keep is None else good | ~trailing(keep, good.ndim),
+            soft,
+            "CrossEntropy: at {index} the class probabilities are {value}: they must be "
+            f"{supports.simplex}; mend the data or leave it out with Batch(mask=...)",
+        )
+    return -jnp.sum(jnp.where(soft == 0, 0, soft * jnp.where(soft == 0, 0, log_p)), axis=-1)
 
 
 def _class_log_probs(dist: Distribution, owner: str) -> Array:

@@ -110,17 +110,27 @@ def _ratio(total: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     """sum(total)/sum(weight) and its standard error, by the linearised ratio estimator."""
     n = len(total)
     mean = total.sum() / weight.sum()
+    if not math.isfinite(mean):
+        return float(mean), math.nan
     residual = total - mean * weight
     spread = math.sqrt(float(np.sum(residual**2)) * n / (n - 1)) if n > 1 else math.nan
     return float(mean), spread / abs(float(weight.sum()))
 
 
-def _refuse(claim: Claim, what: str) -> None:
+def _claim_of(result: Any, what: str) -> Claim:
+    """The claim of an `Aux` or an `Evaluation`, which must be one of a likelihood."""
+    if not isinstance(result, Aux | Evaluation):
+        raise TypeError(
+            f"{what} needs the claim that comes with a number: pass an Aux or an Evaluation, got "
+            f"{type(result).__name__}"
+        )
+    claim = result.claim
     if claim.relation == "none":
         raise ValueError(
             f"{what} of a loss that is no likelihood means nothing; evaluate the NLL itself: "
             "lx.Likelihood(net, head)"
         )
+    return claim
 
 
 def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) -> Array:
@@ -133,16 +143,18 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
         uniformly. Without it a density has no bits: its value depends on the unit.
 
     Raises:
-      ValueError: for a loss that is no likelihood, or a density without `bin_width`.
+      ValueError: for a loss that is no likelihood, a density without `bin_width`, or probabilities
+        with one.
     """
-    claim = result.claim
-    _refuse(claim, "bits per dimension")
+    claim = _claim_of(result, "bits per dimension")
     if claim.measure is None:
         raise ValueError(
             "bits per dimension needs a measure: pass the aux or the Evaluation of a batch"
         )
     bits = jnp.asarray(result.loss) / (claim.measure.dims * math.log(2))
     if claim.measure.kind == "counting":
+        if bin_width is not None:
+            raise ValueError("bin_width is for densities; these are probabilities: leave it out")
         return bits
     if bin_width is None:
         raise ValueError(
@@ -159,8 +171,7 @@ def perplexity(result: Aux | Evaluation) -> Array:
     Raises:
       ValueError: for a loss that is no likelihood, or for a density.
     """
-    claim = result.claim
-    _refuse(claim, "the perplexity")
+    claim = _claim_of(result, "the perplexity")
     if claim.measure is None or claim.measure.kind != "counting":
         raise ValueError("perplexity is for probabilities of discrete values; this is a density")
     return jnp.exp(jnp.asarray(result.loss) / claim.measure.dims)
@@ -192,13 +203,14 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison:
 
     The verdict says "better" only where the difference is over two standard errors and the claims
     allow it: an exact NLL below another exact one, or an upper bound below an exact NLL. One upper
-    bound below another says nothing of the models.
+    bound below another says nothing of the models. Of an infinite loss it says that an example had
+    no probability, and gives no standard error.
 
     Raises:
       ValueError: when one is no likelihood, or the two are densities against different measures.
     """
     for side in (a, b):
-        _refuse(side.claim, "a comparison")
+        _claim_of(side, "a comparison")
     if a.claim.measure != b.claim.measure:
         raise ValueError(
             f"these are densities against different measures, {a.claim.measure} and "
@@ -209,9 +221,14 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison:
         raise ValueError(
             f"these scored different examples: {a.count} and {b.count}, or other weights"
         )
+    claim = dataclasses.replace(a.claim - b.claim, measure=a.claim.measure)
+    if not (math.isfinite(a.loss) and math.isfinite(b.loss)):
+        sides = {"first": a.loss, "second": b.loss}
+        told = [f"the loss of the {k} is {v}" for k, v in sides.items() if not math.isfinite(v)]
+        verdict = f"{' and '.join(told)}: look for targets outside its support"
+        return Comparison(a.loss - b.loss, math.nan, claim, verdict)
     pairs = (a.per_example - b.per_example) * a.weight
     difference, error = _ratio(pairs, a.weight)
-    claim = dataclasses.replace(a.claim - b.claim, measure=a.claim.measure)
     return Comparison(difference, error, claim, _verdict(difference, error, a.claim, b.claim))
 
 

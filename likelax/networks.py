@@ -60,8 +60,8 @@ def _flags(call: Callable[..., Any], train: bool) -> dict[str, bool]:
 
 
 _NO_STATE = (
-    "this network has state (batch statistics, say) and none was given; write "
-    "params, state = model.init(key, batch), then model(params, key, batch, state=state)"
+    "this network has state (batch statistics, say) and none was given; pass state=state, as from "
+    "params, state = model.init(key, batch), or after training state=result.state"
 )
 
 

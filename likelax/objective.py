@@ -202,10 +202,7 @@ class Objective:
         Raises:
           ValueError: when shapes do not fit together.
         """
-        if not isinstance(batch, Batch):
-            raise TypeError(
-                f"a Batch wanted, got {type(batch).__name__}; write lx.Batch(target=y, input=x)"
-            )
+        check_batch(batch)
         key = check_key(key)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)
@@ -218,6 +215,7 @@ class Objective:
     ) -> tuple[Array, Aux]:
         for name in ("mask", "weight"):
             _check_leading(name, getattr(batch, name), batch.target)
+        _check_factors(batch)
         keep = _keep(batch)
         batch = dataclasses.replace(batch, input=_clean(batch.input, keep))
         scores = self.score(params, key, batch, state=state, train=train, keep=keep)
@@ -231,7 +229,12 @@ class Objective:
         return loss, Aux(loss, per_example, weight, terms, scores.state, scores.claim)
 
     def merge(self, params: Any, state: Any = ()) -> Any:
-        """The user's own network with these values."""
+        """The user's own network with these values, an NNX module in training mode: `.eval()` it.
+
+        Args:
+          params: as from `init` or training.
+          state: likewise.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no single network to give back")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -249,6 +252,14 @@ _checked_evaluate = _checks.checked(
     lambda self, params, key, batch, state, train: self._evaluate(params, key, batch, state, train),
     static_argnums=(0, 5),
 )
+
+
+def check_batch(batch: Any) -> None:
+    """Raises TypeError where `batch` is none, such as a tuple of arrays."""
+    if not isinstance(batch, Batch):
+        raise TypeError(
+            f"a Batch wanted, got {type(batch).__name__}; write lx.Batch(target=y, input=x)"
+        )
 
 
 # The one reduction.
@@ -271,10 +282,11 @@ def _keep(batch: Batch) -> Array | None:
         return counts
     mask = jnp.asarray(batch.mask, bool)
     ndim = max(mask.ndim, counts.ndim)
-    return _trailing(mask, ndim) & _trailing(counts, ndim)
+    return trailing(mask, ndim) & trailing(counts, ndim)
 
 
-def _trailing(x: Array, ndim: int) -> Array:
+def trailing(x: Array, ndim: int) -> Array:
+    """`x` with axes of length 1 at the end, `ndim` in all."""
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))
 
 
@@ -290,6 +302,22 @@ def _check_leading(name: str, factor: Any, target: Any) -> None:
             )
 
 
+def _check_factors(batch: Batch) -> None:
+    """A mask is no weight; weights are not negative."""
+    if batch.mask is not None and jnp.issubdtype(jnp.result_type(batch.mask), jnp.floating):
+        raise TypeError(
+            f"Batch.mask is boolean, got {jnp.result_type(batch.mask)}; write mask=mask > 0, or "
+            "weight=mask if its numbers count"
+        )
+    if batch.weight is not None and _checks.checking():
+        weight = jnp.asarray(batch.weight)
+        _checks.check_values(
+            (weight >= 0) & jnp.isfinite(weight),
+            weight,
+            "Batch.weight must be finite and not negative; at {index} it is {value}",
+        )
+
+
 def _clean(tree: Any, keep: Array | None) -> Any:
     """Inputs that are masked out and not finite become 0: a NaN would reach the gradients."""
     if keep is None:
@@ -300,7 +328,7 @@ def _clean(tree: Any, keep: Array | None) -> Any:
         fits = leaf.shape[: keep.ndim] == keep.shape
         if not fits or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        return jnp.where(_trailing(keep, leaf.ndim) | jnp.isfinite(leaf), leaf, 0)
+        return jnp.where(trailing(keep, leaf.ndim) | jnp.isfinite(leaf), leaf, 0)
 
     return jax.tree.map(clean, tree)
 
@@ -319,7 +347,7 @@ def _effective_weight(batch: Batch, per_example: Array) -> Array:
                 "the log-density has shape "
                 f"{per_example.shape}; {name} must have its shape, or its first axes"
             )
-        weight = weight * _trailing(factor, per_example.ndim).astype(per_example.dtype)
+        weight = weight * trailing(factor, per_example.ndim).astype(per_example.dtype)
     return weight
 
 
@@ -342,12 +370,12 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
         raise ValueError(
             f"{owner}: the head predicts targets of shape {wanted} (batch {dist.batch_shape}, "
             f"event {dist.event_shape}), "
-            f"the target has {target.shape}; {_mend(target.shape, wanted)}"
+            f"the target has {target.shape}; {_mend(dist, target.shape, wanted)}"
         )
     value = dist._value(target)
     if _checks.checking():
         good = dist.support.contains(value)
-        good = good if keep is None else good | ~_trailing(keep, good.ndim)
+        good = good if keep is None else good | ~trailing(keep, good.ndim)
         _checks.check_values(
             good,
             value,
@@ -356,11 +384,19 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
             "mend the data or leave it out with Batch(mask=...)",
         )
     if keep is not None:
-        dist = dist.mask(_trailing(keep, dist.batch_ndim))
+        dist = dist.mask(trailing(keep, dist.batch_ndim))
     return dist.log_prob(target)
 
 
-def _mend(got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+def _mend(dist: Distribution, got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    classes = getattr(dist, "num_categories", None)
+    if classes and got == (*wanted, classes):
+        return "write target.argmax(-1), or lx.CrossEntropy(net, head) for class probabilities"
+    if not dist.batch_shape and got[1:] == wanted:
+        return (
+            "the input has no batch axis, or one number for each example: write input[None] or "
+            "input[:, None]"
+        )
     if got == (*wanted, 1):
         return "write target[..., 0], or lx.Head(..., event_shape=(1,))"
     if (*got, 1) == wanted:

@@ -217,14 +217,21 @@ def elementwise(support: Support, ndims: int) -> Support:
     return Elementwise(name, event_ndims, support.is_discrete, base=support, ndims=ndims)
 
 
+def _between(low: ArrayLike, high: ArrayLike) -> str:
+    """The ends as messages show them: numbers where they are numbers of Python's."""
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        return f"[{low:g}, {high:g}]"
+    return "[low, high]"
+
+
 def interval(low: ArrayLike, high: ArrayLike) -> Interval:
     """The closed interval from `low` to `high`."""
-    return Interval("in [low, high]", lower=low, upper=high)
+    return Interval(f"in {_between(low, high)}", lower=low, upper=high)
 
 
 def integer_interval(low: ArrayLike, high: ArrayLike) -> Interval:
     """The integers from `low` to `high`, both inside."""
-    return Interval("an integer in [low, high]", 0, True, lower=low, upper=high)
+    return Interval(f"an integer in {_between(low, high)}", 0, True, lower=low, upper=high)
 
 
 def greater_than(low: ArrayLike) -> Interval:

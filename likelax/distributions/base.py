@@ -60,6 +60,12 @@ class Distribution(Node):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        support = cls.__dict__.get("support", supports.real)
+        if not isinstance(support, Support | property | functools.cached_property):
+            raise TypeError(
+                f"{cls.__name__}.support is one of lx.supports or a property, got {support!r}; write "
+                "support = lx.supports.interval(0, 1)"
+            )
         for name, guard in _GUARDS.items():
             method = cls.__dict__.get(name)
             if callable(method) and not hasattr(method, "is_guarded"):

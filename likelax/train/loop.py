@@ -18,7 +18,7 @@ from likelax._extras import require
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.metrics import evaluate
-from likelax.objective import Aux, Batch, Objective
+from likelax.objective import Aux, Batch, Objective, check_batch
 
 
 @functools.partial(
@@ -49,6 +49,10 @@ def init(
     objective: Objective, optimizer: optax.GradientTransformation, key: Array, batch: Batch
 ) -> TrainState:
     """The state before the first step."""
+    check_batch(batch)
+    if not hasattr(optimizer, "init"):
+        name = getattr(optimizer, "__name__", type(optimizer).__name__)
+        raise TypeError(f"an optax optimiser wanted, got {name}; write optax.adam(1e-3)")
     params, state = objective.init(stream(key, "init"), batch)
     opt_state = optimizer.init(params)
     return TrainState(params, opt_state, state, stream(key, "train"), jnp.zeros((), jnp.int32))
@@ -205,9 +209,9 @@ def _collect(recent: list[Aux], start: int) -> dict[str, np.ndarray]:
             terms = ", ".join(f"{name} {float(value):.6g}" for name, value in row.items())
             raise FloatingPointError(
                 f"the loss is not finite at step {start + offset}: {terms}; look for a target "
-                "outside the support "
-                "(with lx.debug_checks(): model(params, key, batch)), or take a smaller learning "
-                "rate"
+                "outside the support or an input that is not finite (run this again inside "
+                "with lx.debug_checks():), for a density that is infinite at a target, or take a "
+                "smaller learning rate"
             )
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
