@@ -310,7 +310,7 @@ def _guard_tail(name: str, method: Callable[..., Array]) -> Callable[..., Array]
         if self._delegates:
             return _broadcast(self, x, method(self, x))
         if not isinstance(support, supports.Interval):
-            out = method(self, x)
+            out = method(self, jnp.where(jnp.isinf(x), 0, x))
             out = jnp.where(x == jnp.inf, above, jnp.where(x == -jnp.inf, below, out))
             return _broadcast(self, x, out)
         x = jnp.floor(x) if support.is_discrete else x

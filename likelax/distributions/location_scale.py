@@ -79,7 +79,8 @@ class Laplace(LocationScale):
         a, w = self._z(low), divide(width, self.scale)
         b = a + w
         astride = (a < 0) & (b > 0)
-        both = jnp.where(astride, -(jnp.expm1(a) + jnp.expm1(-b)), 1)
+        below, above = jnp.where(astride, a, -1), jnp.where(astride, b, 1)
+        both = -(jnp.expm1(below) + jnp.expm1(-above))
         beside = log1mexp(w) - jnp.where(a < 0, -b, a)
         return jnp.where(astride, jnp.log(both), beside) - _LOG_2
 
@@ -160,15 +161,13 @@ class AsymmetricLaplace(LocationScale):
 
     def log_cdf(self, value: Array) -> Array:
         z, a = self._z(value), self.asymmetry
-        lower = self._log_below() + z / a
-        upper = jnp.log1p(-jnp.exp(self._log_above() - jnp.where(z < 0, 0, z) * a))
-        return jnp.where(z < 0, lower, upper)
+        upper = log1mexp(jnp.where(z < 0, 1, z * a - self._log_above()))
+        return jnp.where(z < 0, self._log_below() + z / a, upper)
 
     def log_survival(self, value: Array) -> Array:
         z, a = self._z(value), self.asymmetry
-        lower = jnp.log1p(-jnp.exp(self._log_below() + jnp.where(z < 0, z, 0) / a))
-        upper = self._log_above() - z * a
-        return jnp.where(z < 0, lower, upper)
+        lower = log1mexp(jnp.where(z < 0, -z / a - self._log_below(), 1))
+        return jnp.where(z < 0, lower, self._log_above() - z * a)
 
     def quantile(self, q: Array) -> Array:
         a = self.asymmetry
@@ -200,8 +199,9 @@ def _kl_asymmetric_laplace(p: AsymmetricLaplace, q: AsymmetricLaplace) -> Array:
     ratio, a = jnp.exp(p.log_scale - q.log_scale), p.asymmetry
     z = standardize(q.loc, p.loc, p.scale)
     mean = 1 / a - a - z
-    tail_above = jnp.exp(p._log_above() - jnp.maximum(z, 0) * a) / a
-    tail_below = jnp.exp(p._log_below() + jnp.minimum(z, 0) / a) * a
+    # Not maximum and minimum, which halve the slope at z = 0.
+    tail_above = jnp.exp(p._log_above() - jnp.where(z > 0, z, 0) * a) / a
+    tail_below = jnp.exp(p._log_below() + jnp.where(z > 0, 0, z) / a) * a
     above = ratio * jnp.where(z > 0, tail_above, mean + tail_below)
     below = ratio * jnp.where(z > 0, tail_above - mean, tail_below)
     cross = above * q.asymmetry + below / q.asymmetry + q._log_normalizer()
@@ -227,8 +227,9 @@ class Huber(LocationScale):
     delta: Array = param(supports.positive, typical=1.0)
 
     def _loss(self, z: Array) -> Array:
-        r = jnp.clip(z, -self.delta, self.delta)
-        return r * (z - 0.5 * r)
+        near = jnp.abs(z) <= self.delta
+        line = self.delta * (jnp.abs(z) - 0.5 * self.delta)
+        return jnp.where(near, 0.5 * jnp.where(near, z, 0) ** 2, line)
 
     def _log_masses(self) -> tuple[Array, Array, Array]:
         """log of the mass within delta, of that in both tails, and of their sum Z."""
@@ -245,11 +246,12 @@ class Huber(LocationScale):
     def _log_tail(self, z: Array) -> Array:
         """log P(Z <= z) for z <= 0."""
         middle, tails, log_z = self._log_masses()
-        edge = -jnp.maximum(-z, self.delta)
+        far = z <= -self.delta
+        edge = jnp.where(far, z, -self.delta)
         tail = -self._loss(edge) - jnp.log(self.delta) - log_z
-        inside = jnp.maximum(z, -self.delta)
+        inside = jnp.where(far, -self.delta, z)
         within = _LOG_SQRT_2PI + log_ndtr_interval(-self.delta, inside) - log_z
-        return jnp.where(z <= -self.delta, tail, log_add_exp(tail, within))
+        return jnp.where(far, tail, log_add_exp(tail, within))
 
     def log_cdf(self, value: Array) -> Array:
         z = self._z(value)
