@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +24,8 @@ class Measure(NamedTuple):
 
     Attributes:
       kind: "counting" (probabilities) or "lebesgue" (densities, whose value depends on the unit).
-      dims: how many dimensions one example has.
+      dims: how many dimensions one example has: of a one-hot vector 1, of one that sums to 1 one
+        less than its length.
     """
 
     kind: Literal["counting", "lebesgue"]
@@ -354,7 +354,7 @@ def _effective_weight(batch: Batch, per_example: Array) -> Array:
 def measure_of(dist: Distribution) -> Measure:
     """The measure that `dist.log_prob` is a density against, for one value."""
     discrete = getattr(dist.support, "is_discrete", False)
-    dims = math.prod(dist.event_shape)
+    dims = dist.support.dims(dist.event_shape)
     return Measure("counting" if discrete else "lebesgue", dims)
 
 

@@ -8,10 +8,11 @@ an interval may be arrays: the support of `Uniform(low, high)` is made from its 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +55,14 @@ class Support:
         """An inside value, at which every density is smooth, of the shape of `like`."""
         raise NotImplementedError(f"{type(self).__name__} has no inside")
 
+    def widen(self, value: jax.Array, dtype: DTypeLike) -> jax.Array:
+        """`value` as the number of this wider dtype that it stands for."""
+        return value.astype(dtype)
+
+    def dims(self, event_shape: tuple[int, ...]) -> int:
+        """How many numbers of a value are free."""
+        return math.prod(event_shape)
+
     def __repr__(self) -> str:
         return self.name
 
@@ -78,6 +87,8 @@ class Circle(Real):
 
     Samples, quantiles and distribution functions are those of the angle in [-pi, pi).
     """
+
+    lower, upper = -math.pi, math.pi
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -146,6 +157,16 @@ class Simplex(Support):
     def inside(self, like: jax.Array) -> jax.Array:
         return jnp.full_like(like, 1 / like.shape[-1])
 
+    def widen(self, value: jax.Array, dtype: DTypeLike) -> jax.Array:
+        # What sums to 1 in the narrow dtype sums to 1.
+        wide = value.astype(dtype)
+        total = jnp.sum(wide, axis=-1, keepdims=True)
+        slack = value.shape[-1] * float(jnp.finfo(value.dtype).eps)
+        return jnp.where(jnp.abs(total - 1) <= slack, wide / total, wide)
+
+    def dims(self, event_shape: tuple[int, ...]) -> int:
+        return math.prod(event_shape[:-1]) * (event_shape[-1] - 1)
+
 
 class OneHot(Support):
     """Vectors of one 1 and otherwise 0."""
@@ -157,6 +178,9 @@ class OneHot(Support):
     def inside(self, like: jax.Array) -> jax.Array:
         first = jnp.arange(like.shape[-1]) == 0
         return jnp.broadcast_to(first.astype(like.dtype), like.shape)
+
+    def dims(self, event_shape: tuple[int, ...]) -> int:
+        return math.prod(event_shape[:-1])  # one draw
 
 
 class Ordered(Support):
@@ -206,6 +230,12 @@ class Elementwise(Support):
 
     def inside(self, like: jax.Array) -> jax.Array:
         return self.base.inside(like)
+
+    def widen(self, value: jax.Array, dtype: DTypeLike) -> jax.Array:
+        return self.base.widen(value, dtype)
+
+    def dims(self, event_shape: tuple[int, ...]) -> int:
+        return self.base.dims(event_shape)
 
 
 def elementwise(support: Support, ndims: int) -> Support:

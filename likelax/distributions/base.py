@@ -200,6 +200,10 @@ class Distribution(Node):
         name = type(self).__name__
         raise NotImplementedError(f"{name}.{method} has no closed form here; {instead}")
 
+    def _excludes(self, value: Array) -> Array:
+        """Whether the density is 0 because of where each value lies: `(*sample, *batch)`."""
+        return self.support.excludes(value)
+
     def _value(self, value: ArrayLike, method: str = "log_prob") -> Array:
         """The value as an array to compute with; raises on a shape or dtype that does not fit."""
         name = type(self).__name__
@@ -216,7 +220,8 @@ class Distribution(Node):
         elif not jnp.issubdtype(x.dtype, jnp.floating) or x.aval.weak_type:
             x = x.astype(self.dtype)
         else:
-            x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            wide = jnp.promote_types(x.dtype, self.dtype)
+            x = x if x.dtype == wide else self.support.widen(x, wide)
         event, batch = self.event_shape, self.batch_shape
         own, tail = x.shape[: x.ndim - len(event)], x.shape[x.ndim - len(event) :]
         try:
@@ -426,10 +431,13 @@ class Independent(Distribution):
         each = self.base.log_prob(value)
         if not self.base.support.is_everything:
             # One element outside the support ends the gradients of the others, too.
-            outside = self.support.excludes(value)
+            outside = self._excludes(value)
             outside = outside.reshape(outside.shape + (1,) * self.ndims)
             each = jnp.where(outside & ~jnp.isnan(each), -jnp.inf, each)
         return self._sum(each)
+
+    def _excludes(self, value: Array) -> Array:
+        return jnp.any(self.base._excludes(value), axis=tuple(range(-self.ndims, 0)))
 
     def sample(self, key: Array, shape: int | tuple[int, ...] = ()) -> Array:
         return self.base.sample(key, shape)
@@ -495,19 +503,13 @@ class Masked(Distribution):
         return self.base.support
 
     def log_prob(self, value: Array) -> Array:
-        base = self.base.broadcast_to(self.batch_shape)
-        ndim = base.batch_ndim
-
-        def clean(leaf: Array) -> Array:
-            if not jnp.issubdtype(leaf.dtype, jnp.floating):
-                return leaf
-            mask = self.mask_.reshape(self.mask_.shape + (1,) * (leaf.ndim - ndim))
-            return jnp.where(mask | jnp.isfinite(leaf), leaf, 1)
-
         kept = self.mask_.reshape(self.mask_.shape + (1,) * self.event_ndim)
         inside = self.support.inside(value).astype(value.dtype)
-        log_prob = jax.tree.map(clean, base).log_prob(jnp.where(kept, value, inside))
+        log_prob = _held(self.base, self.mask_).log_prob(jnp.where(kept, value, inside))
         return jnp.where(self.mask_, log_prob, 0)
+
+    def _excludes(self, value: Array) -> Array:
+        return self.mask_ & self.base._excludes(value)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         return self.base.broadcast_to(self.batch_shape).sample(key, shape)
@@ -522,7 +524,23 @@ class Masked(Distribution):
         return self.base.broadcast_to(self.batch_shape).variance()
 
     def entropy(self) -> Array:
-        return jnp.where(self.mask_, self.base.entropy(), 0)
+        return jnp.where(self.mask_, _held(self.base, self.mask_).entropy(), 0)
+
+
+def _held(base: Distribution, mask: Array) -> Distribution:
+    """`base`, with an element's own parameters everywhere: those of what is masked out have no
+    gradient, also where a formula of theirs makes 0 times NaN of a cotangent of 0.
+    """
+    base = base.broadcast_to(jnp.broadcast_shapes(base.batch_shape, mask.shape))
+    ndim = base.batch_ndim
+
+    def hold(leaf: Array) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        kept = mask.reshape(mask.shape + (1,) * (leaf.ndim - ndim))
+        return jnp.where(kept, leaf, jax.lax.stop_gradient(leaf))
+
+    return jax.tree.map(hold, base)
 
 
 @_kl.register_kl(Independent, Independent)
@@ -535,4 +553,4 @@ def _kl_independent(p: Independent, q: Independent) -> Array:
 @_kl.register_kl(Masked, Masked)
 def _kl_masked(p: Masked, q: Masked) -> Array:
     both = p.mask_ & q.mask_
-    return jnp.where(both, _kl.kl_divergence(p.base, q.base), 0)
+    return jnp.where(both, _kl.kl_divergence(_held(p.base, both), _held(q.base, both)), 0)

@@ -27,6 +27,8 @@ from likelax.numerics.logspace import divide, log_sigmoid, log_sub_exp
 
 # exp() of anything lower is no normal number in float32.
 _LOWEST_LOG_RATE = -80.0
+# Above this the rate would overflow in a step or two, and 1 / rate is no part of a sum any more.
+_HIGHEST_LOG_RATE = 60.0
 
 
 def _quantile(dist: Distribution, q: Array) -> Array:
@@ -63,9 +65,10 @@ def _split_log_rate(log_rate: Array) -> tuple[Array, Array, Array]:
 
     c and d are 0 unless the rate itself would underflow.
     """
-    rate = jnp.exp(log_rate)
-    kept = jnp.maximum(rate, math.exp(_LOWEST_LOG_RATE))
-    return kept, jnp.minimum(log_rate - _LOWEST_LOG_RATE, 0), kept - rate
+    rate, lowest = jnp.exp(log_rate), math.exp(_LOWEST_LOG_RATE)
+    low = log_rate < _LOWEST_LOG_RATE
+    rest = jnp.where(low, log_rate - _LOWEST_LOG_RATE, 0)
+    return jnp.where(low, lowest, rate), rest, jnp.where(low, lowest - rate, 0)
 
 
 def _log_beta_tail(a: Array, b: Array, log_x: Array, log_y: Array) -> Array:
@@ -356,10 +359,12 @@ class NegativeBinomial2(_GammaPoisson):
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):
             return negative_binomial_mean_log_pmf(value, self._r(), self.rate)
-        kept, rest, excess = _split_log_rate(self.log_rate)
-        # At a mean as small as this, it enters as k log(mean) - mean.
+        high = self.log_rate > _HIGHEST_LOG_RATE
+        kept, rest, excess = _split_log_rate(jnp.where(high, _HIGHEST_LOG_RATE, self.log_rate))
+        # At a mean as small as this, it enters as k log(mean) - mean, at one as large as -r log(mean).
         log_prob = negative_binomial_mean_log_pmf(value, self._r(), kept)
-        return log_prob + multiply(value, rest) + excess
+        beyond = jnp.where(high, self._r() * (self.log_rate - _HIGHEST_LOG_RATE), 0)
+        return log_prob + multiply(value, rest) + excess - beyond
 
     def mean(self) -> Array:
         return self.rate

@@ -77,6 +77,14 @@ def _kl_exponential(p: Exponential, q: Exponential) -> Array:
     return jnp.expm1(log_ratio) - log_ratio
 
 
+def _times_exp(value: Array, log_rate: Array) -> tuple[Array, Array]:
+    """(z, c) with log z + c = log value + log_rate, where the product itself would underflow to 0."""
+    z, tiny = value * jnp.exp(log_rate), jnp.finfo(value.dtype).tiny
+    small = (z < tiny) & (value > 0)
+    log_value = jnp.log(jnp.where(small, value, 1))
+    return jnp.where(small, tiny, z), jnp.where(small, log_value + log_rate - jnp.log(tiny), 0)
+
+
 class Gamma(Distribution):
     """The Gamma distribution: log p(x) = a log b + (a - 1) log x - b x - log Gamma(a), x >= 0.
 
@@ -98,7 +106,9 @@ class Gamma(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         if self.given("log_rate"):
-            return gamma_log_pdf(self.rate * value, self.concentration, 1.0) + self.log_rate
+            z, lost = _times_exp(value, self.log_rate)
+            log_pdf = gamma_log_pdf(z, self.concentration, 1.0)
+            return log_pdf + (self.concentration - 1) * lost + self.log_rate
         return gamma_log_pdf(value, self.concentration, self.rate)
 
     def log_cdf(self, value: Array) -> Array:

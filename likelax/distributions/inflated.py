@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 from likelax._pytree import Array, node
 from likelax.distributions._odds import Odds, multiply
 from likelax.distributions.base import Distribution
-from likelax.numerics.logspace import entropy_term, log_add_exp
+from likelax.numerics.logspace import entropy_term, log1mexp, log_add_exp
+
+_LOG_2 = math.log(2)
 
 
 class ZeroInflated(Odds):
@@ -19,11 +22,11 @@ class ZeroInflated(Odds):
 
     Zeros come from both sides. The mixing at 0 is done on logarithms.
 
-    Parameters, of the batch's shape: `base`, any discrete distribution over numbers; `logits` =
+    Parameters, of the batch's shape: `base`, a discrete distribution over 0, 1, ...; `logits` =
     log(p/(1-p)) of the extra zeros, real, or `probs` = p in [0, 1], by keyword.
 
     Raises:
-      ValueError: when `base` is not discrete or is over vectors.
+      ValueError: when `base` is not discrete, has not 0 as its lowest value, or is over vectors.
     """
 
     base: Distribution = node()
@@ -43,6 +46,12 @@ class ZeroInflated(Odds):
                 f"{self.base.event_shape}; inflate its elements first, ZeroInflated(base, "
                 "...).to_event()"
             )
+        lowest = getattr(self.base.support, "lower", None)
+        if not (isinstance(lowest, int | float) and lowest == 0):
+            raise ValueError(
+                f"ZeroInflated: the base counts from 0, got {name} over values that are "
+                f"{self.base.support}"
+            )
 
     @property
     def _takes_indices(self) -> bool:
@@ -58,7 +67,11 @@ class ZeroInflated(Odds):
         return jnp.where(value == 0, log_add_exp(self._log_p(), log_base), log_base)
 
     def log_cdf(self, value: Array) -> Array:
-        return log_add_exp(self._log_p(), self._log_q() + self.base.log_cdf(value))
+        # From the smaller of the two tails, which holds the digits.
+        log_survival = self._log_q() + self.base.log_survival(value)
+        low = log_add_exp(self._log_p(), self._log_q() + self.base.log_cdf(value))
+        upper = log_survival < -_LOG_2
+        return jnp.where(upper, log1mexp(jnp.where(upper, -log_survival, 1)), low)
 
     def log_survival(self, value: Array) -> Array:
         return self._log_q() + self.base.log_survival(value)

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from likelax._pytree import Array, node, static
 from likelax.distributions.base import Distribution
@@ -46,6 +47,13 @@ class Grid(Support):
 
     def inside(self, like: Array) -> Array:
         return jnp.full_like(like, self.lower + self.step * (self.bins // 2))
+
+    def widen(self, value: Array, dtype: DTypeLike) -> Array:
+        # A grid point rounded to the narrow dtype is that grid point.
+        wide = value.astype(dtype)
+        point = self.points(self.nearest(wide))
+        slack = float(jnp.finfo(value.dtype).eps) * max(abs(self.lower), abs(self.upper))
+        return jnp.where(jnp.abs(wide - point) <= slack, point, wide)
 
 
 def log_interval_prob(base: Distribution, low: Array, width: Array | float) -> Array:

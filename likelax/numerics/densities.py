@@ -74,7 +74,12 @@ def _gamma_slope_x(x, a, rate):
 def _gamma_slope_a(x, a, rate):
     # log(rate x) - digamma(a), without log x at x = 0.
     v = jnp.where(x == 0, 1.0, x)
-    return -log_ratio(a, rate * v, product_gap(rate, v, a)) - digamma_minus_log(a)
+    lost = rate * v < jnp.finfo(v.dtype).tiny
+    r, w = jnp.where(lost, 1.0, rate), jnp.where(lost, 1.0, v)
+    ratio = jnp.where(
+        lost, jnp.log(rate) + jnp.log(v) - jnp.log(a), -log_ratio(a, r * w, product_gap(r, w, a))
+    )
+    return ratio - digamma_minus_log(a)
 
 
 @with_partials(
@@ -88,7 +93,7 @@ def _gamma_slope_rate(x, a, rate):
 
 @with_partials(_gamma_slope_x, _gamma_slope_a, _gamma_slope_rate)
 def _gamma_log_pdf(x, a, rate):
-    low = (a < 2.0) | (x == 0)
+    low = (a < 2.0) | (rate * x < jnp.finfo(x.dtype).tiny)  # a product that underflows, or x = 0
     v, c, r = jnp.where(low, 1.0, x), jnp.where(low, 2.0, a), jnp.where(low, 1.0, rate)
     saddle = -gap_deviance(c, r * v, product_gap(r, v, c)) - jnp.log(v) - stirling(0)(c)
     saddle = saddle + (0.5 * jnp.log(c) - _HALF_LOG_2PI)
