@@ -374,7 +374,8 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
         )
     value = dist._value(target)
     if _checks.checking():
-        good = dist.support.contains(value)
+        events = tuple(range(-len(dist.event_shape), 0))
+        good = ~(dist._excludes(value) | jnp.any(jnp.isnan(value), axis=events))
         good = good if keep is None else good | ~trailing(keep, good.ndim)
         _checks.check_values(
             good,

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.experimental import checkify
 
@@ -102,3 +103,20 @@ def test_no_thread_sees_the_checks_of_another():
         thread.start()
         thread.join()
     assert not errors
+
+
+def test_the_block_reaches_code_under_a_jit_of_the_users():
+    def loss(scale, y):
+        return -lx.Normal(0.0, scale).log_prob(y).sum()
+
+    step, y = jax.jit(jax.value_and_grad(loss)), jnp.ones((2, 2))
+    good = step(jnp.abs(BAD), y)  # compiled before the block, and again in it
+    with lx.debug_checks():
+        np.testing.assert_array_equal(step(jnp.abs(BAD), y)[1], good[1])
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"scale.*index \(1, 1\).*-4"):
+        with lx.debug_checks():
+            step(BAD, y)
+    assert jnp.isnan(step(BAD, y)[0])  # and no longer after it
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"scale.*-3"):
+        with lx.debug_checks():
+            jax.vmap(jax.jit(loss), (0, None))(jnp.array([1.0, -3.0]), 1.0)

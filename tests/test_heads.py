@@ -247,3 +247,16 @@ def test_what_does_not_fit_is_named(case):
     call, error, match = REFUSED[case]
     with pytest.raises(error, match=match):
         call()
+
+
+def test_a_value_outside_its_support_is_refused():
+    for value in (-1.0, lx.learned(-1.0), np.array([1.0, 0.0])):
+        with pytest.raises(ValueError, match=r"Normal: scale must be positive, got"):
+            lx.Head(lx.Normal, event_shape=np.shape(value), scale=value)
+    made = jax.jit(lambda r: lx.Head(lx.Normal, scale=2.0)(r).log_prob(0.0))(jnp.zeros((3, 1)))
+    np.testing.assert_allclose(made, stats.norm(0, 2).logpdf(0), rtol=1e-6)
+
+
+def test_a_squeezed_output_is_named():
+    with pytest.raises(ValueError, match=r"1 outputs \(head\.size\), and keep that axis"):
+        lx.Head(lx.Poisson)(jnp.zeros(20))

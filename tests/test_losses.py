@@ -63,24 +63,15 @@ def test_huber():
 
 
 def test_pinball_is_an_asymmetric_laplace():
-    tau = 0.9
-    model = lx.Likelihood(linear(1), QuantileHead(tau))
-    params, _ = model.init(KEY, lx.Batch(Y, X))
-    loss, _ = model(params, KEY, lx.Batch(Y, X))
-    u = Y - np.asarray(X @ params["net"]["w"], np.float64)[:, 0]
-    pinball = np.mean(np.maximum(tau * u, (tau - 1) * u))
-    assert float(loss) == pytest.approx(pinball - np.log(tau * (1 - tau)), rel=1e-6)
-
-
-class QuantileHead(lx.Head):
-    """The README's row: the conditional quantile `tau` as the location."""
-
-    def __init__(self, tau):
-        self._tau = tau
-        super().__init__(lx.Laplace, scale=1.0)
-
-    def __call__(self, raw, params=None):
-        return lx.AsymmetricLaplace.from_quantile(raw[..., 0], 1.0, self._tau)
+    q = 0.9
+    spread, skew = (q * (1 - q)) ** -0.5, (q / (1 - q)) ** 0.5
+    head = lx.Head(lx.AsymmetricLaplace, scale=spread, asymmetry=skew)
+    loss, _, raw = fitted(head, Y)
+    u = Y - raw[:, 0]
+    pinball = np.mean(np.maximum(q * u, (q - 1) * u))
+    assert loss == pytest.approx(pinball - np.log(q * (1 - q)), rel=1e-6)
+    same = lx.AsymmetricLaplace.from_quantile(0.0, 1.0, q)
+    np.testing.assert_allclose([same.scale, same.asymmetry], [spread, skew], rtol=1e-6)
 
 
 def test_binary_cross_entropy_with_logits_and_positive_weight():
@@ -195,3 +186,45 @@ def test_float_labels_are_refused(objective):
     match = r"astype\(int\)"
     with pytest.raises((TypeError, ValueError), match=match):
         fitted(lx.Head(lx.Categorical, num_categories=3), LABELS.astype(np.float32), objective)
+
+
+def test_a_label_that_is_no_class_costs_infinity():
+    head = lx.Head(lx.Categorical, num_categories=3)
+    labels = np.where(np.arange(N) == 4, 3, LABELS)
+
+    def smooth(net, head):
+        return lx.CrossEntropy(net, head, label_smoothing=0.1)
+
+    for objective in (lx.Likelihood, lx.CrossEntropy, smooth):
+        each = fitted(head, labels, objective)[1].per_example
+        assert each[4] == np.inf and np.isfinite(np.delete(each, 4)).all()
+    # With whole-number labels and no smoothing it is the likelihood.
+    np.testing.assert_array_equal(
+        fitted(head, labels, lx.CrossEntropy)[1].per_example, fitted(head, labels)[1].per_example
+    )
+
+
+def test_class_probabilities_are_checked_and_may_be_missing_where_masked():
+    model = lx.CrossEntropy(linear(3), lx.Head(lx.Categorical, num_categories=3))
+    params, _ = model.init(KEY, lx.Batch(SOFT, X))
+    spoilt = np.where((np.arange(N) == 7)[:, None], np.nan, SOFT)
+    kept = np.arange(N) != 7
+
+    def loss(params, batch):
+        return model(params, KEY, batch)[0]
+
+    got = jax.grad(loss)(params, lx.Batch(spoilt, X, kept))
+    want = jax.grad(loss)(params, lx.Batch(SOFT[kept], X[kept]))
+    np.testing.assert_allclose(got["net"]["w"], want["net"]["w"], rtol=1e-5, atol=1e-7)
+    doubled = np.where((np.arange(N) == 7)[:, None], 2, 1) * SOFT
+    with lx.debug_checks():
+        loss(params, lx.Batch(SOFT, X))
+        loss(params, lx.Batch(spoilt, X, kept))
+        with pytest.raises(ValueError, match=r"index \(7\) the class probabilities.*summing to 1"):
+            loss(params, lx.Batch(doubled, X))
+
+
+@pytest.mark.parametrize("objective", [lx.Focal, lx.CrossEntropy])
+def test_a_head_without_classes_is_refused(objective):
+    with pytest.raises(TypeError, match=r"a head of lx\.Categorical.*got Normal"):
+        fitted(lx.Head(lx.Normal), Y, objective)

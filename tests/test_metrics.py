@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import likelax as lx
-from likelax.objective import Claim, Measure
+from likelax.metrics import _claim_of
+from likelax.objective import Claim, Measure, measure_of
 from nets import linear
 
 KEY = jax.random.key(0)
@@ -82,6 +83,10 @@ def test_bits_count_the_dimensions_of_an_event():
 REFUSED = {
     "bits of none": (lambda: lx.bits_per_dim(fake(1.0, "none")), "no likelihood"),
     "bits of a density": (lambda: lx.bits_per_dim(fake(1.0, kind="lebesgue")), "bin_width=1/256"),
+    "a bin width of probabilities": (
+        lambda: lx.bits_per_dim(fake(1.0), bin_width=0.5),
+        "leave it out",
+    ),
     "perplexity of a density": (
         lambda: lx.perplexity(fake(1.0, kind="lebesgue")),
         "discrete values",
@@ -130,3 +135,37 @@ def test_comparison_pairs_the_examples():
     np.testing.assert_allclose(result.difference, -0.01, rtol=1e-9)
     assert result.standard_error < 1e-9
     assert "no difference" in lx.compare(fake(1.0), fake(1.01, seed=2)).verdict
+
+
+def test_an_infinite_loss_is_compared_by_name(classifier):
+    model, params = classifier
+    good = lx.evaluate(model, params, KEY, lx.Batch(LABELS, X))
+    bad = lx.evaluate(model, params, KEY, lx.Batch(np.where(np.arange(50) == 3, 4, LABELS), X))
+    assert bad.loss == math.inf and math.isnan(bad.standard_error)
+    result = lx.compare(bad, good)
+    assert result.difference == math.inf
+    assert result.verdict.startswith("the loss of the first is inf: look for targets")
+    assert "the second is inf" in lx.compare(good, bad).verdict
+    assert "first is inf and the loss of the second is inf" in lx.compare(bad, bad).verdict
+
+
+def test_a_bare_number_has_no_claim():
+    # Not through `perplexity`: under the annotations of the tests a TypeError comes as theirs.
+    with pytest.raises(
+        TypeError, match=r"the perplexity needs.*an Aux or an Evaluation, got float"
+    ):
+        _claim_of(1.0, "the perplexity")
+
+
+@pytest.mark.parametrize(
+    ("dist", "measure"),
+    [
+        (lx.OneHotCategorical(logits=np.zeros((5, 3), np.float32)), Measure("counting", 1)),
+        (lx.Dirichlet(np.ones(3, np.float32)), Measure("lebesgue", 2)),
+        (lx.Dirichlet(np.ones((4, 3), np.float32)).to_event(), Measure("lebesgue", 8)),
+        (lx.Poisson(np.ones((2, 4), np.float32)).to_event(2), Measure("counting", 8)),
+        (lx.MultivariateNormalDiag(np.zeros(3), np.ones(3)), Measure("lebesgue", 3)),
+    ],
+)
+def test_dimensions_are_what_is_free(dist, measure):
+    assert measure_of(dist) == measure

@@ -207,3 +207,22 @@ def test_a_subclass_writes_init_and_score():
     np.testing.assert_allclose(value, np.mean((Y[MASK] - 1) ** 2), rtol=1e-6)
     np.testing.assert_allclose(aux.terms["half"], value / 2, rtol=1e-6)
     assert dataclasses.asdict(aux)["claim"]["relation"] == "none"
+
+
+def test_masks_are_boolean_and_weights_not_negative(normal):
+    model, params = normal
+    with pytest.raises(TypeError, match=r"Batch\.mask is boolean, got float.*weight=mask"):
+        loss(model, params, lx.Batch(Y, X, 0.5 * MASK))
+    weight = np.where(np.arange(6) == 2, -1.0, 1.0)
+    loss(model, params, lx.Batch(Y, X, weight=weight))  # values are looked at on request
+    with lx.debug_checks(), pytest.raises(ValueError, match=r"Batch\.weight.*index \(2\).*-1"):
+        loss(model, params, lx.Batch(Y, X, weight=weight))
+
+
+def test_one_hot_targets_and_inputs_without_a_batch_axis_are_named():
+    model = lx.Likelihood(linear(3), lx.Head(lx.Categorical, num_categories=3))
+    params, _ = model.init(KEY, lx.Batch(np.zeros(6, int), X))
+    with pytest.raises(ValueError, match=r"target\.argmax\(-1\), or lx\.CrossEntropy"):
+        loss(model, params, lx.Batch(np.eye(3)[[0, 1, 2, 0, 1, 2]], X))
+    with pytest.raises(ValueError, match=r"no batch axis.*input\[:, None\]"):
+        loss(model, params, lx.Batch(np.zeros(6, int), X[0]))

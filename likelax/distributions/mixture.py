@@ -172,6 +172,10 @@ class Mixture(Distribution):
 
     # Densities and probabilities.
 
+    def _excludes(self, value: Array) -> Array:
+        each = self.components._excludes(jnp.expand_dims(value, -1 - self.event_ndim))
+        return jnp.all(each | ~self._alive, axis=-1)
+
     def log_prob(self, value: Array) -> Array:
         return self._log_mix(self._each("log_prob", value))
 
@@ -264,6 +268,8 @@ def _quantile(mixture: Mixture, q: Array) -> Array:
     discrete = mixture.support.is_discrete
 
     def reached(x: Array) -> Array:
+        if mixture._takes_indices:  # its labels are whole numbers from 0
+            return mixture.cdf(x.astype(jnp.int32)) >= q
         below = mixture.cdf(x) >= q
         return below if discrete else jnp.where(q < 0.5, below, mixture.survival(x) <= 1 - q)
 

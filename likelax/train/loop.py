@@ -50,12 +50,17 @@ def init(
 ) -> TrainState:
     """The state before the first step."""
     check_batch(batch)
+    _check_optimizer(optimizer)
+    params, state = objective.init(stream(key, "init"), batch)
+    # A copy: the step donates its state, which must not hold a buffer twice.
+    opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
+    return TrainState(params, opt_state, state, stream(key, "train"), jnp.zeros((), jnp.int32))
+
+
+def _check_optimizer(optimizer: Any) -> None:
     if not hasattr(optimizer, "init"):
         name = getattr(optimizer, "__name__", type(optimizer).__name__)
         raise TypeError(f"an optax optimiser wanted, got {name}; write optax.adam(1e-3)")
-    params, state = objective.init(stream(key, "init"), batch)
-    opt_state = optimizer.init(params)
-    return TrainState(params, opt_state, state, stream(key, "train"), jnp.zeros((), jnp.int32))
 
 
 def step(
@@ -158,6 +163,8 @@ def fit(
     first = next(stream_of_batches)
     if train_state is None:
         train_state = init(objective, optimizer, key, first)
+    else:  # a copy: the step donates its state, and the caller's is the caller's
+        train_state = jax.tree.map(jnp.copy, train_state)
     one_step = step(objective, optimizer)
     every = validate_every or max(1, math.ceil(steps / 10))
     recent: list[Aux] = []

@@ -173,3 +173,56 @@ def test_outside_the_support_a_nan_shows_and_there_is_no_slope():
     np.testing.assert_allclose(log_prob, [-jnp.inf, jnp.nan, np.log(2.0) - 0.5], rtol=1e-6)
     np.testing.assert_allclose(slopes[0], [0.0, jnp.nan, 0.25], rtol=1e-6)
     np.testing.assert_allclose(slopes[1], [0.0, 0.0, -2.0], rtol=1e-6)
+
+
+def test_the_order_of_keywords_is_no_part_of_the_structure():
+    dist = lx.Normal(0.0, 1.0)
+    for other in (lx.Normal(scale=1.0, loc=0.0), dist.replace(loc=1.0), dist.replace(scale=2.0)):
+        assert jax.tree.structure(other) == jax.tree.structure(dist)
+    moved, _ = jax.lax.scan(lambda d, x: (d.replace(loc=d.loc + x), None), dist, jnp.ones(3))
+    assert repr(moved) == "Normal(loc=3, scale=1)"
+    # The control: another alternative is another structure.
+    assert jax.tree.structure(dist.replace(log_scale=0.0)) != jax.tree.structure(dist)
+
+
+@pytest.mark.parametrize("family", [lx.Bernoulli, lambda p: lx.NegativeBinomial(3.0, p)])
+def test_what_goes_by_keyword_only_is_named(family):
+    with pytest.raises(TypeError, match=r"by keyword it takes logits= or probs="):
+        family(0.5)
+
+
+def test_a_support_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"support is one of lx\.supports.*got \(0, 1\)"):
+
+        class Wrong(lx.Distribution):
+            support = (0, 1)
+
+
+def test_what_is_masked_out_reaches_neither_entropy_nor_kl():
+    mask, scale = jnp.array([True, False]), jnp.array([2.0, jnp.nan])
+
+    def entropy(scale, mask):
+        return lx.Normal(0.0, scale).mask(mask).entropy().sum()
+
+    def kl(scale, mask):
+        return lx.Normal(0.0, scale).mask(mask).kl_divergence(lx.Normal(0.0, 1.0).mask(mask)).sum()
+
+    np.testing.assert_allclose(jax.grad(entropy)(scale, mask), [0.5, 0])
+    np.testing.assert_allclose(jax.grad(kl)(scale, mask), [2 - 0.5, 0])
+    assert np.isnan(jax.grad(entropy)(scale, ~mask)[1])  # the control
+    # Parameters that are finite but wrong together, and one that two elements share.
+    slope = jax.grad(lambda s: lx.Normal(0.0, s).mask(mask).log_prob(1.0).sum())
+    np.testing.assert_allclose(slope(jnp.array([1.0, 0.0])), [0.0, 0.0])
+    low = jnp.array([0.0, jnp.nan])
+    slope = jax.grad(lambda h: lx.Uniform(low, h).mask(mask).log_prob(0.5).sum())
+    np.testing.assert_allclose(slope(jnp.float32(2.0)), -0.5)
+
+
+def test_a_masked_element_of_an_event_may_be_anywhere():
+    mask = jnp.array([True, False])
+    counts = lx.Poisson(jnp.array([2.0, 3.0])).mask(mask)
+    value = jnp.array([2.0, -1.0])
+    assert counts.to_event().log_prob(value) == counts.log_prob(value)[0] > -2
+    labels = lx.Categorical(logits=jnp.zeros((2, 3))).mask(mask).to_event()
+    np.testing.assert_allclose(labels.log_prob(jnp.array([1, -100])), -np.log(3), rtol=1e-6)
+    assert labels.log_prob(jnp.array([-100, 1])) == -np.inf  # the control

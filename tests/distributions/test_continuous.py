@@ -454,3 +454,78 @@ def test_von_mises_samples_and_their_gradients():
     ratio = special.i1(k) / special.i0(k)
     for got, want in ((values, ratio), (slopes, 1 - ratio / k - ratio**2)):
         assert abs(float(got.mean()) - want) < 5 * float(got.std()) / np.sqrt(len(got)) < 0.06
+
+
+def test_slopes_at_joints_are_those_of_both_sides():
+    """At a joint `maximum` and `clip` give the mean of two slopes, one of which belongs elsewhere."""
+    asymmetric = lx.AsymmetricLaplace(1.3, 3.0, 0.5)
+
+    def kl(loc):
+        return lx.AsymmetricLaplace(loc, 1.0, 2.0).kl_divergence(asymmetric)
+
+    def tail(loc, delta):
+        return lx.Huber(loc, 1.0, delta).log_cdf(-1.0)
+
+    with jax.enable_x64(True):
+        near = [jax.grad(kl)(1.3 + e) for e in (-1e-6, 0.0, 1e-6)]
+        np.testing.assert_allclose(near[1], 0.5 * (near[0] + near[2]), rtol=1e-9)
+        own = lx.AsymmetricLaplace(1.3, 1.0, 2.0)
+        curve = jax.hessian(lambda t: lx.AsymmetricLaplace(t, 1.0, 2.0).kl_divergence(own))(1.3)
+        np.testing.assert_allclose(curve, 1.0, rtol=1e-9)  # the Fisher information
+        for i in (0, 1):
+            sides = [
+                jax.grad(tail, i)(*np.array([0.0, 1.0]) + e * np.eye(2)[i]) for e in (-1e-6, 1e-6)
+            ]
+            np.testing.assert_allclose(jax.grad(tail, i)(0.0, 1.0), np.mean(sides), rtol=1e-6)
+
+
+def test_a_laplace_bin_far_from_its_place_has_a_slope():
+    def log_prob(loc, scale, value):
+        return lx.Quantized(lx.Laplace(loc, scale), 0, 255, 256).log_prob(value)
+
+    for value, want in ((200.0, 1.0), (2.0, -1.0), (255.0, 1.0), (0.0, -1.0)):
+        loc, scale = jax.grad(log_prob, (0, 1))(100.0, 1.0, value)
+        np.testing.assert_allclose(loc, want, rtol=1e-6)
+        assert 90 < scale < 160
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: lx.StudentT(3.0, 0.0, s),
+        lambda s: lx.Huber(0.0, s, 1.0),
+        lambda s: lx.Cauchy(0.0, s),
+    ],
+)
+def test_at_infinity_nothing_has_a_slope(make):
+    for method, ends in (("cdf", (0, 1)), ("log_survival", (0, -np.inf))):
+        for x, want in zip((-np.inf, np.inf), ends, strict=True):
+            value, slope = jax.value_and_grad(lambda s, m=method, x=x: getattr(make(s), m)(x))(1.5)
+            assert value == want and slope == 0
+
+
+def test_tails_of_a_very_asymmetric_laplace():
+    a = np.float32([1e-4, 2e-4, 1e-3, 1.0])
+    below = 2 * np.log(a.astype(np.float64)) - np.log1p(a.astype(np.float64) ** 2)
+    np.testing.assert_allclose(lx.AsymmetricLaplace(0.0, 1.0, a).log_cdf(0.0), below, rtol=1e-6)
+    mirrored = lx.AsymmetricLaplace(0.0, 1.0, 1 / a).log_survival(-1e-30)
+    np.testing.assert_allclose(mirrored, below, rtol=1e-6)
+    slope = jax.vmap(jax.grad(lambda a: lx.AsymmetricLaplace(0.0, 1.0, a).log_survival(-0.5)))
+    assert np.isfinite(slope(jnp.exp(jnp.array([-30.0, -3.0, 30.0])))).all()
+
+
+def test_beta_upper_tail_near_zero():
+    a, b = np.float32([0.01, 0.05, 0.01]), np.float32([3.0, 1.0, 0.01])
+    x = np.float32([1.77e-31, 1e-12, 1e-20])
+    want = stats.beta(a.astype(float), b.astype(float)).logsf(x.astype(float))
+    np.testing.assert_allclose(lx.Beta(a, b).log_survival(x), want, rtol=1e-6)
+    assert (np.abs(np.log(1 - lx.Beta(a, b).cdf(x)) - want) < 1e-5).all()
+
+
+def test_quantiles_beyond_the_largest_float_are_infinite():
+    """P(Z > z) ~ c z^-df: with df = 1/2 the quantile of 1e-30 is 3e59."""
+    dist = lx.StudentT(np.float32(0.5), 1.0, 3.0)
+    np.testing.assert_array_equal(dist.quantile(np.float32([1e-30, 1e-20])), -np.inf)
+    q = np.float32([1e-18, 1e-3, 0.9])
+    want = stats.t(0.5, 1.0, 3.0).ppf(q.astype(float))
+    np.testing.assert_allclose(dist.quantile(q), want, rtol=2e-5)

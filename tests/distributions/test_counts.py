@@ -469,3 +469,15 @@ def test_construction_inside_vmap_and_grad_by_the_distribution():
         wide = Poisson(jnp.array(1e7)).log_prob(jnp.array(10**7))
         assert wide.dtype == jnp.float64
         np.testing.assert_allclose(wide, float(poisson(mp.mpf(10**7), mp.mpf(10**7))), rtol=1e-13)
+
+
+def test_rates_beyond_the_largest_float():
+    """NB2 at a mean m far above r = 1/dispersion: (k) log p ~ -r log m, whatever m is."""
+    k, r = mp.mpf(3), mp.mpf(2)
+    odds = mp.exp(100) / r
+    want = float(negative_binomial(k, r, odds / (1 + odds)))
+    dist = NegativeBinomial2(log_rate=100.0, dispersion=0.5)
+    np.testing.assert_allclose(dist.log_prob(3.0), want, rtol=1e-6)
+    slope = jax.grad(lambda s: NegativeBinomial2(log_rate=s, dispersion=0.5).log_prob(3.0))(100.0)
+    np.testing.assert_allclose(slope, -2.0, rtol=1e-6)
+    assert Poisson(log_rate=100.0).log_prob(3.0) == -np.inf

@@ -102,8 +102,20 @@ def test_outside_and_missing():
     [
         (lambda: lx.ZeroInflated(lx.Normal(0.0, 1.0), probs=0.5), "lx.Mixture with a lx.Delta"),
         (lambda: lx.ZeroInflated(lx.Poisson(jnp.ones(2)).to_event(), probs=0.5), "elements first"),
+        (lambda: lx.ZeroInflated(lx.Quantized(lx.Normal(3.0, 1.0), 1, 5, 5), probs=0.3), "from 0"),
+        (lambda: lx.ZeroInflated(lx.Quantized(lx.Normal(0.0, 1.0), -2, 2, 5), probs=0.3), "from 0"),
     ],
 )
 def test_what_is_no_count_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_log_cdf_is_never_above_zero():
+    k = jnp.array([2.0, 6.0, 20.0, 300.0])
+    dist = lx.ZeroInflated(lx.Poisson(log_rate=1.2), logits=0.8)
+    extra = special.expit(np.float64(np.float32(0.8)))
+    base = stats.poisson(np.exp(np.float64(np.float32(1.2))))
+    want = np.log1p(-(1 - extra) * base.sf(np.asarray(k)))
+    np.testing.assert_allclose(dist.log_cdf(k), want, rtol=1e-5)
+    assert (dist.log_cdf(k) <= 0).all()

@@ -10,6 +10,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
+import likelax as lx
 from likelax import supports
 from likelax.distributions.beta import Uniform
 from likelax.distributions.categorical import Categorical
@@ -494,3 +495,14 @@ def test_errors():
         normals().mode()
     with pytest.raises(NotImplementedError, match=r"KL\(Mixture \|\| Mixture\)"):
         normals().kl_divergence(normals())
+
+
+def test_labels_and_points_as_components():
+    probs = np.array([[0.2, 0.3, 0.5], [0.7, 0.1, 0.2]])
+    mixture = Mixture(jnp.array([0.25, 0.75]), Categorical(probs=jnp.asarray(probs)))
+    q = np.array([0.1, 0.5, 0.6, 0.7, 0.9])
+    cdf = np.cumsum([0.25, 0.75] @ probs)
+    np.testing.assert_array_equal(mixture.quantile(q), np.searchsorted(cdf, q))
+    points = Mixture(jnp.full((1, 2), 0.5), lx.Delta(jnp.array([[0.0, 2.5]]))).to_event()
+    np.testing.assert_allclose(points.log_prob(jnp.array([2.5])), np.log(0.5), rtol=1e-6)
+    assert points.log_prob(jnp.array([2.0])) == -np.inf

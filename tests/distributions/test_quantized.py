@@ -135,3 +135,17 @@ def test_what_is_no_grid_is_refused(make, message):
 def test_an_array_is_no_end():
     with pytest.raises(TypeError, match="low"):
         lx.Quantized(lx.Normal(0.0, 1.0), jnp.float32(0), 3.0, 4)
+
+
+def test_grid_points_in_a_narrow_dtype_are_those_points():
+    dist = lx.Quantized(lx.Normal(0.5, 0.25), 0, 1, 256)
+    exact = np.arange(256) / 255
+    want = dist.log_prob(jnp.asarray(exact, jnp.float32))
+    np.testing.assert_array_equal(dist.log_prob(jnp.asarray(exact, jnp.float16)), want)
+    with jax.enable_x64(True):
+        wide = lx.Quantized(lx.Normal(jnp.float64(0.5), 0.25), 0, 1, 256)
+        got = wide.log_prob(jnp.asarray(exact, jnp.float32))
+        np.testing.assert_allclose(got, wide.log_prob(exact), rtol=1e-12)
+        assert got.dtype == jnp.float64
+        # The control: half a step is no point, in any dtype that can hold it.
+        assert wide.log_prob(jnp.float32(0.5 / 255)) == -np.inf

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+import likelax as lx
 from likelax.numerics import densities
 from likelax.numerics.logspace import log_sigmoid
 from numerics.reference import DTYPES, INF, all_derivatives, check, loggamma
@@ -367,3 +368,18 @@ def test_the_plain_formula_fails_the_same_check(name, dtype):
             abs(float(g) - w) / max(1, abs(w)) for g, w in zip(np.asarray(got), want, strict=True)
         ]
     assert max(errors) > 1e3 * np.finfo(dtype).eps
+
+
+def test_gamma_where_rate_times_x_underflows():
+    tiny = np.finfo(np.float32).tiny
+    for a, rate in ((0.01, 0.3678794), (3.0, 0.1), (0.5, 1e-10), (2.5, 1e-20)):
+        a, rate, x = (mp.mpf(float(np.float32(v))) for v in (a, rate, tiny))
+        want = a * mp.log(rate) + (a - 1) * mp.log(x) - rate * x - mp.loggamma(a)
+        slope = mp.log(rate) + mp.log(x) - mp.digamma(a)
+        args = [np.float32(v) for v in (x, a, rate)]
+        value, (da, drate) = jax.value_and_grad(densities.gamma_log_pdf, (1, 2))(*args)
+        np.testing.assert_allclose(
+            [value, da, drate], [float(v) for v in (want, slope, a / rate)], rtol=1e-6
+        )
+        given = lx.Gamma(args[1], log_rate=jnp.log(args[2])).log_prob(args[0])
+        np.testing.assert_allclose(given, float(want), rtol=1e-6)

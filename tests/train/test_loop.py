@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 import likelax as lx
+from likelax.objective import check_batch
+from likelax.train.loop import _check_optimizer
 from nets import Stateful, linear
 
 KEY = jax.random.key(0)
@@ -110,3 +112,30 @@ def test_wrong_arguments_are_refused(model, case):
     arguments, match = REFUSED[case]
     with pytest.raises(ValueError, match=match):
         lx.train.fit(model, optax.sgd(0.1), key=KEY, **arguments)
+
+
+def test_the_callers_train_state_is_not_donated(model):
+    first = run(model, 3)
+    second = run(model, 3, train_state=first.train_state)
+    assert int(second.train_state.step) == 6
+    np.testing.assert_allclose(first.params["net"]["w"], run(model, 3).params["net"]["w"])
+
+
+def test_an_optimizer_whose_state_holds_the_parameters(model):
+    result = lx.train.fit(model, optax.lbfgs(0.1, linesearch=None), BATCH, steps=3, key=KEY)
+    assert result.history.loss[-1] < result.history.loss[0]
+
+
+def test_checks_find_what_is_wrong_in_a_fit(model):
+    spoilt = lx.Batch(np.where(np.arange(70) == 5, np.nan, Y), X)
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"at index \(5\) the target is nan"):
+        with lx.debug_checks():
+            lx.train.fit(model, optax.sgd(0.1), [BATCH, spoilt], steps=4, key=KEY)
+
+
+def test_tuples_and_factories_are_named():
+    # Not through `fit`: under the annotations of the tests a TypeError comes as theirs.
+    with pytest.raises(TypeError, match=r"a Batch wanted, got tuple.*lx\.Batch\(target=y"):
+        check_batch((X, Y))
+    with pytest.raises(TypeError, match=r"an optax optimiser wanted, got sgd; write optax\.adam"):
+        _check_optimizer(optax.sgd)
