@@ -107,7 +107,8 @@ class Batch:
       target: what has a likelihood, `(batch, *event)`.
       input: what the network takes, None for none.
       mask: boolean, `(batch,)` or more leading axes of the log-density: False is left out, whatever
-        it holds, NaN included.
+        it holds, NaN included. (Its input still passes through the network: batch statistics count
+        it.)
       weight: how much each counts, a shape as for `mask`.
     """
 

@@ -12,7 +12,14 @@ from likelax._pytree import Array, param
 from likelax.distributions._invert import solve_decreasing
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.numerics.bessel import bessel_ratio, bessel_ratio_defect, log_i0e, von_mises_cdf
+from likelax.numerics.bessel import (
+    bessel_ratio,
+    bessel_ratio_defect,
+    log_i0e,
+    log_von_mises_tail,
+    von_mises_cdf,
+)
+from likelax.numerics.logspace import log1mexp, log_add_exp, log_sub_exp
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -51,6 +58,21 @@ class VonMises(Distribution):
         forward = jnp.where(upper, above_start - above_end, below_end - below_start)
         return jnp.where(end >= start, forward, above_start + below_end)
 
+    def _log_arc(self, start: Array, end: Array) -> Array:
+        """log of that mass, also where it is no float: from the tails beyond |start| and |end|."""
+        tails = [
+            log_von_mises_tail(jnp.where(a < 0, -a, a), self.concentration) for a in (start, end)
+        ]
+        swap = jnp.abs(end) < jnp.abs(start)
+        larger, smaller = (jnp.where(swap, *pair) for pair in (tails[::-1], tails))
+        one_side = (start < 0) == (end < 0)
+        # On one side of loc the mass between the two, on two sides that opposite to loc.
+        apart = log_sub_exp(larger, smaller)
+        part = jnp.where(one_side, apart, log_add_exp(larger, smaller))
+        direct = jnp.where(one_side, end >= start, end < 0)
+        rest = jnp.where(direct | (part > 0), 1, -part)
+        return jnp.where(direct, part, log1mexp(rest))
+
     def cdf(self, value: Array) -> Array:
         mass = self._arc(_wrap(-math.pi - self.loc), _wrap(value - self.loc))
         return jnp.where(value <= -math.pi, 0, jnp.where(value >= math.pi, 1, mass))
@@ -58,6 +80,14 @@ class VonMises(Distribution):
     def survival(self, value: Array) -> Array:
         mass = self._arc(_wrap(value - self.loc), _wrap(-math.pi - self.loc))
         return jnp.where(value <= -math.pi, 1, jnp.where(value >= math.pi, 0, mass))
+
+    def log_cdf(self, value: Array) -> Array:
+        log_mass = self._log_arc(_wrap(-math.pi - self.loc), _wrap(value - self.loc))
+        return jnp.where(value <= -math.pi, -jnp.inf, jnp.where(value >= math.pi, 0, log_mass))
+
+    def log_survival(self, value: Array) -> Array:
+        log_mass = self._log_arc(_wrap(value - self.loc), _wrap(-math.pi - self.loc))
+        return jnp.where(value <= -math.pi, 0, jnp.where(value >= math.pi, -jnp.inf, log_mass))
 
     def quantile(self, q: Array) -> Array:
         # Counting starts at -pi, from where `first` is the mass up to the angle opposite to loc.

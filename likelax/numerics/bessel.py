@@ -296,13 +296,18 @@ def log_i0(x: ArrayLike) -> Array:
 # ---- von Mises ----
 
 
-def _von_mises_pdf(angle: Array, concentration: Array) -> Array:
+def _von_mises_log_pdf(angle: Array, concentration: Array) -> Array:
     drop = 2.0 * concentration * jnp.square(jnp.sin(0.5 * angle))
-    return jnp.exp(-drop - _log_i0e(concentration)) / (2.0 * math.pi)
+    return -drop - _log_i0e(concentration) - 2.0 * _HALF_LOG_2PI
 
 
-def _lower_tail(angle: Array, concentration: Array) -> tuple[Array, Array]:
-    """The mass below -|angle| and its derivative in the concentration, by quadrature in the angle.
+def _von_mises_pdf(angle: Array, concentration: Array) -> Array:
+    return jnp.exp(_von_mises_log_pdf(angle, concentration))
+
+
+def _tail_over_pdf(angle: Array, concentration: Array) -> tuple[Array, Array]:
+    """The mass below -|angle| and its derivative in the concentration, both over the density there,
+    by quadrature in the angle.
 
     Over [|angle|, end] the integrand is exp(-2 k (sin^2(t/2) - sin^2(angle/2))) times the density
     at the angle; the end is pi, or where the exponent reaches -40 (float32: -18), and the rest is
@@ -320,9 +325,15 @@ def _lower_tail(angle: Array, concentration: Array) -> tuple[Array, Array]:
     start, kappa = start[..., None], concentration[..., None]
     drop = 2.0 * kappa * jnp.sin(0.5 * step) * jnp.sin(start + 0.5 * step)
     terms = span * jnp.asarray(weights, angle.dtype) * jnp.exp(-drop)
-    pdf = _von_mises_pdf(angle, concentration)
     pull = _defect(kappa) - 2.0 * jnp.square(jnp.sin(0.5 * (start + step)))  # cos t - I1/I0
-    return pdf * jnp.sum(terms, axis=-1), pdf * jnp.sum(terms * pull, axis=-1)
+    return jnp.sum(terms, axis=-1), jnp.sum(terms * pull, axis=-1)
+
+
+def _lower_tail(angle: Array, concentration: Array) -> tuple[Array, Array]:
+    """The mass below -|angle| and its derivative in the concentration."""
+    mass, slope = _tail_over_pdf(angle, concentration)
+    pdf = _von_mises_pdf(angle, concentration)
+    return pdf * mass, pdf * slope
 
 
 @jax.custom_jvp
@@ -354,3 +365,26 @@ def von_mises_cdf(angle: ArrayLike, concentration: ArrayLike) -> Array:
     # Not jnp.clip, which halves the gradient at the ends themselves.
     inside = jnp.where(angle < -math.pi, -math.pi, jnp.where(angle > math.pi, math.pi, angle))
     return _von_mises_cdf(inside, concentration)
+
+
+@jax.custom_jvp
+def _log_von_mises_tail(angle: Array, concentration: Array) -> Array:
+    mass, _ = _tail_over_pdf(angle, concentration)
+    return _von_mises_log_pdf(angle, concentration) + jnp.log(mass)
+
+
+@_log_von_mises_tail.defjvp
+def _log_von_mises_tail_jvp(primals, tangents):
+    (angle, concentration), (dangle, dconcentration) = primals, tangents
+    mass, slope = _tail_over_pdf(angle, concentration)
+    mass = jnp.where(mass == 0, 1.0, mass)  # at pi nothing is left: -inf, and no slope
+    change = slope / mass * dconcentration - dangle / mass
+    return _log_von_mises_tail(angle, concentration), change
+
+
+def log_von_mises_tail(angle: ArrayLike, concentration: ArrayLike) -> Array:
+    """log P(X > angle) for the von Mises with location 0 and angle in [0, pi], by the same rule:
+    right to a few eps of its terms also where the mass itself is below the smallest float.
+    """
+    angle, concentration = jnp.broadcast_arrays(*as_floats(angle, _checked(concentration)))
+    return _log_von_mises_tail(angle, concentration)

@@ -193,11 +193,14 @@ def check_tails(
         off = (np.abs(got[name] - want) > slack) | np.isnan(got[name])
         off &= ~np.isnan(want)
         problems = []
+        derived = not subject.original._has(name)
+        hint = f"; it follows from another method: define {name} if that one cancels"
         for n, i in _first_of(off):
             problems.append(
                 f"{name}({x[n, i]:.6g}) is {got[name][n, i]:.6g}, the density of "
                 f"{subject.label(i)} integrates to {want[n, i]:.6g}"
                 + _confused(name, got[name], {**wanted, "prob": p})
+                + (hint if derived else "")
             )
         worst = np.nanmax(np.where(np.isnan(want), 0, np.abs(got[name] - want)))
         out[name] = problems, f"within {worst:.1e} of the integrated density"
