@@ -10,7 +10,7 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.numerics.deviance import log1pmx
-from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, xlog1py, xlogy
+from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, softplus, xlog1py, xlogy
 
 
 class Odds(Distribution):
@@ -30,7 +30,7 @@ class Odds(Distribution):
         return log_of(self.probs) if self.given("probs") else log_sigmoid(self.logits)
 
     def _log_q(self) -> Array:
-        return xlog1py(1.0, -self.probs) if self.given("probs") else log_sigmoid(-self.logits)
+        return xlog1py(1.0, -self.probs) if self.given("probs") else -softplus(self.logits)
 
     def _p(self) -> Array:
         return self.probs

@@ -17,6 +17,7 @@ Conventions of the whole file:
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -41,6 +42,31 @@ _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _EULER = 0.57721566490153286  # -digamma(1)
 
 
+def _poisson(k, rate):
+    small = k < 1.0  # plain form: nothing is large there
+    c, m = jnp.where(small, 1.0, k), jnp.where(small, 1.0, rate)
+    saddle = -gap_deviance(c, m, m - c) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0)(c)
+    z, r = jnp.where(small, k, 0.0), jnp.where(small, rate, 1.0)
+    return jnp.where(small, xlogy(z, r) - r - lgamma1p(z), saddle)
+
+
+def _poisson_slope_k(k, rate):
+    return jax.jvp(lambda k: _poisson(k, rate), (k,), (jnp.ones_like(k),))[1]
+
+
+@with_partials(
+    lambda k, rate: jnp.where(rate == 0, 0.0, 1.0 / jnp.where(rate == 0, 1.0, rate)),
+    lambda k, rate: jnp.where(rate == 0, 0.0, (-k / rate) * (1.0 / rate)),
+)
+def _poisson_slope_rate(k, rate):
+    edge = rate == 0
+    return jnp.where(edge, jnp.where(k == 0, -1.0, 0.0), (k - rate) / jnp.where(edge, 1.0, rate))
+
+
+# The slope in the rate is a short formula, and the whole then one loop over the elements.
+_poisson_log_pmf = with_partials(_poisson_slope_k, _poisson_slope_rate)(_poisson)
+
+
 def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     """log of rate^k exp(-rate) / Gamma(k + 1), k >= 0, rate >= 0. Loader: -delta(k) - D(k, rate) -
     log(2 pi k)/2.
@@ -48,12 +74,7 @@ def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     k = 0 gives -rate exactly; rate = 0 gives 0 at k = 0 (slope -1) and -inf at k > 0. A real k is
     allowed.
     """
-    k, rate = as_floats(k, rate)
-    small = k < 1.0  # plain form: nothing is large there
-    c, m = jnp.where(small, 1.0, k), jnp.where(small, 1.0, rate)
-    saddle = -gap_deviance(c, m, m - c) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0)(c)
-    z, r = jnp.where(small, k, 0.0), jnp.where(small, rate, 1.0)
-    return jnp.where(small, xlogy(z, r) - r - lgamma1p(z), saddle)
+    return _poisson_log_pmf(*jnp.broadcast_arrays(*as_floats(k, rate)))
 
 
 def _gamma_curve_x(x, a, rate):

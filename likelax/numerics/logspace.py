@@ -217,7 +217,21 @@ def _sigmoid(x: Array) -> Array:
 def _sigmoid_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     s = _sigmoid(x)
-    return s, s * _sigmoid(-x) * dx
+    return s, s * _co_sigmoid(x) * dx
+
+
+@jax.custom_jvp
+def _co_sigmoid(x: Array) -> Array:
+    """sigmoid(-x), from the exponential of sigmoid(x): XLA does not know that |-x| is |x|."""
+    e = jnp.exp(-jnp.abs(x))
+    return jnp.where(x < 0, 1.0, e) / (1.0 + e)
+
+
+@_co_sigmoid.defjvp
+def _co_sigmoid_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    s = _co_sigmoid(x)
+    return s, -s * _sigmoid(x) * dx
 
 
 def sigmoid(x: ArrayLike) -> Array:
@@ -242,9 +256,19 @@ def softplus(x: ArrayLike) -> Array:
 
 
 def log_sigmoid(x: ArrayLike) -> Array:
-    """log(1 / (1 + exp(-x))) = -softplus(-x); log(1 - sigmoid(x)) is log_sigmoid(-x)."""
-    (x,) = as_floats(x)
-    return -_softplus(-x)
+    """log(1 / (1 + exp(-x))); log(1 - sigmoid(x)) is -softplus(x)."""
+    return _log_sigmoid(*as_floats(x))
+
+
+@jax.custom_jvp
+def _log_sigmoid(x: Array) -> Array:
+    return jnp.minimum(x, 0.0) - log1p(jnp.exp(-jnp.abs(x)))
+
+
+@_log_sigmoid.defjvp
+def _log_sigmoid_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _log_sigmoid(x), _co_sigmoid(x) * dx
 
 
 @jax.custom_jvp
