@@ -53,6 +53,17 @@ class LocationScale(Distribution):
         return self.loc
 
 
+@jax.custom_jvp
+def _magnitude(z: Array) -> Array:
+    """|z| with slope 0 at 0, where that of jnp.abs is 1."""
+    return jnp.abs(z)
+
+
+@_magnitude.defjvp
+def _magnitude_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _magnitude(*primals), jnp.sign(primals[0]) * tangents[0]
+
+
 class Laplace(LocationScale):
     """The Laplace distribution: log p(x) = -|z| - log(2 scale), z = (x - loc)/scale.
 
@@ -63,8 +74,7 @@ class Laplace(LocationScale):
     """
 
     def log_prob(self, value: Array) -> Array:
-        z = self._z(value)
-        return -z * jnp.sign(z) - _LOG_2 - self.log_scale  # jnp.abs has slope 1 at 0
+        return -_magnitude(self._z(value)) - _LOG_2 - self.log_scale
 
     def log_cdf(self, value: Array) -> Array:
         z = self._z(value)
