@@ -60,11 +60,12 @@ class VonMises(Distribution):
 
     def _log_arc(self, start: Array, end: Array) -> Array:
         """log of that mass, also where it is no float: from the tails beyond |start| and |end|."""
-        tails = [
+        beyond_start, beyond_end = (
             log_von_mises_tail(jnp.where(a < 0, -a, a), self.concentration) for a in (start, end)
-        ]
-        swap = jnp.abs(end) < jnp.abs(start)
-        larger, smaller = (jnp.where(swap, *pair) for pair in (tails[::-1], tails))
+        )
+        nearer = jnp.abs(end) < jnp.abs(start)
+        larger = jnp.where(nearer, beyond_end, beyond_start)
+        smaller = jnp.where(nearer, beyond_start, beyond_end)
         one_side = (start < 0) == (end < 0)
         # On one side of loc the mass between the two, on two sides that opposite to loc.
         apart = log_sub_exp(larger, smaller)
