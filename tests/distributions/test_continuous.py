@@ -551,10 +551,12 @@ def test_von_mises_tails_below_the_smallest_float(loc, concentration, value):
     args = [np.float32(v) for v in (loc, concentration, value)]
     want = float(von_mises_log_cdf(*(mp.mpf(float(v)) for v in args)))
     got = lx.VonMises(*args[:2]).log_cdf(args[2])
-    np.testing.assert_allclose(got, want, rtol=3e-6)
+    # Of a mass near 1 a few roundings of 1 are lost, of a small one a few of its logarithm.
+    bound = {"rtol": 3e-6, "atol": 8 * np.finfo(np.float32).eps}
+    np.testing.assert_allclose(got, want, **bound)
     # Turned around loc, the other tail.
     mirrored = lx.VonMises(-args[0], args[1]).log_survival(-args[2])
-    np.testing.assert_allclose(mirrored, want, rtol=3e-6)
+    np.testing.assert_allclose(mirrored, want, **bound)
 
     def log_cdf(loc, k, x):
         return lx.VonMises(loc, k).log_cdf(x)
