@@ -23,7 +23,7 @@ from likelax._pytree import Array, node, param, static
 from likelax.conditional import Conditional
 from likelax.distributions import *  # noqa: F403
 from likelax.distributions import __all__ as _families
-from likelax.heads import Head, MixtureHead, TransformedHead, learned
+from likelax.heads import Head, LinearHead, MixtureHead, TransformedHead, learned
 from likelax.likelihood import CrossEntropy, Focal, Likelihood
 from likelax.metrics import Comparison, Evaluation, bits_per_dim, compare, evaluate, perplexity
 from likelax.networks import Variables
@@ -44,6 +44,7 @@ __all__ = [
     "Focal",
     "Head",
     "Likelihood",
+    "LinearHead",
     "Measure",
     "MixtureHead",
     "Objective",

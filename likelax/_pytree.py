@@ -402,7 +402,23 @@ class Node:
             leaf = leaf.reshape((1,) * lead + leaf.shape)
             return jnp.broadcast_to(leaf, tuple(batch_shape) + leaf.shape[lead + ndim :])
 
-        return jax.tree.map(widen, self)
+        return self._map(widen)
+
+    def _map(self, function: Callable[[Array], Array]) -> Self:
+        """A copy with `function` of every leaf that has the batch's axes, which gives all of them
+        the same new ones.
+        """
+
+        def through(value: Any) -> Any:
+            return value._map(function) if isinstance(value, Node) else function(value)
+
+        mapped = {
+            name: value
+            if name in type(self)._statics
+            else jax.tree.map(through, value, is_leaf=lambda v: isinstance(v, Node))
+            for name, value in self.__dict__.items()
+        }
+        return _made(type(self), mapped)
 
     def __getitem__(self, index: Any) -> Self:
         """Indexes the batch axes, as it would an array of shape `batch_shape`."""
@@ -416,7 +432,7 @@ class Node:
         if Ellipsis in [i for i in index if i is Ellipsis]:
             at = next(k for k, i in enumerate(index) if i is Ellipsis)
             index = index[:at] + (slice(None),) * (len(shape) - axes) + index[at + 1 :]
-        return jax.tree.map(lambda leaf: leaf[index], self.broadcast_to(shape))
+        return self.broadcast_to(shape)._map(lambda leaf: leaf[index])
 
     def __iter__(self) -> Any:
         raise TypeError(f"{type(self).__name__} is not iterable; write [dist[i] for i in range(n)]")
@@ -461,11 +477,16 @@ def _flatten_with_keys(obj: Node) -> tuple[tuple[Any, ...], Any]:
     return tuple(zip(keys, children, strict=True)), aux
 
 
-def _unflatten(cls: type[Node], aux: Any, children: Any) -> Node:
+def _made(cls: type[Any], fields: Mapping[str, Any]) -> Any:
+    """A node with these fields, without its constructor."""
     obj = object.__new__(cls)
-    obj.__dict__.update(zip(aux[0], children, strict=True))
-    obj.__dict__.update(zip(cls._statics, aux[1], strict=True))
+    obj.__dict__.update(fields)
     return obj
+
+
+def _unflatten(cls: type[Node], aux: Any, children: Any) -> Node:
+    fields = dict(zip(aux[0], children, strict=True))
+    return _made(cls, fields | dict(zip(cls._statics, aux[1], strict=True)))
 
 
 def _show(value: Any) -> str:

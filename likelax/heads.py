@@ -28,6 +28,7 @@ from likelax._keys import stream
 from likelax._pytree import Array, Param, is_traced, parameter_dtype
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
+from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.distributions.mixture import Mixture
 from likelax.distributions.transformed import Transformed
 from likelax.numerics.logspace import soft_limit, soft_limit_inverse
@@ -370,3 +371,78 @@ class TransformedHead:
 
     def __repr__(self) -> str:
         return f"TransformedHead({self.head!r}, {self.bijector!r})"
+
+
+class LinearHead:
+    """The last layer of a classifier over a large vocabulary, with its kernel among the head's own
+    parameters, so that its logits are never held: see `LinearCategorical`.
+
+    ::
+
+        head = lx.LinearHead(50_257, features=512)
+        model = lx.Likelihood(Transformer(head.size, rngs=nnx.Rngs(0)), head)
+
+    Args:
+      num_categories: the size V of the vocabulary.
+      features: how many the network puts out.
+      bias: whether a bias is learned too; it starts at 0.
+      softcap, block_size: as for `LinearCategorical`.
+
+    Attributes:
+      size: `features`. The kernel, `(features, V)`, starts as Normal of standard deviation
+        features^(-1/2).
+
+    Raises:
+      ValueError: unless there are at least two categories and one feature.
+    """
+
+    event_shape: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        num_categories: int,
+        features: int,
+        *,
+        bias: bool = False,
+        softcap: float | None = None,
+        block_size: int | None = None,
+    ):
+        if num_categories < 2:
+            raise ValueError(f"num_categories is at least 2, got {num_categories}")
+        if features < 1:
+            raise ValueError(f"features is at least 1, got {features}")
+        self.num_categories, self.size, self.bias = num_categories, features, bias
+        self.softcap, self.block_size = softcap, block_size
+
+    def init(self, key: Array, features: Any) -> dict[str, Array]:
+        """The kernel, and the bias if there is one, in the dtype of `features`."""
+        dtype, shape = _checked(self, features).dtype, (self.size, self.num_categories)
+        params = {
+            "kernel": jax.random.normal(stream(key, "kernel"), shape, dtype) / math.sqrt(self.size)
+        }
+        if self.bias:
+            params["bias"] = jnp.zeros(self.num_categories, dtype)
+        return params
+
+    def __call__(self, raw: Array, params: Any = None) -> Distribution:
+        """The distribution of one token, `(*batch, size) -> batch_shape == batch`; `raw` keeps its
+        dtype.
+
+        Raises:
+          ValueError: when the last axis is not `size`.
+        """
+        _checked(self, raw)
+        if not params:
+            raise ValueError(
+                f"{self!r} has parameters of its own; write head(raw, head.init(key, raw))"
+            )
+        return LinearCategorical(
+            raw,
+            params["kernel"],
+            params.get("bias"),
+            softcap=self.softcap,
+            block_size=self.block_size,
+        )
+
+    def __repr__(self) -> str:
+        return f"LinearHead({self.num_categories}, {self.size})"

@@ -8,6 +8,7 @@ its own density, `test_transformations.py` against itself under every transforma
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,9 @@ ODDS = np.log(PROBS / (1 - PROBS))
 WEIGHTS = a([[0.25, 0.5, 0.25], [0.625, 0.125, 0.25]])
 TRIL = a([[[1.5, 0.0], [-0.75, 0.5]], [[0.25, 0.0], [2.0, 3.0]]])
 COVARIANCE = TRIL @ np.swapaxes(TRIL, -1, -2)
+HIDDEN = a([[0.5, -1.25, 0.25], [-0.75, 0.5, 2.0]])
+KERNEL = a([[1.0, -0.5, 0.25], [0.5, 0.75, -1.5], [0.0, 1.25, -0.25]])
+KERNEL_BIAS = a([0.25, -1.0, 0.5])
 MEANS = a([[0.5, -1.0], [3.0, 0.25]])
 VECTORS = a([[[0.0, 0.0], [1.0, -2.0]], [[1.5, -2.0], [3.5, 4.0]]])
 
@@ -127,8 +131,8 @@ def normal(x: np.ndarray) -> np.ndarray:
     return stats.norm.logpdf(x, LOC, SCALE)
 
 
-def categorical(x: np.ndarray) -> np.ndarray:
-    return np.log(np.stack([WEIGHTS[i][x[:, i]] for i in range(2)], axis=1))
+def categorical(x: np.ndarray, weights: np.ndarray = WEIGHTS) -> np.ndarray:
+    return np.log(np.stack([weights[i][x[:, i]] for i in range(2)], axis=1))
 
 
 def multivariate(x: np.ndarray) -> np.ndarray:
@@ -376,6 +380,25 @@ COUNTED = [
         categorical,
     ),
     Case("Categorical-probs", lambda: lx.Categorical(probs=f(*WEIGHTS)), LABELS, categorical),
+    Case(
+        "LinearCategorical",
+        lambda: lx.LinearCategorical(f(*HIDDEN), f(*KERNEL), f(*KERNEL_BIAS), block_size=2),
+        LABELS,
+        functools.partial(categorical, weights=special.softmax(HIDDEN @ KERNEL + KERNEL_BIAS, -1)),
+    ),
+    Case(
+        "LinearCategorical-kernels",  # one for each element, as of an ensemble
+        lambda: lx.LinearCategorical(
+            f(*HIDDEN), f(KERNEL, -0.5 * KERNEL), softcap=4.0, block_size=2
+        ),
+        LABELS,
+        functools.partial(
+            categorical,
+            weights=special.softmax(
+                4 * np.tanh(np.einsum("nd,ndv->nv", HIDDEN, a([KERNEL, -0.5 * KERNEL])) / 4), -1
+            ),
+        ),
+    ),
     Case(
         "OneHotCategorical-logits",
         lambda: lx.OneHotCategorical(logits=f(*(np.log(WEIGHTS) + [[3], [-20]]))),

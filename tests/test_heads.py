@@ -260,3 +260,34 @@ def test_a_value_outside_its_support_is_refused():
 def test_a_squeezed_output_is_named():
     with pytest.raises(ValueError, match=r"1 outputs \(head\.size\), and keep that axis"):
         lx.Head(lx.Poisson)(jnp.zeros(20))
+
+
+def test_a_vocabulary_head_is_a_last_layer_whose_logits_are_not_held():
+    features, labels = jnp.asarray(RNG.normal(size=(9, 5)), jnp.float32), RNG.integers(0, 7, 9)
+    identity = (lambda key, x: {}, lambda params, x: x)
+    tiled = lx.Likelihood(identity, lx.LinearHead(7, 5, bias=True, block_size=3))
+    batch = lx.Batch(labels, features, np.arange(9) != 4)
+    params, _ = tiled.init(KEY, batch)
+    kernel = params["head"]["kernel"]
+    assert kernel.shape == (5, 7) and abs(kernel.std() * np.sqrt(5) - 1) < 0.4
+    np.testing.assert_array_equal(params["head"]["bias"], 0)
+
+    def plain(kernel, bias):
+        layer = (lambda key, x: {}, lambda params, x: x @ kernel + bias)
+        model = lx.Likelihood(layer, lx.Head(lx.Categorical, num_categories=7))
+        return model({"net": {}, "head": {}}, KEY, batch)[0]
+
+    (loss, aux), grads = jax.value_and_grad(tiled, has_aux=True)(params, KEY, batch)
+    want, slopes = jax.value_and_grad(plain, (0, 1))(kernel, jnp.zeros(7))
+    np.testing.assert_allclose(loss, want, rtol=1e-6)
+    np.testing.assert_allclose(grads["head"]["kernel"], slopes[0], atol=1e-6)
+    np.testing.assert_allclose(grads["head"]["bias"], slopes[1], atol=1e-6)
+    np.testing.assert_allclose(lx.perplexity(aux), np.exp(want), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"LinearHead\(7, 5\) has parameters of its own"):
+        lx.LinearHead(7, 5)(features)
+    with pytest.raises(ValueError, match="num_categories is at least 2, got 1"):
+        lx.LinearHead(1, 5)
+    with pytest.raises(ValueError, match="features is at least 1, got 0"):
+        lx.LinearHead(7, 0)
+    with pytest.raises(ValueError, match=r"reads 5 raw outputs.*shape \(9, 4\)"):
+        lx.LinearHead(7, 5).init(KEY, features[:, :4])

@@ -32,6 +32,7 @@ NAMES = [
     "Delta",
     "Bernoulli-probs",
     "Categorical-logits",
+    "LinearCategorical-kernels",
     "OneHotCategorical-probs",
     "MultivariateNormal-covariance",
     "MultivariateNormal-precision",

@@ -20,6 +20,7 @@ from likelax.distributions.dirichlet import Dirichlet
 from likelax.distributions.gamma import Exponential, Gamma
 from likelax.distributions.inflated import ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
+from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber, Laplace, Logistic
 from likelax.distributions.mixture import Mixture
 from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
@@ -45,6 +46,7 @@ __all__ = [
     "Huber",
     "Independent",
     "Laplace",
+    "LinearCategorical",
     "LogNormal",
     "Logistic",
     "Masked",

@@ -540,7 +540,7 @@ def _held(base: Distribution, mask: Array) -> Distribution:
         kept = mask.reshape(mask.shape + (1,) * (leaf.ndim - ndim))
         return jnp.where(kept, leaf, jax.lax.stop_gradient(leaf))
 
-    return jax.tree.map(hold, base)
+    return base._map(hold)
 
 
 @_kl.register_kl(Independent, Independent)

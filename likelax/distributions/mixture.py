@@ -121,7 +121,7 @@ class Mixture(Distribution):
             used = used.reshape(used.shape + (1,) * (leaf.ndim - ndim))
             return jnp.where(used, leaf, jax.lax.stop_gradient(leaf))
 
-        return jax.tree.map(hold, components)
+        return components._map(hold)
 
     def _each(self, method: str, value: Array) -> Array:
         """`components.method(value)`, `(*sample, *batch, component)`."""

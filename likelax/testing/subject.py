@@ -369,7 +369,14 @@ def flatten_batch(dist: Distribution) -> Distribution:
 
     def flatten(dist: Distribution) -> Distribution:
         wide = dist.broadcast_to(shape)
-        return jax.tree.map(lambda x: x.reshape((size, *x.shape[len(shape) :]))[index], wide)
+
+        def pick(leaf: Any) -> Any:
+            lead, core = leaf.shape[: len(shape)], leaf.shape[len(shape) :]
+            if math.prod(lead) == 1:  # shared by the whole batch
+                return jnp.broadcast_to(leaf.reshape((1, *core)), (len(index), *core))
+            return leaf.reshape((size, *core))[index]
+
+        return jax.tree.map(pick, wide)
 
     return quick_jit(flatten)(dist)
 

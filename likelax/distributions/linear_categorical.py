@@ -1,0 +1,241 @@
+"""The Categorical of a vocabulary head, whose logits are never held."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from likelax import supports
+from likelax._pytree import Array, _made, node, param, static
+from likelax.distributions.base import Distribution
+from likelax.distributions.kl import register_kl
+from likelax.numerics import vocabulary
+from likelax.numerics.vocabulary import Logits, Summary, Tile
+
+# One tile's logits: large enough for the matrix products to run at full speed, small beside a model.
+_TILE_BYTES = 16 * 2**20
+_COLUMNS = 4096
+
+
+class LinearCategorical(Distribution):
+    """One of V tokens: the Categorical whose logits are hidden @ kernel + bias, without ever holding
+    them.
+
+    `log_prob`, `entropy`, `log_normalizer`, KL and all their derivatives, in any mode and order,
+    are computed tile by tile, some tokens by some columns of the kernel; so are samples, the mode
+    and `top_k`. Memory does not grow with tokens times V. Sums are float32 or wider; products are
+    of the inputs' dtype, which may be bfloat16.
+
+    Values are integers; a token that is no column has log-density -inf.
+
+    Parameters: `hidden`, `(*batch, features)`; `kernel`, `(features, V)`, shared by the batch;
+    `bias`, `(V,)` or none, -inf where a token is impossible.
+
+    Args:
+      softcap: logits become softcap tanh(logits / softcap).
+      block_size: how many columns at a time (default: 4096).
+
+    Raises:
+      ValueError: for shapes that do not fit, or a `softcap` or `block_size` that is not positive.
+    """
+
+    _takes_indices = True
+
+    hidden: Array = param(supports.real, shape=("features",))
+    kernel: Array = param(supports.real, shape=("features", "num_categories"))
+    bias: Array | None = node(default=None)
+    softcap: float | None = static(default=None, kw_only=True)
+    block_size: int | None = static(default=None, kw_only=True)
+
+    # Construction: each array keeps its dtype, and the kernel is never repeated over a batch.
+
+    def _convert(self, values: dict[str, Any]) -> dict[str, Any]:
+        for name in ("hidden", "kernel", "bias"):
+            if values[name] is None:
+                continue
+            array = values[name] = jnp.asarray(values[name])
+            if not jnp.issubdtype(array.dtype, jnp.floating):
+                raise TypeError(
+                    f"LinearCategorical: {name} is of real numbers, got {array.dtype} of shape "
+                    f"{array.shape}; write {name}.astype(float)"
+                )
+            least = {"hidden": 1, "kernel": 2, "bias": 1}[name]
+            if array.ndim < least:
+                raise ValueError(
+                    f"LinearCategorical: {name} has at least {least} axes, got shape {array.shape}"
+                )
+        return values
+
+    def _align(self, values: dict[str, Any]) -> dict[str, Any]:
+        core = {"hidden": 1, "kernel": 2, "bias": 1}
+        given = {name: values[name] for name in core if values[name] is not None}
+        rank = max(x.ndim - core[name] for name, x in given.items())
+        for name, x in given.items():
+            values[name] = x.reshape((1,) * (rank + core[name] - x.ndim) + x.shape)
+        return values
+
+    def _check(self) -> None:
+        super()._check()
+        if self.bias is not None and self.bias.shape[-1] != self.num_categories:
+            raise ValueError(
+                f"LinearCategorical: bias of shape {self.bias.shape} does not fit kernel of shape "
+                f"{self.kernel.shape}: both have the axis 'num_categories'"
+            )
+        if self.softcap is not None and not self.softcap > 0:
+            raise ValueError(f"LinearCategorical: softcap is positive, got {self.softcap}")
+        if self.block_size is not None and not (
+            isinstance(self.block_size, int) and self.block_size > 0
+        ):
+            raise ValueError(
+                f"LinearCategorical: block_size is a positive whole number, got {self.block_size!r}"
+            )
+
+    def _map(self, function: Callable[[Array], Array]) -> LinearCategorical:
+        hidden = function(self.hidden)
+        rank = hidden.ndim - 1
+
+        def moved(x: Array | None, core: int) -> Array | None:
+            if x is None or math.prod(x.shape[: x.ndim - core]) > 1:
+                return None if x is None else function(x)
+            return x.reshape((1,) * rank + x.shape[x.ndim - core :])
+
+        fields = {"hidden": hidden, "kernel": moved(self.kernel, 2), "bias": moved(self.bias, 1)}
+        return _made(type(self), {**self.__dict__, **fields})
+
+    @property
+    def num_categories(self) -> int:
+        """V, the size of the vocabulary."""
+        return self.kernel.shape[-1]
+
+    @property
+    def dtype(self) -> Any:
+        """Of the results: at least float32."""
+        return jnp.promote_types(jnp.result_type(self.hidden, self.kernel), jnp.float32)
+
+    @property
+    def support(self) -> supports.Support:
+        """The integers 0..V-1."""
+        return supports.integer_interval(0, self.num_categories - 1)
+
+    # What is computed by tiles.
+
+    def _summary(self, token: Array) -> Summary:
+        return _by_tiles(vocabulary.summarize, (self,), token)
+
+    def _any(self) -> Array:
+        return jnp.zeros(self.batch_shape, jnp.int32)
+
+    def log_prob(self, value: Array) -> Array:
+        shape = jnp.broadcast_shapes(value.shape, self.batch_shape)
+        return self._summary(jnp.broadcast_to(value, shape)).log_prob
+
+    def log_normalizer(self) -> Array:
+        """log sum_v exp(logits_v), shape `batch`."""
+        return self._summary(self._any()).log_normalizer
+
+    def mean_log_prob(self) -> Array:
+        """The mean of log p over all tokens, shape `batch`: what label smoothing mixes in."""
+        return self._summary(self._any()).mean_log_prob
+
+    def entropy(self) -> Array:
+        return self._summary(self._any()).entropy
+
+    def top_k(self, k: int) -> tuple[Array, Array]:
+        """The k most probable tokens and their log-probabilities, `(*batch, k)` each, the most
+        probable first; no gradients.
+
+        Raises:
+          ValueError: unless 1 <= k <= V.
+        """
+        if not 1 <= k <= self.num_categories:
+            raise ValueError(f"top_k: k is from 1 to {self.num_categories}, got {k}")
+
+        def best(logits: Logits, _: Array, tile: Tile) -> tuple[Array, Array]:
+            return vocabulary.best(logits, k, tile)
+
+        values, columns = _by_tiles(best, (self,), self._any())
+        log_normalizer = jax.lax.stop_gradient(self.log_normalizer())
+        return columns, values - log_normalizer[..., None]
+
+    def mode(self) -> Array:
+        return self.top_k(1)[0][..., 0]
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            key = jax.random.wrap_key_data(key)
+        keys = jax.random.split(key, self._shape(shape))
+
+        def draw(logits: Logits, keys: Array, tile: Tile) -> Array:
+            return vocabulary.best(logits, 1, tile, keys)[1][..., 0]
+
+        return _by_tiles(draw, (self,), keys)
+
+
+@register_kl(LinearCategorical, LinearCategorical)
+def _kl_linear_categorical(p: LinearCategorical, q: LinearCategorical) -> Array:
+    """KL between two heads over one vocabulary, as in distillation."""
+    if p.num_categories != q.num_categories:
+        raise ValueError(
+            f"KL: {p.num_categories} and {q.num_categories} categories are not the same ones"
+        )
+    batch = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
+
+    def kl(one: Logits, other: Logits, token: Array, tile: Tile) -> Array:
+        mine, yours = (vocabulary.summarize(x, token, tile) for x in (one, other))
+        normalizers = mine.log_normalizer, yours.log_normalizer
+        return vocabulary.cross_entropy(one, other, normalizers, tile) - mine.entropy
+
+    return _by_tiles(kl, (p, q), jnp.zeros(batch, jnp.int32))
+
+
+def _by_tiles(
+    function: Callable[..., Any], dists: tuple[LinearCategorical, ...], per_token: Array
+) -> Any:
+    """`function(*logits, per_token, tile)`, mapped over the batch axes that a kernel has."""
+    shape = per_token.shape
+    rank = max(dist.batch_ndim for dist in dists)
+    given = []
+    for dist in dists:
+        lead = (1,) * (rank - dist.batch_ndim)
+        hidden = jnp.broadcast_to(dist.hidden, (*shape, dist.hidden.shape[-1]))
+        bias = None if dist.bias is None else dist.bias.reshape(lead + dist.bias.shape)
+        given.append((hidden, dist.kernel.reshape(lead + dist.kernel.shape), bias))
+    columns = min([dist.block_size or _COLUMNS for dist in dists])
+    columns = min(columns, dists[0].num_categories)
+    tokens = _TILE_BYTES // (4 * columns * max(1, math.prod(shape[:-1])))
+    tile = Tile(max(1, tokens), columns)
+
+    def run(given: Any, per_token: Array, rank: int) -> Any:
+        for axis in range(rank):
+            at = per_token.ndim - rank + axis
+
+            def plan(x: Array | None, axis: int = axis) -> int | None:
+                return axis if x is not None and x.shape[axis] > 1 else None
+
+            axes = [(at, plan(kernel), plan(bias)) for _, kernel, bias in given]
+            if any(k is not None or b is not None for _, k, b in axes):
+                squeezed = [
+                    tuple(
+                        x.squeeze(axis) if x is not None and a is None else x
+                        for x, a in zip(arrays, own, strict=True)
+                    )
+                    for arrays, own in zip(given, axes, strict=True)
+                ]
+                inner = jax.vmap(lambda g, t: run(g, t, rank - 1), (axes, at), at)
+                return inner(squeezed, per_token)
+        logits = [
+            Logits(
+                hidden,
+                kernel.reshape(kernel.shape[rank:]),
+                None if bias is None else bias.reshape(bias.shape[rank:]),
+                dist.softcap,
+            )
+            for (hidden, kernel, bias), dist in zip(given, dists, strict=True)
+        ]
+        return function(*logits, per_token, tile)
+
+    return run(given, per_token, rank)

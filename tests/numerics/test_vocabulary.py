@@ -1,0 +1,250 @@
+"""The vocabulary's numbers, tile by tile, against whole logits in float64, in every derivative."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from likelax.numerics import vocabulary
+from likelax.numerics.vocabulary import Logits, Tile
+from likelax.testing.subject import quick_jit
+
+FEATURES, COLUMNS = 6, 53
+TILE = Tile(tokens=4, columns=17)  # neither divides: chunks and blocks overlap
+RNG = np.random.default_rng(0)
+
+
+def summarize(hidden, kernel, bias, token, softcap=None, tile=TILE):
+    return vocabulary.summarize(Logits(hidden, kernel, bias, softcap), token, tile)
+
+
+def inputs(batch, dtype=np.float32, scale=1.0):
+    hidden = scale * RNG.normal(size=(*batch, FEATURES))
+    kernel, bias = RNG.normal(size=(FEATURES, COLUMNS)), RNG.normal(size=COLUMNS)
+    token = RNG.integers(0, COLUMNS, batch)
+    return [jnp.asarray(x, dtype) for x in (hidden, kernel, bias)], jnp.asarray(token)
+
+
+def whole(hidden, kernel, bias, token, softcap=None):
+    """The same from logits that are all there."""
+    logits = jnp.einsum("...d,dv->...v", hidden, kernel)
+    logits = logits if bias is None else logits + bias
+    logits = logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    log_p = logits - log_normalizer[..., None]
+    chosen = jnp.take_along_axis(log_p, token[..., None], axis=-1)[..., 0]
+    p = jnp.exp(log_p)
+    return chosen, log_normalizer, log_p.mean(-1), -jnp.sum(jnp.where(p > 0, p * log_p, 0), -1)
+
+
+def weighed(function, token, weights, **options):
+    """A scalar in which every number of every token has its own weight."""
+
+    def loss(hidden, kernel, bias):
+        numbers = function(hidden, kernel, bias, token, **options)
+        return sum(jnp.sum(w * x) for w, x in zip(weights, numbers, strict=True))
+
+    return loss
+
+
+def close(got, want, tolerance):
+    """Within `tolerance` of the largest element of each array, or of 1."""
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        w = np.asarray(w, np.float64)
+        np.testing.assert_allclose(
+            np.asarray(g, np.float64), w, rtol=0, atol=tolerance * max(1, np.abs(w).max())
+        )
+
+
+def exact(function, *args):
+    """`function` in float64 of the very same numbers."""
+    with jax.enable_x64(True):
+        return jax.tree.map(
+            np.asarray, function(*(jnp.asarray(np.asarray(a, np.float64)) for a in args))
+        )
+
+
+@pytest.mark.parametrize(("batch", "softcap"), [((11,), None), ((2, 7), 2.5), ((), None)])
+def test_values_and_derivatives_are_those_of_whole_logits(batch, softcap):
+    arrays, token = inputs(batch)
+    weights = RNG.normal(size=(4, *batch))
+    tiled = weighed(functools.partial(summarize, softcap=softcap, tile=TILE), token, weights)
+    plain = weighed(functools.partial(whole, softcap=softcap), token, weights)
+    tangents = [jnp.asarray(RNG.normal(size=x.shape), jnp.float32) for x in arrays]
+
+    def everything(loss):
+        def run(*args):
+            arrays, tangents = args[:3], args[3:]
+            gradient = jax.grad(loss, (0, 1, 2))
+            forward = jax.jvp(loss, arrays, tangents)
+            second = jax.jvp(gradient, arrays, tangents)[1]  # forward over reverse
+            both = jax.grad(
+                lambda *a: sum(jnp.sum(t * g) for t, g in zip(tangents, gradient(*a), strict=True)),
+                (0, 1, 2),
+            )
+            return forward, gradient(*arrays), second, both(*arrays)
+
+        return run
+
+    numbers = jax.jit(functools.partial(summarize, softcap=softcap, tile=TILE))(*arrays, token)
+    close(numbers, exact(lambda *a: whole(*a, token, softcap), *arrays), 1e-6)
+    got = quick_jit(everything(tiled))(*arrays, *tangents)
+    close(got, exact(everything(plain), *arrays, *tangents), 4e-6)
+
+
+def test_vmap_scan_and_checkpoint():
+    arrays, token = inputs((9,))
+    weights = RNG.normal(size=(4, 9))
+    tiled = jax.checkpoint(weighed(functools.partial(summarize, tile=TILE), token, weights))
+    plain = weighed(whole, token, weights)
+    kernels = jnp.stack([arrays[1], -0.5 * arrays[1], 2 * arrays[1]])
+    mapped = jax.jit(jax.vmap(jax.grad(tiled, (0, 1, 2)), (None, 0, None)))
+    want = [jax.grad(plain, (0, 1, 2))(arrays[0], k, arrays[2]) for k in kernels]
+    close(mapped(arrays[0], kernels, arrays[2]), jax.tree.map(lambda *x: jnp.stack(x), *want), 4e-6)
+
+    def scanned(arrays):
+        return jax.lax.scan(lambda c, k: (c + tiled(arrays[0], k, arrays[2]), None), 0.0, kernels)[
+            0
+        ]
+
+    one = [jax.grad(plain, 0)(arrays[0], k, arrays[2]) for k in kernels]
+    close(jax.jit(jax.grad(scanned))(arrays)[0], sum(one), 4e-6)
+
+
+def test_half_precision_sums_in_float32():
+    arrays, token = inputs((40,), jnp.bfloat16)
+    tile = Tile(8, 17)
+
+    def loss(function, **options):
+        return lambda h, k, b: -jnp.mean(function(h, k, b, token, **options)[0])
+
+    value, slopes = jax.jit(jax.value_and_grad(loss(summarize, tile=tile), (0, 1, 2)))(*arrays)
+    assert value.dtype == jnp.float32 and {s.dtype for s in slopes} == {jnp.dtype(jnp.bfloat16)}
+    want, wanted = exact(jax.value_and_grad(loss(whole), (0, 1, 2)), *arrays)
+    np.testing.assert_allclose(value, want, rtol=3e-3)
+    close(slopes, wanted, 8e-3)  # one rounding of bfloat16 is 4e-3
+
+
+def test_a_column_that_is_excluded_and_a_token_that_is_none():
+    (hidden, kernel, bias), token = inputs((5,))
+    bias = bias.at[20:].set(-jnp.inf)  # the last blocks hold nothing
+    token = jnp.array([3, 19, 20, COLUMNS, -1])
+    tiled = functools.partial(summarize, tile=TILE)
+    numbers = tiled(hidden, kernel, bias, token)
+    want = whole(hidden, kernel[:, :20], bias[:20], jnp.clip(token, 0, 19))
+    close(numbers.log_prob[:2], want[0][:2], 1e-6)
+    np.testing.assert_array_equal(numbers.log_prob[2:], -np.inf)
+    close((numbers.log_normalizer, numbers.entropy), (want[1], want[3]), 1e-6)
+    slope = jax.grad(lambda h: jnp.sum(tiled(h, kernel, bias, token).entropy))(hidden)
+    close(
+        slope,
+        jax.grad(lambda h: jnp.sum(whole(h, kernel[:, :20], bias[:20], token)[3]))(hidden),
+        4e-6,
+    )
+    nothing = tiled(hidden, kernel, jnp.full(COLUMNS, -jnp.inf), token)
+    np.testing.assert_array_equal(nothing.log_normalizer, -np.inf)
+    spoilt = tiled(hidden.at[1].set(jnp.nan), kernel, bias, token)
+    assert np.isnan(spoilt.log_prob[1]) and np.isfinite(spoilt.log_prob[0])
+
+
+def test_large_logits_keep_the_digits_of_probabilities():
+    """A common offset of 1e4 costs log-probabilities nothing but its own rounding."""
+    (hidden, kernel, _), token = inputs((8,))
+    hidden, kernel = hidden.at[:, 0].set(1.0), kernel.at[0].set(1e4)
+    weights = jnp.zeros((4, 8)).at[0].set(1.0)
+    tiled = weighed(functools.partial(summarize, tile=TILE), token, weights)
+    logits = np.asarray(hidden) @ np.asarray(kernel)  # rounded as float32 rounds them
+    p = special.softmax(logits.astype(np.float64), axis=-1)
+    want = np.eye(COLUMNS)[np.asarray(token)] - p
+    got = jax.grad(lambda b: tiled(hidden, kernel, b))(jnp.zeros(COLUMNS))
+    np.testing.assert_allclose(got, want.sum(0), atol=1e-2)  # the rounding of 1e4 is 1e-3
+    assert abs(np.asarray(got).sum()) < 1e-4  # and the probabilities sum to 1
+
+
+def largest(function, *args):
+    """The most elements that any array has anywhere in the program."""
+    sizes = [0]
+
+    def visit(jaxpr):
+        for eqn in jaxpr.eqns:
+            sizes.extend(v.aval.size for v in eqn.outvars if hasattr(v.aval, "size"))
+            for inner in jax.tree.leaves(
+                list(eqn.params.values()),
+                is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
+            ):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    visit(inner)
+
+    visit(jax.make_jaxpr(function)(*args).jaxpr)
+    return max(sizes)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f: f,
+        lambda f: jax.grad(f, (0, 1, 2)),
+        lambda f: lambda *a: jax.jvp(f, a, a),
+        lambda f: lambda *a: jax.jvp(jax.grad(f, (0, 1)), a, a),
+        lambda f: jax.grad(lambda *a: sum(jnp.sum(g**2) for g in jax.grad(f, (0, 1))(*a)), (0, 1)),
+        lambda f: jax.grad(jax.checkpoint(f), (0, 1)),
+    ],
+    ids=["value", "gradient", "jvp", "jvp of gradient", "gradient of gradient", "checkpoint"],
+)
+def test_whole_logits_are_never_there(transform):
+    tokens, features, columns = 64, 3, 1000
+    args = [jnp.zeros(s) for s in ((tokens, features), (features, columns), (columns,))]
+    token, weights = jnp.zeros(tokens, int), jnp.ones((4, tokens))
+    tile = Tile(16, 100)
+    tiled = weighed(functools.partial(summarize, tile=tile), token, weights)
+    assert largest(transform(tiled), *args) <= max(features * columns, 16 * 100)
+    # The control: the plain form has them.
+    assert largest(transform(weighed(whole, token, weights)), *args) >= tokens * columns
+
+
+def test_compiled_memory_does_not_grow_with_the_vocabulary():
+    def temporary(columns, function, **options):
+        spec = jax.ShapeDtypeStruct
+        args = spec((256, 16), jnp.float32), spec((16, columns), jnp.float32)
+
+        def loss(hidden, kernel):
+            return -jnp.mean(function(hidden, kernel, None, jnp.zeros(256, int), **options)[0])
+
+        compiled = jax.jit(jax.grad(loss, (0, 1))).lower(*args).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    tile = {"tile": Tile(64, 128)}
+    small, large = (temporary(columns, summarize, **tile) for columns in (1000, 8000))
+    assert large < 1.2 * small
+    assert temporary(8000, whole) > 20 * large  # the control
+
+
+def test_a_frozen_kernel_costs_nothing():
+    (hidden, kernel, bias), token = inputs((9,))
+
+    def products(argnums):
+        def loss(*arrays):
+            return jnp.sum(summarize(*arrays, token, tile=TILE).log_prob)
+
+        return str(jax.make_jaxpr(jax.grad(loss, argnums))(hidden, kernel, bias)).count(
+            "dot_general"
+        )
+
+    # Forward, again for the backward sweep, and one for each gradient.
+    assert (products(0), products(1), products((0, 1))) == (3, 3, 4)
+
+
+def test_blocks_that_overlap_count_once():
+    """What the masks are for: without them the columns that two blocks share would count twice."""
+    hidden, kernel = jnp.zeros((3, 2)), jnp.zeros((2, COLUMNS))
+    numbers = summarize(hidden, kernel, None, jnp.array([0, 40, 52]), tile=TILE)
+    np.testing.assert_allclose(numbers.log_normalizer, np.log(COLUMNS), rtol=1e-6)
+    np.testing.assert_allclose(numbers.mean_log_prob, -np.log(COLUMNS), rtol=1e-6)
+    np.testing.assert_allclose(numbers.entropy, np.log(COLUMNS), rtol=1e-6)
+    blocks = []
+    vocabulary._over_blocks(lambda c, b: blocks.append(b.width) or c, 0, COLUMNS, TILE.columns)
+    assert blocks[0] * -(-COLUMNS // TILE.columns) > COLUMNS  # they do overlap
