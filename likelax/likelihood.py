@@ -22,6 +22,7 @@ from likelax.objective import (
     Measure,
     Objective,
     Scores,
+    check_target,
     measure_of,
     target_log_prob,
     trailing,
@@ -183,12 +184,9 @@ def _expected_nll(log_p: Array, soft: Array, keep: Array | None) -> Array:
     if keep is not None:
         soft = jnp.where(trailing(keep, soft.ndim), soft, 0)
     if _checks.checking():
-        good = supports.simplex.contains(soft)
-        _checks.check_values(
-            good if keep is None else good | ~trailing(keep, good.ndim),
-            soft,
-            "CrossEntropy: at {index} the class probabilities are {value}: they must be "
-            f"{supports.simplex}; mend the data or leave it out with Batch(mask=...)",
+        what = f"the class probabilities are {{value}}: they must be {supports.simplex}"
+        check_target(
+            supports.simplex.contains(soft), soft, keep, f"CrossEntropy: at {{index}} {what}"
         )
     return -jnp.sum(jnp.where(soft == 0, 0, soft * jnp.where(soft == 0, 0, log_p)), axis=-1)
 

@@ -377,17 +377,21 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
     if _checks.checking():
         events = tuple(range(-len(dist.event_shape), 0))
         good = ~(dist._excludes(value) | jnp.any(jnp.isnan(value), axis=events))
-        good = good if keep is None else good | ~trailing(keep, good.ndim)
-        _checks.check_values(
-            good,
-            value,
-            f"{owner}: at {{index}} the target is {{value}}, outside the support of "
-            f"{type(dist).__name__}: {dist.support}; "
-            "mend the data or leave it out with Batch(mask=...)",
+        what = (
+            f"the target is {{value}}, outside the support of {type(dist).__name__}: {dist.support}"
         )
+        check_target(good, value, keep, f"{owner}: at {{index}} {what}")
     if keep is not None:
         dist = dist.mask(trailing(keep, dist.batch_ndim))
     return dist.log_prob(target)
+
+
+def check_target(good: Array, value: Array, keep: Array | None, message: str) -> None:
+    """Under `debug_checks`: every target that is kept is good."""
+    good = good if keep is None else good | ~trailing(keep, good.ndim)
+    _checks.check_values(
+        good, value, f"{message}; mend the data or leave it out with Batch(mask=...)"
+    )
 
 
 def _mend(dist: Distribution, got: tuple[int, ...], wanted: tuple[int, ...]) -> str:

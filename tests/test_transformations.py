@@ -348,15 +348,15 @@ def control(family):
 
 
 @pytest.mark.parametrize(
-    ("family", "check"),
+    ("family", "check", "message"),
     [
-        (Stored, check_maps),
-        (Stored, check_building),
-        (Unaligned, check_building),
-        (Summed, check_maps),
+        (Stored, check_maps, r"with batch \(2,\) and event \(\), got \(3,\)"),
+        (Stored, check_building, r"with batch \(2,\) and event \(\), got \(3,\)"),
+        (Unaligned, check_building, "out of vmap over leaf 0"),
+        (Summed, check_maps, r"batch: \['mean'\]"),
     ],
-    ids=lambda x: getattr(x, "__name__", None),
+    ids=lambda x: getattr(x, "__name__", ""),
 )
-def test_a_broken_promise_is_found(family, check):
-    with pytest.raises((AssertionError, ValueError)):
+def test_a_broken_promise_is_found(family, check, message):
+    with pytest.raises((AssertionError, ValueError), match=message):
         check(Subject(control(family)))

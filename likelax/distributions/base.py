@@ -531,16 +531,16 @@ def _held(base: Distribution, mask: Array) -> Distribution:
     """`base`, with an element's own parameters everywhere: those of what is masked out have no
     gradient, also where a formula of theirs makes 0 times NaN of a cotangent of 0.
     """
-    base = base.broadcast_to(jnp.broadcast_shapes(base.batch_shape, mask.shape))
-    ndim = base.batch_ndim
+    wide = base.broadcast_to(jnp.broadcast_shapes(base.batch_shape, mask.shape))
+    return wide._map(lambda leaf: held_leaf(leaf, mask))
 
-    def hold(leaf: Array) -> Array:
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return leaf
-        kept = mask.reshape(mask.shape + (1,) * (leaf.ndim - ndim))
-        return jnp.where(kept, leaf, jax.lax.stop_gradient(leaf))
 
-    return base._map(hold)
+def held_leaf(leaf: Array, alive: Array) -> Array:
+    """`leaf` without a gradient where not alive; `alive` has its first axes."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf
+    alive = alive.reshape(alive.shape + (1,) * (leaf.ndim - alive.ndim))
+    return jnp.where(alive, leaf, jax.lax.stop_gradient(leaf))
 
 
 @_kl.register_kl(Independent, Independent)

@@ -151,18 +151,25 @@ class LinearCategorical(Distribution):
         Raises:
           ValueError: unless 1 <= k <= V.
         """
-        if not 1 <= k <= self.num_categories:
-            raise ValueError(f"top_k: k is from 1 to {self.num_categories}, got {k}")
+        if not (isinstance(k, int) and 1 <= k <= self.num_categories):
+            raise ValueError(
+                f"top_k: k is a whole number from 1 to {self.num_categories}, got {k!r}"
+            )
+
+        values, columns = self._best(k)
+        log_normalizer = jax.lax.stop_gradient(self.log_normalizer())
+        return columns, values - log_normalizer[..., None]
+
+    def _best(self, k: int) -> tuple[Array, Array]:
+        """The k largest logits and their columns."""
 
         def best(logits: Logits, _: Array, tile: Tile) -> tuple[Array, Array]:
             return vocabulary.best(logits, k, tile)
 
-        values, columns = _by_tiles(best, (self,), self._any())
-        log_normalizer = jax.lax.stop_gradient(self.log_normalizer())
-        return columns, values - log_normalizer[..., None]
+        return _by_tiles(best, (self,), self._any())
 
     def mode(self) -> Array:
-        return self.top_k(1)[0][..., 0]
+        return self._best(1)[1][..., 0]
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from likelax._pytree import Array, node
 from likelax.distributions._odds import log_of, select
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.quantized import Grid
 from likelax.numerics.logspace import log_softmax, logsumexp
@@ -113,13 +113,9 @@ class Mixture(Distribution):
         ndim = components.batch_ndim
 
         def hold(leaf: Array) -> Array:
-            if not jnp.issubdtype(leaf.dtype, jnp.floating):
-                return leaf
             # A parameter that is shared along a batch axis is in use if it is anywhere on it.
             shared = tuple(i for i in range(ndim - 1) if leaf.shape[i] == 1)
-            used = jnp.any(alive, axis=shared, keepdims=True)
-            used = used.reshape(used.shape + (1,) * (leaf.ndim - ndim))
-            return jnp.where(used, leaf, jax.lax.stop_gradient(leaf))
+            return held_leaf(leaf, jnp.any(alive, axis=shared, keepdims=True))
 
         return components._map(hold)
 

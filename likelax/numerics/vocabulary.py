@@ -93,13 +93,18 @@ class _Block(NamedTuple):
         return self.start + jnp.arange(self.width)
 
 
+def _wide(hidden: Array, kernel: Array) -> Any:
+    """The dtype of logits and sums: that of the inputs, at least float32."""
+    return jnp.promote_types(jnp.result_type(hidden, kernel), jnp.float32)
+
+
 def _product(hidden: Array, kernel: Array, dtype: Any) -> Array:
     return jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=dtype)
 
 
 def _tile_logits(block: _Block, hidden: Array, kernel: Array, bias: Any, softcap: Any) -> Array:
     """One tile's logits in the wide dtype; -inf where the columns were counted before."""
-    logits = _product(hidden, block.of(kernel), jnp.promote_types(hidden.dtype, jnp.float32))
+    logits = _product(hidden, block.of(kernel), _wide(hidden, kernel))
     if bias is not None:
         logits = logits + block.of(bias).astype(logits.dtype)
     if softcap is not None:
@@ -188,8 +193,7 @@ def _joined(a: _Sums, b: _Sums) -> _Sums:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def _summarize(hidden: Array, kernel: Array, bias: Any, token: Array, softcap: Any, tile: Tile):
-    shape, size = token.shape, kernel.shape[-1]
-    wide = jnp.promote_types(hidden.dtype, jnp.float32)
+    shape, size, wide = token.shape, kernel.shape[-1], _wide(hidden, kernel)
 
     def add(sums, block):
         def chunk(part):
@@ -231,10 +235,11 @@ def _summarize_rule(softcap: Any, tile: Tile, primals: Any, tangents: Any):
                 new = block.columns() >= block.first
                 moves = jnp.zeros(logits.shape, wide)
                 # Products in the inputs' dtype: transposed they are of that dtype, too.
+                narrow = jnp.result_type(h, kernel)
                 if dh is not None:
-                    moves += _product(dh.astype(h.dtype), block.of(kernel), h.dtype).astype(wide)
+                    moves += _product(dh.astype(h.dtype), block.of(kernel), narrow).astype(wide)
                 if dk is not None:
-                    moves += _product(h, dk.astype(h.dtype), h.dtype).astype(wide)
+                    moves += _product(h, dk.astype(kernel.dtype), narrow).astype(wide)
                 if db is not None:
                     moves += db
                 if softcap is not None:
@@ -316,8 +321,7 @@ def best(logits: Logits, count: int, tile: Tile, keys: Array | None = None) -> t
     """
     hidden, kernel, bias = jax.lax.stop_gradient(logits[:3])
     softcap = logits.softcap
-    shape, size = hidden.shape[:-1], kernel.shape[-1]
-    wide = jnp.promote_types(hidden.dtype, jnp.float32)
+    shape, size, wide = hidden.shape[:-1], kernel.shape[-1], _wide(hidden, kernel)
 
     def noise(block: _Block, keys: Array) -> Array:
         # Of each column by its own number, so that the tile does not matter.

@@ -57,7 +57,7 @@ def check_mass(subject: Subject, parts: list[Integrated | None]) -> tuple[Proble
                 f"the density has no finite sum ({where}): it does not fall off fast enough, or "
                 "the support is declared too wide"
             )
-        elif abs(part.mass - 1) > 1e-5 + 10 * part.error:
+        elif abs(part.mass - 1) > 1e-5 + min(10 * part.error, 1e-3):
             problems.append(
                 f"the density sums to {part.mass:.6g} ({where}): {guess_factor(subject, masses)}"
             )

@@ -181,7 +181,7 @@ WRONG = {
     "top none": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL).top_k(0),
         ValueError,
-        "k is from 1 to 53, got 0",
+        "k is a whole number from 1 to 53, got 0",
     ),
     "other vocabulary": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL).kl_divergence(

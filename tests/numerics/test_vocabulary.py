@@ -128,6 +128,29 @@ def test_half_precision_sums_in_float32():
     close(slopes, wanted, 8e-3)  # one rounding of bfloat16 is 4e-3
 
 
+def test_inputs_of_two_dtypes_are_computed_with_in_the_wider():
+    (hidden, kernel, bias), token = inputs((9,))
+    hidden = hidden.astype(jnp.bfloat16)
+
+    def loss(function):
+        return lambda h, k, b: -jnp.mean(function(h, k, b, token)[0])
+
+    value, slopes = jax.jit(jax.value_and_grad(loss(summarize), (0, 1, 2)))(hidden, kernel, bias)
+    want, wanted = exact(jax.value_and_grad(loss(whole), (0, 1, 2)), hidden, kernel, bias)
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    close(slopes[1:], wanted[1:], 1e-6)
+    assert [s.dtype for s in slopes] == [jnp.bfloat16, jnp.float32, jnp.float32]
+    with jax.enable_x64(True):
+        mixed = summarize(
+            jnp.asarray(hidden), jnp.asarray(np.asarray(kernel, np.float64)), None, token
+        )
+        np.testing.assert_allclose(
+            mixed.log_prob,
+            exact(lambda h, k: whole(h, k, None, token)[0], hidden, kernel),
+            rtol=1e-12,
+        )
+
+
 def test_a_column_that_is_excluded_and_a_token_that_is_none():
     (hidden, kernel, bias), token = inputs((5,))
     bias = bias.at[20:].set(-jnp.inf)  # the last blocks hold nothing
