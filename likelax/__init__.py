@@ -17,7 +17,7 @@ loss::
 Every number says how it relates to a likelihood: `aux.claim`.
 """
 
-from likelax import bijectors, datasets, plotting, supports, testing, train
+from likelax import bijectors, datasets, plotting, sequence, supports, testing, train
 from likelax._checks import debug_checks
 from likelax._pytree import Array, node, param, static
 from likelax.conditional import Conditional
@@ -25,7 +25,16 @@ from likelax.distributions import *  # noqa: F403
 from likelax.distributions import __all__ as _families
 from likelax.heads import Head, LinearHead, MixtureHead, TransformedHead, learned
 from likelax.likelihood import CrossEntropy, Focal, Likelihood
-from likelax.metrics import Comparison, Evaluation, bits_per_dim, compare, evaluate, perplexity
+from likelax.metrics import (
+    Comparison,
+    Estimate,
+    Evaluation,
+    bits_per_byte,
+    bits_per_dim,
+    compare,
+    evaluate,
+    perplexity,
+)
 from likelax.networks import Variables
 from likelax.objective import Aux, Batch, Claim, Measure, Objective, Scores
 
@@ -40,6 +49,7 @@ __all__ = [
     "Comparison",
     "Conditional",
     "CrossEntropy",
+    "Estimate",
     "Evaluation",
     "Focal",
     "Head",
@@ -52,6 +62,7 @@ __all__ = [
     "TransformedHead",
     "Variables",
     "bijectors",
+    "bits_per_byte",
     "bits_per_dim",
     "compare",
     "datasets",
@@ -62,6 +73,7 @@ __all__ = [
     "param",
     "perplexity",
     "plotting",
+    "sequence",
     "static",
     "supports",
     "testing",

@@ -15,6 +15,30 @@ from likelax._pytree import Array
 from likelax.objective import Aux, Batch, Claim, Objective
 
 
+class Estimate(float):
+    """A number with its standard error; prints as `1.2345 ± 0.0067`.
+
+    Attributes:
+      standard_error: what another sample of examples of this size would change.
+    """
+
+    standard_error: float
+
+    def __new__(cls, value: float, standard_error: float) -> Estimate:
+        self = super().__new__(cls, value)
+        self.standard_error = float(standard_error)
+        return self
+
+    def __getnewargs__(self) -> tuple[float, float]:  # for pickle and copy
+        return float(self), self.standard_error
+
+    def __str__(self) -> str:
+        return f"{float(self):.4f} ± {self.standard_error:.4f}"
+
+    def __repr__(self) -> str:
+        return f"Estimate({float(self)!r}, {self.standard_error!r})"
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """An objective on held-out data.
@@ -28,6 +52,8 @@ class Evaluation:
       per_example: each example's weighted mean, `(count,)`, in the order of the batches.
       weight: each example's weight, `(count,)`.
       terms: weighted means of the named terms.
+      num_bytes: how many bytes of raw data each example stands for, `(count,)`, where the objective
+        knows: see `lx.bits_per_byte`.
     """
 
     loss: float
@@ -37,10 +63,12 @@ class Evaluation:
     per_example: np.ndarray
     weight: np.ndarray
     terms: dict[str, float]
+    num_bytes: np.ndarray | None = None
 
     def __str__(self) -> str:
         value = f"{self.loss:.4f} ± {self.standard_error:.4f} nats"
-        return f"{value} ({self.claim}; {self.count} examples)"
+        size = "" if self.num_bytes is None else f", {self.num_bytes.sum():.0f} bytes"
+        return f"{value} ({self.claim}; {self.count} examples{size})"
 
 
 def evaluate(
@@ -65,6 +93,7 @@ def evaluate(
     """
     sums: list[np.ndarray] = []
     weights: list[np.ndarray] = []
+    sizes: list[np.ndarray] = []
     terms: dict[str, float] = {}
     claim = objective.claim
     for i, batch in enumerate([batches] if isinstance(batches, Batch) else batches):
@@ -75,15 +104,19 @@ def evaluate(
         rows = weight.shape[0] if weight.ndim else 1
         sums.append(cost.reshape(rows, -1).sum(1))
         weights.append(weight.reshape(rows, -1).sum(1))
+        if aux.num_bytes is not None:
+            sizes.append((weight * np.asarray(aux.num_bytes)).reshape(rows, -1).sum(1))
         for name, value in aux.terms.items():
             terms[name] = terms.get(name, 0.0) + float(value) * float(weight.sum())
     if not sums or not np.any(np.concatenate(weights)):
         raise ValueError("there is no example to evaluate: no batches, or everything masked out")
     total, weight = np.concatenate(sums), np.concatenate(weights)
-    total, weight = total[weight != 0], weight[weight != 0]
+    some = weight != 0
+    num_bytes = np.concatenate(sizes)[some] if sizes else None
+    total, weight = total[some], weight[some]
     loss, error = _ratio(total, weight)
     terms = {name: value / float(weight.sum()) for name, value in terms.items()}
-    return Evaluation(loss, error, len(total), claim, total / weight, weight, terms)
+    return Evaluation(loss, error, len(total), claim, total / weight, weight, terms, num_bytes)
 
 
 def pool(parts: Sequence[Evaluation]) -> Evaluation:
@@ -103,7 +136,9 @@ def pool(parts: Sequence[Evaluation]) -> Evaluation:
         name: sum(s * p.terms[name] for s, p in zip(shares, parts, strict=True))
         for name in parts[0].terms
     }
-    return Evaluation(loss, error, len(each), parts[0].claim, each, weight, terms)
+    sizes = [part.num_bytes for part in parts if part.num_bytes is not None]
+    num_bytes = np.concatenate(sizes) if len(sizes) == len(parts) else None
+    return Evaluation(loss, error, len(each), parts[0].claim, each, weight, terms, num_bytes)
 
 
 def _ratio(total: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
@@ -133,8 +168,17 @@ def _claim_of(result: Any, what: str) -> Claim:
     return claim
 
 
-def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) -> Array:
-    """nats / (dims log 2): the code length of one dimension, in bits.
+def _linear(result: Aux | Evaluation, factor: float, shift: float = 0.0) -> Array | Estimate:
+    """factor * loss + shift, with its standard error where there is one."""
+    if isinstance(result, Evaluation):
+        return Estimate(factor * result.loss + shift, factor * result.standard_error)
+    return factor * jnp.asarray(result.loss) + shift
+
+
+def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) -> Array | Estimate:
+    """nats / (dims log 2): the code length of one dimension, in bits; of tokens, bits per token.
+
+    Of an `Evaluation` it comes with its standard error, as an `Estimate`.
 
     Args:
       result: an `Aux` or an `Evaluation`; dims is the event's size.
@@ -151,22 +195,51 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
         raise ValueError(
             "bits per dimension needs a measure: pass the aux or the Evaluation of a batch"
         )
-    bits = jnp.asarray(result.loss) / (claim.measure.dims * math.log(2))
+    factor = 1 / (claim.measure.dims * math.log(2))
     if claim.measure.kind == "counting":
         if bin_width is not None:
             raise ValueError("bin_width is for densities; these are probabilities: leave it out")
-        return bits
+        return _linear(result, factor)
     if bin_width is None:
         raise ValueError(
             "bits per dimension of a density depend on the unit of the data; write "
             "bits_per_dim(result, bin_width=1/256), "
             "or score the discrete values themselves: lx.Quantized(base, low, high, bins)"
         )
-    return bits - math.log2(bin_width)
+    return _linear(result, factor, -math.log2(bin_width))
 
 
-def perplexity(result: Aux | Evaluation) -> Array:
+def bits_per_byte(result: Aux | Evaluation) -> Array | Estimate:
+    """All nats over log 2 times all bytes of the raw data: comparable between tokenisers, and with
+    what a compressor makes of the text.
+
+    Of an `Evaluation` it comes with its standard error (of a ratio of sums), as an `Estimate`.
+
+    Raises:
+      ValueError: for a loss that is no likelihood, or one that does not know its bytes.
+    """
+    claim = _claim_of(result, "bits per byte")
+    if claim.measure is not None and claim.measure.kind != "counting":
+        raise ValueError(
+            "bits per byte are for probabilities of discrete values; this is a density"
+        )
+    if result.num_bytes is None:
+        raise ValueError(
+            "bits per byte need to know how many bytes a token stands for; write "
+            "lx.sequence.Autoregressive(..., token_bytes=1) where tokens are bytes, or give the "
+            "number of bytes of each token of your vocabulary; bits per token are lx.bits_per_dim"
+        )
+    if isinstance(result, Evaluation):
+        nats, error = _ratio(result.per_example * result.weight, result.num_bytes)
+        return Estimate(nats / math.log(2), error / math.log(2))
+    total = jnp.sum(result.weight * result.per_example)
+    return total / (jnp.sum(result.weight * result.num_bytes) * math.log(2))
+
+
+def perplexity(result: Aux | Evaluation) -> Array | Estimate:
     """exp(nats per dimension): the number of equally likely values that would be as hard to guess.
+
+    Of an `Evaluation` it comes with its standard error (by the delta method), as an `Estimate`.
 
     Raises:
       ValueError: for a loss that is no likelihood, or for a density.
@@ -174,6 +247,10 @@ def perplexity(result: Aux | Evaluation) -> Array:
     claim = _claim_of(result, "the perplexity")
     if claim.measure is None or claim.measure.kind != "counting":
         raise ValueError("perplexity is for probabilities of discrete values; this is a density")
+    if isinstance(result, Evaluation):
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = np.exp(result.loss / claim.measure.dims)
+            return Estimate(value, value * result.standard_error / claim.measure.dims)
     return jnp.exp(jnp.asarray(result.loss) / claim.measure.dims)
 
 

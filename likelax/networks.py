@@ -4,6 +4,8 @@
 
     variables = net.init(key, input)                       # Variables(params, state)
     output, state = net.apply(params, input, key=..., state=..., train=...)
+    net.accepts("positions")                               # whether a call may name that argument
+    net.stepper(params, state, (batch, time))              # value by value from a cache, or None
 
 A network may be
 
@@ -19,6 +21,7 @@ A network may be
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -52,6 +55,23 @@ class Variables(NamedTuple):
 
     params: Any
     state: Any = ()
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["positional", "named"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """An input of several parts: the network is called `net(*positional, **named)`."""
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _call(function: Callable[..., Any], input: Any, **options: Any) -> Any:
+    if isinstance(input, Arguments):
+        return function(*input.positional, **input.named, **options)
+    return function(input, **options)
 
 
 def _flags(call: Callable[..., Any], train: bool) -> dict[str, bool]:
@@ -120,10 +140,54 @@ class _NNX:
             copy=True,
         )
         module.train() if train else module.eval()
-        output = module(input, **_flags(type(module).__call__, train))
+        output = _call(module, input, **_flags(type(module).__call__, train))
         if not train:
             return output, state
         return output, nnx.to_pure_dict(self._split(module)[3]) or ()
+
+    def accepts(self, name: str) -> bool:
+        made = self._net.func if isinstance(self._net, functools.partial) else self._net
+        if isinstance(made, nnx.Module):
+            return _accepts(type(made).__call__, name)
+        if isinstance(made, type):
+            return _accepts(made.__call__, name)
+        return _accepts(type(nnx.eval_shape(lambda: self._net(rngs=nnx.Rngs(0)))).__call__, name)
+
+    def stepper(self, params: Any, state: Any, shape: tuple[int, int]) -> Stepper | None:
+        module = self.merge(params, state)
+        module.eval()
+        layers = [m for _, m in nnx.iter_modules(module) if hasattr(m, "init_cache")]
+        if not layers:
+            return None
+        for layer in layers:
+            layer.init_cache((*shape, getattr(layer, "in_features", 1)))
+        module.set_attributes(decode=True, raise_if_not_found=False)
+        graph, start, rest = nnx.split(module, nnx.Cache, ...)
+
+        def step(cache: Any, input: Any) -> tuple[Any, Any]:
+            again = nnx.merge(graph, cache, rest, copy=True)
+            output = _call(again, input, **_flags(type(again).__call__, False))
+            return output, nnx.split(again, nnx.Cache, ...)[1]
+
+        return Stepper(start, step)
+
+
+class Stepper(NamedTuple):
+    """A network that is given a sequence value by value.
+
+    Attributes:
+      cache: what it remembers before the first one, a pytree.
+      step: `(cache, input) -> (output, cache)`, the input of length 1 along the time axis.
+    """
+
+    cache: Any
+    step: Callable[[Any, Any], tuple[Any, Any]]
+
+
+def _accepts(call: Callable[..., Any], name: str) -> bool:
+    """Whether a keyword `name` may be passed."""
+    parameters = inspect.signature(call).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _filled(like: Any, values: Any) -> Any:
@@ -160,7 +224,8 @@ class _Linen:
 
     def init(self, key: Array, input: Any) -> Variables:
         flags = _flags(type(self._net).__call__, False)
-        variables = dict(self._net.init({"params": stream(key, "params")}, input, **flags))  # type: ignore[arg-type]
+        init = functools.partial(self._net.init, {"params": stream(key, "params")})
+        variables = dict(_call(init, input, **flags))
         params = variables.pop("params", {})
         return Variables(params, variables or ())
 
@@ -172,16 +237,22 @@ class _Linen:
     ) -> tuple[Any, Any]:
         # Linen falls back on the stream "params" for every stream that is not given by name.
         try:
-            output, new_state = self._net.apply(
-                {"params": params, **(state or {})},
+            output, new_state = _call(
+                functools.partial(self._net.apply, {"params": params, **(state or {})}),
                 input,
                 rngs=None if key is None else {"params": key},
                 mutable=list(state) if train else [],
-                **_flags(type(self._net).__call__, train),  # type: ignore[arg-type]
+                **_flags(type(self._net).__call__, train),
             )
         except errors.ScopeCollectionNotFound as error:
             raise ValueError(_NO_STATE) from error
         return output, (dict(new_state) or ()) if train else state
+
+    def accepts(self, name: str) -> bool:
+        return _accepts(type(self._net).__call__, name)
+
+    def stepper(self, params: Any, state: Any, shape: tuple[int, int]) -> Stepper | None:
+        return None
 
 
 class _Functions:
@@ -191,7 +262,9 @@ class _Functions:
         self._init, self._apply = init, apply
 
     def init(self, key: Array, input: Any) -> Variables:
-        return Variables(self._init(stream(key, "params"), input))
+        # What comes by name says how to read the input, not what shape it has.
+        parts = input.positional if isinstance(input, Arguments) else (input,)
+        return Variables(self._init(stream(key, "params"), *parts))
 
     def merge(self, params: Any, state: Any) -> Callable[..., Any]:
         return functools.partial(self._apply, params)
@@ -202,7 +275,13 @@ class _Functions:
         options: dict[str, Any] = dict(_flags(self._apply, train))
         if "key" in inspect.signature(self._apply).parameters:
             options["key"] = key
-        return self._apply(params, input, **options), state
+        return _call(functools.partial(self._apply, params), input, **options), state
+
+    def accepts(self, name: str) -> bool:
+        return _accepts(self._apply, name)
+
+    def stepper(self, params: Any, state: Any, shape: tuple[int, int]) -> Stepper | None:
+        return None
 
 
 Network = _NNX | _Linen | _Functions

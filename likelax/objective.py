@@ -120,7 +120,7 @@ class Batch:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["loss", "per_example", "weight", "terms", "state"],
+    data_fields=["loss", "per_example", "weight", "terms", "state", "num_bytes"],
     meta_fields=["claim"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +134,8 @@ class Aux:
       terms: named scalars for the log, reduced as the loss is.
       state: for the next call.
       claim: what the number says of the negative log-likelihood; static.
+      num_bytes: how many bytes of raw data each entry of `per_example` stands for, where the
+        objective knows (`lx.bits_per_byte`).
     """
 
     loss: Array
@@ -142,6 +144,7 @@ class Aux:
     terms: dict[str, Array]
     state: Any
     claim: Claim
+    num_bytes: Array | None = None
 
 
 class Scores(NamedTuple):
@@ -151,6 +154,7 @@ class Scores(NamedTuple):
     terms: dict[str, Array]
     state: Any
     claim: Claim
+    num_bytes: Array | None = None
 
 
 class Objective:
@@ -188,6 +192,10 @@ class Objective:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no score")
 
+    def prepare(self, batch: Batch) -> Batch:
+        """The batch that is scored; a subclass may mask out what it takes as given."""
+        return batch
+
     def __call__(
         self, params: Any, key: Array, batch: Batch, *, state: Any = (), train: bool = True
     ) -> tuple[Array, Aux]:
@@ -214,11 +222,7 @@ class Objective:
     def _evaluate(
         self, params: Any, key: Array, batch: Batch, state: Any, train: bool
     ) -> tuple[Array, Aux]:
-        for name in ("mask", "weight"):
-            _check_leading(name, getattr(batch, name), batch.target)
-        _check_factors(batch)
-        keep = _keep(batch)
-        batch = dataclasses.replace(batch, input=_clean(batch.input, keep))
+        batch, keep = self._prepared(batch)
         scores = self.score(params, key, batch, state=state, train=train, keep=keep)
         weight = _effective_weight(batch, scores.per_example)
         per_example = jnp.where(weight == 0, 0, scores.per_example)
@@ -227,7 +231,18 @@ class Objective:
             name: _weighted_mean(jnp.where(weight == 0, 0, term), weight)
             for name, term in scores.terms.items()
         }
-        return loss, Aux(loss, per_example, weight, terms, scores.state, scores.claim)
+        return loss, Aux(
+            loss, per_example, weight, terms, scores.state, scores.claim, scores.num_bytes
+        )
+
+    def _prepared(self, batch: Batch) -> tuple[Batch, Array | None]:
+        """The batch that is scored, its input cleaned, and what of it is kept."""
+        for name in ("mask", "weight"):
+            _check_leading(name, getattr(batch, name), batch.target)
+        _check_factors(batch)
+        batch = self.prepare(batch)
+        keep = _keep(batch)
+        return dataclasses.replace(batch, input=_clean(batch.input, keep)), keep
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         """The user's own network with these values, an NNX module in training mode: `.eval()` it.

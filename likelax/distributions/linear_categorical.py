@@ -133,6 +133,14 @@ class LinearCategorical(Distribution):
         shape = jnp.broadcast_shapes(value.shape, self.batch_shape)
         return self._summary(jnp.broadcast_to(value, shape)).log_prob
 
+    def logits(self) -> Array:
+        """All logits, `(*batch, V)`, held after all: for a few tokens, as when one is drawn."""
+        bias = 0 if self.bias is None else self.bias[..., None, :].astype(self.dtype)
+        hidden = self.hidden[..., None, :]
+        logits = jnp.matmul(hidden, self.kernel, preferred_element_type=self.dtype) + bias
+        logits = logits[..., 0, :]
+        return logits if self.softcap is None else self.softcap * jnp.tanh(logits / self.softcap)
+
     def log_normalizer(self) -> Array:
         """log sum_v exp(logits_v), shape `batch`."""
         return self._summary(self._any()).log_normalizer

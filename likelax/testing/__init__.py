@@ -1,6 +1,7 @@
-"""Checks that a distribution, of the library or your own, is what it says."""
+"""Checks that a distribution or a model, of the library or your own, is what it says."""
 
+from likelax.testing.causal import check_causal
 from likelax.testing.check import check_distribution
 from likelax.testing.report import Report, Row
 
-__all__ = ["Report", "Row", "check_distribution"]
+__all__ = ["Report", "Row", "check_causal", "check_distribution"]

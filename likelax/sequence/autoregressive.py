@@ -1,0 +1,357 @@
+"""`Autoregressive`: p(x) = prod_t p(x_t | x_<t), by one causal network and a head."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from likelax._keys import check_key, stream
+from likelax._pytree import Array
+from likelax.conditional import Conditional
+from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Categorical
+from likelax.distributions.linear_categorical import LinearCategorical
+from likelax.heads import HeadLike
+from likelax.networks import Arguments, Variables
+from likelax.numerics.logspace import logsumexp
+from likelax.objective import (
+    Batch,
+    Claim,
+    Objective,
+    Scores,
+    check_batch,
+    measure_of,
+    target_log_prob,
+    trailing,
+)
+from likelax.sequence.packing import Packed, positions_of, starts_of
+from likelax.sequence.sampling import Truncation, continued
+
+
+class Autoregressive(Objective):
+    """The negative log-likelihood of sequences, -log p(x_t | x_<t) in nats per value; exact.
+
+    ::
+
+        head = lx.LinearHead(V, features=256)
+        model = lx.sequence.Autoregressive(Transformer(head.size), head, start=None)
+        loss, aux = model(params, key, lx.Batch(target=tokens, mask=tokens != pad))
+
+    The target is `(batch, time)` whole numbers, or `(batch, time, *event)` values of any head. A mask
+    or weight of shape `(batch, time)` says what is scored: padding out, a prompt out, an answer in
+    (`lx.sequence.span_mask`). What is not scored is still seen by what follows it. `per_example` is
+    of each value, `(batch, time)`, and the loss the mean over those that are scored.
+
+    The network is causal: its output at position t may depend on its inputs up to t only
+    (`lx.testing.check_causal` looks). It is called
+
+    * `net(previous)`, the targets moved one to the right, `-> (batch, time, head.size)`;
+    * `net(previous, input)` where the batch has an input, such as an encoder's output;
+    * with `segments=` (whole numbers, `(batch, time)`) where the target is `Packed`: no attention
+      between positions of different numbers; and with `positions=`, which restart in each document,
+      if it has an argument of that name.
+
+    Args:
+      net: a network: see `likelax.networks`.
+      head: the distribution of one value.
+      start: what stands before the first value, so that all are scored: a token or a number; it may
+        be a token of its own, V, if the network's embedding has room for it. None: the first value
+        (of each document) is given, not scored, and the network sees one position less.
+      label_smoothing: s in [0, 1]: adds s times (mean over the vocabulary of -log p, less the NLL).
+      z_loss: adds this times the square of the log-normaliser of the logits (Chowdhery et al. 2022,
+        section 5). With either, the number is no likelihood; the parts are in `terms`, under "nll",
+        "label_smoothing" and "z_loss".
+      token_bytes: how many bytes of raw text a token stands for, a number or `(V,)`, for
+        `lx.bits_per_byte`.
+
+    Raises:
+      ValueError: for a target without a time axis, or shapes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        head: HeadLike,
+        *,
+        start: ArrayLike | None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        token_bytes: ArrayLike | None = None,
+    ):
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing is in [0, 1], got {label_smoothing}")
+        if not z_loss >= 0:
+            raise ValueError(f"z_loss is not negative, got {z_loss}")
+        self.conditional, self.head = Conditional(net, head), head
+        self.start, self.token_bytes = start, token_bytes
+        self.label_smoothing, self.z_loss = label_smoothing, z_loss
+        self.claim = Claim("none") if label_smoothing or z_loss else Claim()
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        check_batch(batch)
+        batch, keep = self._prepared(batch)
+        return self.conditional.init(key, self._arguments(batch, keep))
+
+    def merge(self, params: Any, state: Any = ()) -> Any:
+        return self.conditional.merge(params, state)
+
+    # What the network sees, and what is scored.
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Padding, and first values that are given, are masked out."""
+        values, segments = _parts(batch.target)
+        if values.ndim != 2 + len(self.head.event_shape):
+            raise ValueError(
+                f"Autoregressive: a target has shape (batch, time, *event) with event "
+                f"{self.head.event_shape}, got {values.shape}; write target[None] for one sequence"
+            )
+        if segments is not None:
+            first = starts_of(segments)
+            scored = segments != 0
+        else:
+            first = jnp.arange(values.shape[1]) == 0
+            scored = jnp.ones(values.shape[:2], bool)
+        if self.start is None:
+            scored = scored & ~first
+        elif segments is None:
+            return batch
+        mask = scored if batch.mask is None else scored & trailing(jnp.asarray(batch.mask, bool), 2)
+        return dataclasses.replace(batch, mask=mask)
+
+    def _arguments(self, batch: Batch, keep: Array | None) -> Arguments:
+        values, segments = _parts(batch.target)
+        previous = self._previous(_readable(values, keep, _classes(self.head)), segments)
+        named: dict[str, Array] = {}
+        if segments is not None:
+            seen = segments[:, : previous.shape[1]]
+            if not self.conditional.net.accepts("segments"):
+                raise TypeError(
+                    "packed documents must not see one another, and this network takes no "
+                    "segments: give its call an argument segments=None, (batch, time), and let a "
+                    "position attend only where segments are equal; or put one document in each row"
+                )
+            named["segments"] = seen
+            if self.conditional.net.accepts("positions"):
+                named["positions"] = positions_of(seen)
+        given = () if batch.input is None else (batch.input,)
+        return Arguments((previous, *given), named)
+
+    def _previous(self, values: Array, segments: Array | None = None) -> Array:
+        """The network's input at each position: the value before it."""
+        if self.start is None:
+            return values[:, :-1]
+        start = jnp.broadcast_to(jnp.asarray(self.start, values.dtype), values[:, :1].shape)
+        previous = jnp.concatenate([start, values[:, :-1]], axis=1)
+        if segments is None:
+            return previous
+        return jnp.where(trailing(starts_of(segments), values.ndim), start, previous)
+
+    def _predict(
+        self, params: Any, key: Array, batch: Batch, state: Any, train: bool, keep: Array | None
+    ) -> tuple[Distribution, Array, Array | None, Any]:
+        """The distributions of the values that are scored, those values, and which are kept."""
+        dist, state = self.conditional.apply(
+            params,
+            self._arguments(batch, keep),
+            key=stream(key, "net"),
+            state=state,
+            train=train,
+        )
+        given = int(self.start is None)
+        values = _parts(batch.target)[0][:, given:]
+        if keep is not None and keep.ndim > 1:
+            keep = keep[:, given:]
+        return dist, values, keep, state
+
+    def _whole(self, x: Array) -> Array:
+        """`x` with a first position of 0 where that is given."""
+        return jnp.pad(x, ((0, 0), (1, 0))) if self.start is None else x
+
+    # Scores.
+
+    def score(
+        self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
+    ) -> Scores:
+        dist, values, keep, state = self._predict(params, key, batch, state, train, keep)
+        terms: dict[str, Array] = {}
+        if self.label_smoothing or self.z_loss:
+            terms = self._terms(dist, values, keep)
+            cost = functools.reduce(jnp.add, terms.values())
+        else:
+            cost = -target_log_prob(dist, values, keep, owner="Autoregressive")
+        claim = dataclasses.replace(self.claim, measure=measure_of(dist))
+        terms = {name: self._whole(term) for name, term in terms.items()}
+        return Scores(self._whole(cost), terms, state, claim, self._num_bytes(values))
+
+    def _terms(self, dist: Distribution, values: Array, keep: Array | None) -> dict[str, Array]:
+        if isinstance(dist, LinearCategorical) and dist.batch_shape == values.shape:
+            summary = dist._summary(values)
+            nll = -summary.log_prob
+            mean, normalizer = summary.mean_log_prob, summary.log_normalizer
+        else:
+            nll = -target_log_prob(dist, values, keep, owner="Autoregressive")
+            if not (isinstance(dist, Categorical) and dist.given("logits")):
+                raise TypeError(
+                    "label_smoothing and z_loss are for heads with logits, lx.LinearHead or "
+                    f"lx.Head(lx.Categorical, num_categories=V); this one gives {type(dist).__name__}"
+                )
+            normalizer = logsumexp(dist.logits)
+            mean = jnp.mean(dist.logits, axis=-1) - normalizer
+        terms = {"nll": nll}
+        if self.label_smoothing:
+            terms["label_smoothing"] = self.label_smoothing * (-mean - nll)
+        if self.z_loss:
+            terms["z_loss"] = self.z_loss * normalizer**2
+        return terms
+
+    def _num_bytes(self, values: Array) -> Array | None:
+        if self.token_bytes is None:
+            return None
+        sizes = jnp.asarray(self.token_bytes, float)
+        if sizes.ndim:
+            sizes = jnp.take(sizes, values, mode="clip")
+        return self._whole(jnp.broadcast_to(sizes, values.shape))
+
+    def token_log_prob(self, params: Any, batch: Batch, *, state: Any = ()) -> Array:
+        """log p(x_t | x_<t), `(batch, time)`; 0 where it is not scored. Dropout off.
+
+        Weights other than 0 change nothing. Label smoothing and z-loss are left out.
+        """
+        check_batch(batch)
+        return _token_log_prob(self, params, jax.random.key(0), batch, state, False)[0]
+
+    def log_prob(self, params: Any, batch: Batch, *, state: Any = ()) -> Array:
+        """log p of what is scored of each sequence, `(batch,)`, given the rest before it."""
+        return jnp.sum(self.token_log_prob(params, batch, state=state), axis=1)
+
+    def scored_log_prob(
+        self, params: Any, key: Array, batch: Batch, state: Any, train: bool
+    ) -> tuple[Array, Any]:
+        """`token_log_prob` and the next state, for objectives that are built on it."""
+        batch, keep = self._prepared(batch)
+        dist, values, keep, state = self._predict(params, key, batch, state, train, keep)
+        each = self._whole(target_log_prob(dist, values, keep, owner="Autoregressive"))
+        return jnp.broadcast_to(each, values.shape[:1] + each.shape[1:]), state
+
+    # Samples.
+
+    def sample(
+        self,
+        params: Any,
+        key: Array,
+        shape: int | tuple[int, ...] = (),
+        *,
+        length: int,
+        prompt: ArrayLike | None = None,
+        input: Any = None,
+        state: Any = (),
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        stop: int | None = None,
+        callback: Callable[[Any], None] | None = None,
+        cache: bool | None = None,
+    ) -> Array:
+        """Continues `prompt` by `length` values, `(*shape, length, *event)`.
+
+        Compiled once for each shape. By default the network runs over the whole sequence for each
+        value. A Flax NNX network whose attention keeps a cache (as `nnx.MultiHeadAttention` does: a
+        method `init_cache` and an attribute `decode`) is given one position at a time instead; the
+        same key gives the same values either way, up to the rounding of the network's output.
+
+        Args:
+          params, state: as from `init` or training.
+          key: a random key.
+          shape: how many sequences; the network sees them as one batch axis.
+          length: how many values to draw.
+          prompt: what comes before, `(time, *event)` or `(*shape, time, *event)`; needed where
+            `start` is None.
+          input: the network's second argument, of the same batch.
+          temperature: of the logits; 0 takes the most probable token.
+          top_k: only the k most probable tokens (and those equal to the last of them).
+          top_p: only the most probable tokens that together have this probability (Holtzman et al.
+            2020).
+          min_p: only tokens of at least this share of the largest probability (Nguyen et al. 2024).
+            Applied in this order; the draws are the model's own only without them.
+          stop: a token after which a sequence is filled up with itself; drawing ends when all have.
+          callback: called with the values of each step, `(*shape, *event)`, in order.
+          cache: whether to use the network's cache (default: if it has one and there is no `input`).
+
+        Raises:
+          TypeError: for a temperature or a truncation where values are no tokens.
+          ValueError: for sizes that do not fit, or a cache that the network does not have.
+        """
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        event = self.head.event_shape
+        if length < 1:
+            raise ValueError(f"length is at least 1, got {length}")
+        if prompt is None:
+            if self.start is None:
+                raise ValueError(
+                    "this model takes the first value as given (start=None): pass prompt=, with at "
+                    "least one value"
+                )
+            prompt = jnp.zeros((0, *event), jnp.asarray(self.start).dtype)
+        prompt = jnp.asarray(prompt)
+        if jnp.issubdtype(prompt.dtype, jnp.integer):
+            prompt = prompt.astype(jnp.int32)
+        time = prompt.ndim - 1 - len(event)
+        if time < 0 or prompt.shape[time + 1 :] != event or prompt.shape[:time] not in ((), shape):
+            raise ValueError(
+                f"prompt has shape (time, *event) or (*shape, time, *event) with shape {shape} and "
+                f"event {event}, got {prompt.shape}"
+            )
+        prompt = jnp.broadcast_to(prompt, shape + prompt.shape[time:])
+        prompt = prompt.reshape(math.prod(shape), *prompt.shape[len(shape) :])
+        if self.start is None and not prompt.shape[1]:
+            raise ValueError("start is None: the prompt has at least one value")
+        values = continued(
+            self,
+            params,
+            stream(check_key(key), "sample"),
+            prompt,
+            input,
+            state,
+            Truncation.checked(temperature, top_k, top_p, min_p),
+            stop,
+            length=length,
+            shape=shape,
+            callback=callback,
+            cache=cache,
+        )
+        return values.reshape(*shape, length, *event)
+
+
+_token_log_prob = jax.jit(Autoregressive.scored_log_prob, static_argnums=(0, 5))
+
+
+def _parts(target: Any) -> tuple[Array, Array | None]:
+    if isinstance(target, Packed):
+        return jnp.asarray(target.tokens), jnp.asarray(target.segments)
+    return jnp.asarray(target), None
+
+
+def _classes(head: Any) -> int | None:
+    """How many tokens there are, where the head says so."""
+    if getattr(head, "family", None) is Categorical:
+        return head.size
+    return getattr(head, "num_categories", None)
+
+
+def _readable(values: Array, keep: Array | None, classes: int | None) -> Array:
+    """`values` with 0 in place of what is masked out and no value: -100, NaN."""
+    if keep is None:
+        return values
+    if jnp.issubdtype(values.dtype, jnp.floating):
+        good = jnp.isfinite(values)
+    else:
+        good = (values >= 0) & (True if classes is None else values < classes)
+    return jnp.where(trailing(keep, values.ndim) | good, values, 0)

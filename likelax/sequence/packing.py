@@ -1,0 +1,168 @@
+"""Sequences of unequal length in arrays of equal length: packing, windows, masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from likelax._pytree import Array
+from likelax.objective import Batch
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["tokens", "segments"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """Several documents in each row, as a `Batch.target`.
+
+    Attributes:
+      tokens: `(batch, time)`.
+      segments: which document each token belongs to, `(batch, time)`, whole numbers; 0 is padding,
+        which is not scored.
+    """
+
+    tokens: Any
+    segments: Any
+
+
+def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
+    """Puts documents into rows of `length` tokens, each document into the first row with room.
+
+    Args:
+      documents: one-dimensional arrays of tokens; one longer than `length` is cut into pieces, each a
+        document of its own.
+      length: tokens in a row.
+
+    Returns:
+      A batch whose target is `Packed`; the segments of a row count from 1.
+
+    Raises:
+      ValueError: without documents, or for one that is not one-dimensional.
+    """
+    if length < 1:
+        raise ValueError(f"length is at least 1, got {length}")
+    pieces = []
+    for i, document in enumerate(documents):
+        array = np.asarray(document)
+        if array.ndim != 1:
+            raise ValueError(f"documents are one-dimensional; number {i} has shape {array.shape}")
+        pieces += [array[at : at + length] for at in range(0, len(array), length)]
+    if not pieces:
+        raise ValueError("there is nothing to pack: no documents, or empty ones")
+    rows: list[list[np.ndarray]] = []
+    room: list[int] = []
+    for piece in pieces:
+        row = next((r for r, free in enumerate(room) if free >= len(piece)), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(length)
+        rows[row].append(piece)
+        room[row] -= len(piece)
+    tokens = np.zeros((len(rows), length), np.int32)
+    segments = np.zeros((len(rows), length), np.int32)
+    for r, row_pieces in enumerate(rows):
+        filled = length - room[r]
+        tokens[r, :filled] = np.concatenate(row_pieces)
+        sizes = [len(piece) for piece in row_pieces]
+        segments[r, :filled] = np.repeat(np.arange(1, len(sizes) + 1), sizes)
+    return Batch(target=Packed(tokens, segments))
+
+
+def starts_of(segments: Array) -> Array:
+    """Whether a token is the first of its document, `(batch, time)`."""
+    before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    return segments != before
+
+
+def positions_of(segments: Array) -> Array:
+    """How many tokens of its document precede each token, `(batch, time)`."""
+    at = jnp.arange(segments.shape[1])
+    return at - jax.lax.cummax(jnp.where(starts_of(segments), at, 0), axis=1)
+
+
+def span_mask(length: int, *, start: ArrayLike = 0, stop: ArrayLike | None = None) -> Array:
+    """Whether start <= t < stop, `(*shape of start and stop, length)`, for `Batch.mask`.
+
+    ::
+
+        mask = lx.sequence.span_mask(tokens.shape[1], stop=lengths)     # padding is not scored
+        mask = lx.sequence.span_mask(tokens.shape[1], start=prompt_lengths, stop=lengths)   # answers
+    """
+    at = jnp.arange(length)
+    stop = length if stop is None else stop
+    first, end = jnp.asarray(start)[..., None], jnp.asarray(stop)[..., None]
+    return (at >= first) & (at < end)
+
+
+class Windows:
+    """Batches of windows over one long sequence; see `windows`."""
+
+    def __init__(self, tokens: ArrayLike, length: int, stride: int, *, batch_size: int):
+        self.tokens = np.asarray(tokens)
+        if not 1 <= stride <= length:
+            raise ValueError(
+                f"windows: the stride is from 1 to the length {length}, got {stride}: "
+                "a longer one would leave values out"
+            )
+        if batch_size < 1:
+            raise ValueError(f"windows: batch_size is at least 1, got {batch_size}")
+        if self.tokens.ndim < 1 or not len(self.tokens):
+            raise ValueError(f"windows: a sequence wanted, got shape {self.tokens.shape}")
+        self.length, self.stride, self.batch_size = length, stride, batch_size
+        rest = max(0, len(self.tokens) - length)
+        self.count = 1 - (-rest // stride)
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def _window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The values of a window, and which of them no window before it has."""
+        size, length = len(self.tokens), self.length
+        start = max(0, min(number * self.stride, size - length))
+        scored = 0 if number == 0 else (number - 1) * self.stride + length
+        values = np.zeros((length, *self.tokens.shape[1:]), self.tokens.dtype)
+        own = self.tokens[start : start + length]
+        values[: len(own)] = own
+        at = start + np.arange(length)
+        return values, (at >= scored) & (at < size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for first in range(0, self.count, self.batch_size):
+            shape = (self.batch_size, self.length)
+            values = np.zeros(shape + self.tokens.shape[1:], self.tokens.dtype)
+            mask = np.zeros(shape, bool)
+            for row, number in enumerate(range(first, min(first + self.batch_size, self.count))):
+                values[row], mask[row] = self._window(number)
+            if values.dtype.kind in "ui":
+                values = values.astype(np.int32)
+            yield Batch(target=values, mask=mask)
+
+
+def windows(tokens: ArrayLike, length: int, stride: int, *, batch_size: int) -> Windows:
+    """Windows of `length` over one long sequence: each value is scored once, all but those of the
+    first window with at least `length - stride` values before it.
+
+    With `Autoregressive(..., start=None)`, which never scores the first value of a row, take a stride
+    below the length; the very first value is then the only one that is not scored.
+
+    Args:
+      tokens: `(time,)`, or `(time, *event)`.
+      length: values in a window.
+      stride: by how much windows are apart, at most `length`.
+      batch_size: windows in a batch; the last batch is filled up with windows that are masked out.
+
+    Returns:
+      Batches, to be gone through any number of times, with a `len`.
+
+    Raises:
+      ValueError: for an empty sequence, or sizes that do not fit.
+    """
+    return Windows(tokens, length, stride, batch_size=batch_size)

@@ -1,0 +1,450 @@
+"""Autoregressive likelihoods against enumeration, step-by-step sums and one another."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import likelax as lx
+from likelax.sequence.sampling import Truncation
+from nets import causal
+
+KEY = jax.random.key(3)
+V, T = 3, 4
+ALL = np.array(list(itertools.product(range(V), repeat=T)), np.int32)
+
+
+class Attention(nnx.Module):
+    """One layer with Flax's own cache."""
+
+    def __init__(self, out, *, rngs):
+        self.embed = nnx.Embed(V + 1, 8, rngs=rngs)
+        self.attend = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
+        self.last = nnx.Linear(8, out, kernel_init=nnx.initializers.normal(1.0), rngs=rngs)
+
+    def __call__(self, previous):
+        x = self.embed(previous)
+        mask = None if self.attend.decode else nnx.make_causal_mask(previous)
+        return self.last(x + self.attend(x, mask=mask))
+
+
+def tokens_model(head=None, **kwargs):
+    head = head or lx.Head(lx.Categorical, num_categories=V)
+    net = causal(head.size, V, peek=kwargs.pop("peek", 0))
+    model = lx.sequence.Autoregressive(net, head, **({"start": V} | kwargs))
+    return model, model.init(KEY, lx.Batch(ALL)).params
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tokens_model()
+
+
+def by_hand(params, sequence):
+    """log p(x_t | x_<t), one network call on a prefix at a time."""
+    apply = causal(V, V)[1]
+    out = []
+    for t in range(len(sequence)):
+        previous = jnp.array([[V, *sequence[:t]]])
+        # The mean is over the length that the model sees.
+        padded = jnp.pad(previous, ((0, 0), (0, len(sequence) - t - 1)))
+        out.append(jax.nn.log_softmax(apply(params["net"], padded)[0, t])[sequence[t]])
+    return np.array(out)
+
+
+# The sum over all sequences.
+
+
+@pytest.mark.parametrize("peek", [0, 1])
+def test_probabilities_of_all_sequences_sum_to_one(peek):
+    model, params = tokens_model(peek=peek)
+    total = np.exp(np.asarray(model.log_prob(params, lx.Batch(ALL)), np.float64)).sum()
+    # The control: a network that sees what it predicts has no distribution.
+    assert (abs(total - 1) < 1e-5) == (peek == 0)
+
+
+def test_given_the_first_value_they_sum_to_one_for_each():
+    model, params = tokens_model(start=None)
+    p = np.exp(np.asarray(model.log_prob(params, lx.Batch(ALL)), np.float64))
+    for first in range(V):
+        np.testing.assert_allclose(p[ALL[:, 0] == first].sum(), 1, rtol=1e-5)
+    aux = model(params, KEY, lx.Batch(ALL))[1]
+    assert aux.weight.shape == ALL.shape
+    np.testing.assert_array_equal(aux.weight.sum(0), [0, 81, 81, 81])
+
+
+def test_each_token_as_by_hand(model):
+    model, params = model
+    rows = ALL[[5, 40, 77]]
+    want = np.stack([by_hand(params, row) for row in rows])
+    got = model.token_log_prob(params, lx.Batch(rows))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    loss, aux = model(params, KEY, lx.Batch(rows))
+    np.testing.assert_allclose(loss, -want.mean(), rtol=1e-5)
+    assert aux.claim == lx.Claim("exact", True, lx.Measure("counting", 1))
+    assert aux.per_example.shape == (3, T)
+
+
+def test_vocabulary_head_agrees_with_logits():
+    head = lx.LinearHead(V, features=5, bias=True)
+    model, params = tokens_model(head)
+    kernel, bias = params["head"]["kernel"], jnp.array([0.3, -0.2, 1.0])
+    params["head"]["bias"] = bias
+    raw = causal(5, V)[1](params["net"], jnp.pad(ALL[:7, :-1], ((0, 0), (1, 0)), constant_values=V))
+    log_p = jax.nn.log_softmax(raw @ kernel + bias)
+    want = np.take_along_axis(np.asarray(log_p), ALL[:7, :, None], -1)[..., 0]
+    np.testing.assert_allclose(model.token_log_prob(params, lx.Batch(ALL[:7])), want, rtol=1e-5)
+
+
+# Masks, weights, packing.
+
+
+def test_what_is_masked_is_seen_but_not_scored(model):
+    model, params = model
+    rows = ALL[[5, 40, 77]]
+    mask = lx.sequence.span_mask(T, start=np.array([1, 2, 0]), stop=np.array([4, 4, 2]))
+    want = np.stack([by_hand(params, row) for row in rows])
+    loss, _ = model(params, KEY, lx.Batch(rows, mask=mask))
+    np.testing.assert_allclose(loss, -want[np.asarray(mask)].mean(), rtol=1e-5)
+    changed = model(params, KEY, lx.Batch(rows.copy() * [[0, 1, 1, 1]], mask=mask))[0]
+    assert abs(changed - loss) > 1e-3  # the prompt matters
+
+
+@pytest.mark.parametrize("pad", [-100, V, 99])
+def test_padding_may_hold_what_is_no_token(model, pad):
+    model, params = model
+    rows = ALL[[5, 40, 77]].copy()
+    mask = np.asarray(lx.sequence.span_mask(T, stop=np.array([4, 2, 3])))
+    value = jax.value_and_grad(lambda p, r: model(p, KEY, lx.Batch(r, mask=mask))[0])
+    want, want_grad = value(params, rows)
+    got, got_grad = value(params, np.where(mask, rows, pad).astype(np.int32))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got_grad, want_grad)
+
+
+@pytest.mark.parametrize("start", [V, None])
+def test_packed_documents_are_scored_as_if_alone(start):
+    model, params = tokens_model(start=start)
+    documents = [np.array(d) for d in ([0, 2, 1], [1, 1], [2, 0, 0, 1, 2], [2])]
+    batch = lx.sequence.pack(documents, 6)
+    assert batch.target.tokens.shape == (2, 6)
+    # The mean over positions is of a row's length: alone, a document is padded to that.
+    want = 0.0
+    for document in documents:
+        row = np.pad(document, (0, 6 - len(document)))[None]
+        stop = np.array([len(document)])
+        want += model.log_prob(params, lx.Batch(row, mask=lx.sequence.span_mask(6, stop=stop)))[0]
+    got = model.log_prob(params, batch)
+    np.testing.assert_allclose(got.sum(), want, rtol=1e-5)
+    # The control: one document of the same tokens is another thing.
+    merged = lx.sequence.Packed(batch.target.tokens, np.minimum(batch.target.segments, 1))
+    assert abs(model.log_prob(params, lx.Batch(merged)).sum() - want) > 1e-2
+
+
+def test_positions_restart_with_each_document():
+    from likelax.sequence.packing import positions_of
+
+    segments = jnp.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 3, 0, 0]])
+    want = [[0, 1, 0, 1, 2, 0], [0, 0, 0, 1, 0, 1]]
+    np.testing.assert_array_equal(positions_of(segments), want)
+
+
+def test_a_network_without_segments_refuses_packed_documents():
+    head = lx.Head(lx.Categorical, num_categories=V)
+    model = lx.sequence.Autoregressive(Attention(V, rngs=nnx.Rngs(0)), head, start=V)
+    with pytest.raises(TypeError, match="segments=None"):
+        model.init(KEY, lx.sequence.pack([ALL[0]], T))
+
+
+@pytest.mark.parametrize(
+    ("size", "length", "stride"), [(23, 8, 3), (23, 8, 8), (5, 8, 4), (16, 8, 4)]
+)
+def test_windows_score_each_value_once(size, length, stride):
+    text = np.arange(1, size + 1)
+    batches = list(lx.sequence.windows(text, length, stride, batch_size=2))
+    assert len(batches) == len(lx.sequence.windows(text, length, stride, batch_size=2))
+    scored = np.concatenate([b.target[b.mask] for b in batches])
+    np.testing.assert_array_equal(scored, text)
+    for number, (row, mask) in enumerate(
+        (r, m) for b in batches for r, m in zip(b.target, b.mask, strict=True) if m.any()
+    ):
+        if number:
+            assert np.argmax(mask) >= length - stride
+            np.testing.assert_array_equal(np.diff(row), 1)
+
+
+def test_windows_of_full_context_give_the_exact_likelihood():
+    model, params = tokens_model(start=None)
+    text = np.array([0, 2, 1, 1, 0, 2, 2, 1, 0])
+    batches = lx.sequence.windows(text, T, 1, batch_size=4)
+    got = lx.evaluate(model, params, KEY, batches)
+    want = [float(model.token_log_prob(params, lx.Batch(text[None, :T]))[0, t]) for t in (1, 2)]
+    want += [
+        float(model.token_log_prob(params, lx.Batch(text[None, i : i + T]))[0, -1])
+        for i in range(len(text) - T + 1)
+    ]
+    np.testing.assert_allclose(got.loss * got.weight.sum(), -np.sum(want), rtol=1e-5)
+    assert got.weight.sum() == len(text) - 1
+
+
+# Named terms and units.
+
+
+@pytest.mark.parametrize("kind", ["logits", "linear"])
+def test_smoothing_and_z_loss_are_named_terms(kind):
+    head = lx.LinearHead(V, 5) if kind == "linear" else lx.Head(lx.Categorical, num_categories=V)
+    model, params = tokens_model(head, label_smoothing=0.1, z_loss=0.01)
+    batch = lx.Batch(ALL[:9])
+    raw = causal(head.size, V)[1](params["net"], model._previous(jnp.asarray(ALL[:9])))
+    logits = np.asarray(raw if kind == "logits" else raw @ params["head"]["kernel"], np.float64)
+    log_z = np.log(np.exp(logits).sum(-1))
+    log_p = logits - log_z[..., None]
+    nll = -np.take_along_axis(log_p, ALL[:9, :, None], -1)[..., 0]
+    soft = 0.9 * np.eye(V)[ALL[:9]] + 0.1 / V
+    loss, aux = model(params, KEY, batch)
+    np.testing.assert_allclose(aux.terms["nll"], nll.mean(), rtol=1e-5)
+    np.testing.assert_allclose(aux.terms["z_loss"], 0.01 * (log_z**2).mean(), rtol=1e-5)
+    want = -(soft * log_p).sum(-1).mean() + 0.01 * (log_z**2).mean()
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+    np.testing.assert_allclose(sum(aux.terms.values()), loss, rtol=1e-5)
+    assert aux.claim.relation == "none"
+    with pytest.raises(ValueError, match="no likelihood"):
+        lx.perplexity(aux)
+
+
+def test_bits_per_byte_count_bytes_not_tokens():
+    sizes = np.array([1, 2, 5])
+    model, params = tokens_model(token_bytes=sizes)
+    rows, mask = ALL[10:30], np.arange(80).reshape(20, 4) % 7 > 0
+    result = lx.evaluate(model, params, KEY, lx.Batch(rows, mask=mask))
+    nats = -np.asarray(model.token_log_prob(params, lx.Batch(rows)), np.float64)
+    nats, count = (nats * mask).sum(1), (sizes[rows] * mask).sum(1)
+    bits = lx.bits_per_byte(result)
+    np.testing.assert_allclose(bits, nats.sum() / count.sum() / np.log(2), rtol=1e-5)
+    residual = nats - nats.sum() / count.sum() * count
+    error = np.sqrt((residual**2).sum() * 20 / 19) / count.sum() / np.log(2)
+    np.testing.assert_allclose(bits.standard_error, error, rtol=1e-4)
+    per_token = lx.bits_per_dim(result)
+    np.testing.assert_allclose(per_token, nats.sum() / mask.sum() / np.log(2), rtol=1e-5)
+    perplexity = lx.perplexity(result)
+    np.testing.assert_allclose(perplexity, 2**per_token, rtol=1e-5)
+    slope = perplexity * np.log(2) * per_token.standard_error
+    np.testing.assert_allclose(perplexity.standard_error, slope, rtol=1e-6)
+    assert str(bits) == f"{bits:.4f} ± {bits.standard_error:.4f}"
+    aux = model(params, KEY, lx.Batch(rows, mask=mask))[1]
+    np.testing.assert_allclose(lx.bits_per_byte(aux), bits, rtol=1e-5)
+
+
+def test_bits_per_byte_refuse_what_they_do_not_know(model):
+    model, params = model
+    with pytest.raises(ValueError, match="token_bytes=1"):
+        lx.bits_per_byte(lx.evaluate(model, params, KEY, lx.Batch(ALL[:4])))
+
+
+# Values that are no tokens, and inputs.
+
+
+def real(out):
+    def init(key, previous, *_):
+        return {"w": 0.5 * jax.random.normal(key, (2, out))}
+
+    def apply(params, previous):
+        past = jnp.cumsum(previous, axis=1) / jnp.arange(1, previous.shape[1] + 1)
+        return jnp.stack([previous, past], -1) @ params["w"]
+
+    return init, apply
+
+
+def test_a_linear_gaussian_series_has_its_normal_density():
+    head = lx.Head(lx.Normal, scale=0.7)
+    net = (lambda key, x: {"a": jnp.array(0.6)}, lambda p, x: p["a"] * x[..., None])
+    model = lx.sequence.Autoregressive(net, head, start=0.0)
+    series = np.array([[0.4, -1.0, 0.3, 2.0], [1.5, 0.1, -0.2, -0.9]], np.float32)
+    params = model.init(KEY, lx.Batch(series)).params
+    # x = 0.6 shift(x) + 0.7 e: a Normal of covariance 0.49 (A'A)^-1.
+    a = np.eye(4) - 0.6 * np.eye(4, k=-1)
+    precision = a.T @ a / 0.49
+    quad = np.einsum("bi,ij,bj->b", series, precision, series)
+    want = -0.5 * quad + 0.5 * np.linalg.slogdet(precision)[1] - 2 * np.log(2 * np.pi)
+    got = model.log_prob(params, lx.Batch(series))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    # A missing value is neither scored nor seen as NaN.
+    gap = np.where([[False, True, False, False]], np.nan, series)
+    mask = np.array([[True, False, True, True]] * 2)
+    value, grad = jax.value_and_grad(lambda p: model(p, KEY, lx.Batch(gap, mask=mask))[0])(params)
+    assert np.isfinite(value) and np.isfinite(grad["net"]["a"])
+
+
+def test_samples_of_a_series_have_its_moments():
+    head = lx.Head(lx.Normal, scale=0.7)
+    net = (lambda key, x: {"a": jnp.array(0.6)}, lambda p, x: p["a"] * x[..., None])
+    model = lx.sequence.Autoregressive(net, head, start=0.0)
+    params = {"net": {"a": jnp.array(0.6)}, "head": {}}
+    x = np.asarray(model.sample(params, KEY, (4000,), length=3, prompt=jnp.array([2.0])))
+    want = 2 * 0.6 ** np.arange(1, 4)
+    variance = 0.49 * np.cumsum(0.36 ** np.arange(3))
+    assert x.shape == (4000, 3)
+    np.testing.assert_array_less(abs(x.mean(0) - want), 4 * np.sqrt(variance / 4000))
+    np.testing.assert_array_less(abs(x.var(0) - variance), 4 * variance * np.sqrt(2 / 4000))
+
+
+def test_an_input_reaches_the_network(model):
+    model, params = model
+    rows, given = ALL[[3, 50]], np.array([[1.0, 0, 0, -1], [0, 2, 0, 0]], np.float32)
+    got = model.token_log_prob(params, lx.Batch(rows, given))
+    assert np.all(np.abs(got - model.token_log_prob(params, lx.Batch(rows))) > 1e-4)
+    moved = model.token_log_prob(params, lx.Batch(rows[::-1], given[::-1]))
+    np.testing.assert_allclose(moved[::-1], got, rtol=1e-5)
+    draws = model.sample(params, KEY, (2,), length=3, input=given)
+    assert draws.shape == (2, 3)
+
+
+# Samples.
+
+
+def test_samples_have_the_models_probabilities(model):
+    model, params = model
+    draws = np.asarray(model.sample(params, KEY, (50, 120), length=T))
+    assert draws.shape == (50, 120, T) and draws.dtype == np.int32
+    p = np.exp(np.asarray(model.log_prob(params, lx.Batch(ALL)), np.float64))
+    code = draws.reshape(-1, T) @ (V ** np.arange(T)[::-1])
+    found = np.bincount(code, minlength=V**T) / 6000
+    np.testing.assert_array_less(abs(found - p), 4 * np.sqrt(p * (1 - p) / 6000) + 1e-3)
+
+
+@pytest.mark.parametrize("start", [V, None])
+def test_a_cache_gives_the_same_tokens(start):
+    head = lx.Head(lx.Categorical, num_categories=V)
+    net = Attention(V, rngs=nnx.Rngs(0))
+    model = lx.sequence.Autoregressive(net, head, start=start)
+    params = model.init(KEY, lx.Batch(ALL)).params
+
+    def draw(**options):
+        prompt = np.array([1, 0, 2])
+        return np.asarray(model.sample(params, KEY, (5,), length=9, prompt=prompt, **options))
+
+    plain = draw(cache=False)
+    np.testing.assert_array_equal(draw(cache=True), plain)
+    np.testing.assert_array_equal(draw(), plain)
+    assert len(np.unique(plain)) == V and not net.attend.decode
+    # One step of the cache against a whole run: their outputs agree, and depend on the past.
+    whole = np.asarray(model.token_log_prob(params, lx.Batch(plain)))
+    assert np.ptp(whole[:, 1:][plain[:, 1:] == 1]) > 1e-3
+
+
+def test_a_network_without_a_cache_says_so(model):
+    model, params = model
+    with pytest.raises(ValueError, match="init_cache"):
+        model.sample(params, KEY, (2,), length=3, cache=True)
+
+
+def test_drawing_stops_and_streams(model):
+    model, params = model
+    seen = []
+    draws = np.asarray(
+        model.sample(
+            params, KEY, (3,), length=30, stop=1, callback=lambda x: seen.append(np.array(x))
+        )
+    )
+    jax.effects_barrier()
+    for row in draws:
+        end = np.argmax(row == 1)
+        assert row[end] == 1 and np.all(row[end:] == 1)
+    longest = max(int(np.argmax(row == 1)) for row in draws)
+    np.testing.assert_array_equal(np.stack(seen, 1), draws[:, : longest + 1])
+
+
+def test_truncation_by_hand():
+    p = np.array([0.5, 0.25, 0.15, 0.1])
+    logits = jnp.log(p)
+
+    def of(**options):
+        return np.asarray(jax.nn.softmax(Truncation(**options).apply(logits)))
+
+    np.testing.assert_allclose(of(temperature=0.5), p**2 / (p**2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(of(top_k=2), [2 / 3, 1 / 3, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(of(top_p=0.7), [2 / 3, 1 / 3, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(of(top_p=0.45), [1, 0, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(of(min_p=0.3), [5 / 9, 2.5 / 9, 1.5 / 9, 0], rtol=1e-5)
+
+
+def test_temperature_zero_is_greedy_for_either_head():
+    for head in (lx.LinearHead(V, 5), lx.Head(lx.Categorical, num_categories=V)):
+        model, params = tokens_model(head)
+        greedy = np.asarray(model.sample(params, KEY, (2,), length=T, temperature=0.0))
+        np.testing.assert_array_equal(greedy[0], greedy[1])
+        log_p = [
+            model.token_log_prob(params, lx.Batch(np.where(np.arange(T) == t, v, greedy[:1])))
+            for t in range(T)
+            for v in range(V)
+        ]
+        best = np.array([row[0, i // V] for i, row in enumerate(log_p)]).reshape(T, V).argmax(1)
+        np.testing.assert_array_equal(greedy[0], best)
+
+
+def test_one_compilation_serves_all_temperatures(model):
+    from likelax.sequence import sampling
+
+    model, params = model
+    before = sampling._continued._cache_size()
+    for temperature in (0.5, 0.9, 1.3):
+        model.sample(params, KEY, (2,), length=2, temperature=temperature, top_p=0.9)
+    assert sampling._continued._cache_size() == before + 1
+
+
+BAD = {
+    "rank": (lambda m, p: m(p, KEY, lx.Batch(ALL[0])), ValueError, r"target\[None\]"),
+    "length": (lambda m, p: m.sample(p, KEY, length=0), ValueError, "length is at least 1"),
+    "top_p": (lambda m, p: m.sample(p, KEY, length=1, top_p=1.5), ValueError, "top_p is in"),
+    "top_k": (lambda m, p: m.sample(p, KEY, length=1, top_k=0), ValueError, "top_k is a positive"),
+    "hot": (lambda m, p: m.sample(p, KEY, length=1, temperature=-1), ValueError, "temperature"),
+    "prompt": (
+        lambda m, p: m.sample(p, KEY, (2,), length=1, prompt=ALL[:3]),
+        ValueError,
+        r"got \(3, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(model, name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        call(*model)
+
+
+def test_more_bad_input():
+    head = lx.Head(lx.Categorical, num_categories=V)
+    make = functools.partial(lx.sequence.Autoregressive, causal(V, V), head)
+    with pytest.raises(ValueError, match="label_smoothing is in"):
+        make(start=0, label_smoothing=2.0)
+    with pytest.raises(ValueError, match="z_loss"):
+        make(start=0, z_loss=-1.0)
+    model, params = tokens_model(start=None)
+    with pytest.raises(ValueError, match="pass prompt="):
+        model.sample(params, KEY, length=2)
+    series = lx.sequence.Autoregressive(real(2), lx.Head(lx.Normal), start=0.0)
+    own = series.init(KEY, lx.Batch(np.zeros((2, 3), np.float32))).params
+    with pytest.raises(TypeError, match="are for tokens"):
+        series.sample(own, KEY, length=2, top_k=2)
+    with pytest.raises(ValueError, match="stride"):
+        lx.sequence.windows(np.arange(9), 4, 5, batch_size=1)
+    with pytest.raises(ValueError, match="nothing to pack"):
+        lx.sequence.pack([], 4)
+
+
+@pytest.mark.parametrize("peek", [0, 1, 2])
+def test_a_network_that_sees_ahead_is_found(peek):
+    model, params = tokens_model(peek=peek)
+    batch = lx.Batch(ALL[[5, 40, 77]])
+    if peek:
+        with pytest.raises(AssertionError, match="sees ahead: its output at position"):
+            lx.testing.check_causal(model, params, batch)
+    else:
+        lx.testing.check_causal(model, params, batch)
+        with pytest.raises(ValueError, match="at least two"):
+            lx.testing.check_causal(model, params, lx.Batch(ALL[:1]))
