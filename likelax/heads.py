@@ -110,7 +110,7 @@ def _checked(head: Any, raw: Any) -> Array:
             f"{head!r} reads {head.size} raw outputs on the last axis, the network puts out shape "
             f"{raw.shape}; give the network's last layer {head.size} outputs (head.size){kept}"
         )
-    return raw.astype(parameter_dtype([raw]))
+    return jnp.asarray(raw).astype(parameter_dtype([raw]))
 
 
 class Head:

@@ -13,6 +13,7 @@ from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
+from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.heads import HeadLike
 from likelax.networks import Variables
 from likelax.numerics.logspace import log1mexp
@@ -22,6 +23,7 @@ from likelax.objective import (
     Measure,
     Objective,
     Scores,
+    check_shape,
     check_target,
     measure_of,
     target_log_prob,
@@ -109,7 +111,7 @@ class CrossEntropy(_Supervised):
 
     Args:
       net: a network, as in `Likelihood`.
-      head: of a Categorical.
+      head: of a Categorical; for labels `lx.LinearHead`, too.
       label_smoothing: s, in [0, 1].
     """
 
@@ -124,16 +126,17 @@ class CrossEntropy(_Supervised):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         dist, state = self._predict(params, key, batch, state, train)
-        log_p = _class_log_probs(dist, "CrossEntropy")
         target = jnp.asarray(batch.target)
         smoothing, terms = self.label_smoothing, {}
         if jnp.issubdtype(target.dtype, jnp.integer):
-            cost = terms["nll"] = -target_log_prob(dist, target, keep, owner="CrossEntropy")
+            nll, mean_log_p = _label_costs(dist, target, keep, with_mean=bool(smoothing))
+            cost = terms["nll"] = nll
         else:
-            cost = _expected_nll(log_p, target, keep)
+            log_p = _class_log_probs(dist)
+            cost, mean_log_p = _expected_nll(log_p, target, keep), jnp.mean(log_p, axis=-1)
         if smoothing:
             plain = (1 - smoothing) * cost if smoothing < 1 else 0.0  # 0 times infinity is 0 here
-            cost = plain - smoothing * jnp.mean(log_p, axis=-1)
+            cost = plain - smoothing * mean_log_p
         claim = dataclasses.replace(self.claim, measure=Measure("counting", 1))
         return Scores(cost, terms, state, claim)
 
@@ -191,9 +194,26 @@ def _expected_nll(log_p: Array, soft: Array, keep: Array | None) -> Array:
     return -jnp.sum(jnp.where(soft == 0, 0, soft * jnp.where(soft == 0, 0, log_p)), axis=-1)
 
 
-def _class_log_probs(dist: Distribution, owner: str) -> Array:
+def _label_costs(
+    dist: Distribution, label: Array, keep: Array | None, *, with_mean: bool
+) -> tuple[Array, Array]:
+    """-log p of each label, and the mean of log p over all classes where it is wanted."""
+    if not isinstance(dist, Categorical | LinearCategorical):
+        raise TypeError(f"CrossEntropy: a head of classes wanted, got {type(dist).__name__}")
+    if not with_mean:
+        nll = -target_log_prob(dist, label, keep, owner="CrossEntropy")
+        return nll, jnp.zeros_like(nll)
+    check_shape(dist, label, owner="CrossEntropy")
+    numbers = dist._summary(label)
+    return -numbers.log_prob, numbers.mean_log_prob
+
+
+def _class_log_probs(dist: Distribution) -> Array:
     if not isinstance(dist, Categorical):
-        raise TypeError(f"{owner}: a head of lx.Categorical wanted, got {type(dist).__name__}")
+        raise TypeError(
+            "CrossEntropy: class probabilities want a head of lx.Categorical, got "
+            f"{type(dist).__name__}"
+        )
     classes = dist.num_categories
     labels = jnp.arange(classes).reshape((-1,) + (1,) * dist.batch_ndim)
     return jnp.moveaxis(dist.log_prob(labels), 0, -1)

@@ -381,13 +381,7 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
       ValueError: when the shapes differ, as `(B,)` against `(B, 1)`.
     """
     target = jnp.asarray(target)
-    wanted = dist.batch_shape + dist.event_shape
-    if target.shape != wanted:
-        raise ValueError(
-            f"{owner}: the head predicts targets of shape {wanted} (batch {dist.batch_shape}, "
-            f"event {dist.event_shape}), "
-            f"the target has {target.shape}; {_mend(dist, target.shape, wanted)}"
-        )
+    check_shape(dist, target, owner=owner)
     value = dist._value(target)
     if _checks.checking():
         events = tuple(range(-len(dist.event_shape), 0))
@@ -399,6 +393,17 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
     if keep is not None:
         dist = dist.mask(trailing(keep, dist.batch_ndim))
     return dist.log_prob(target)
+
+
+def check_shape(dist: Distribution, target: Array, *, owner: str) -> None:
+    """Raises ValueError unless there is one distribution for each target."""
+    wanted = dist.batch_shape + dist.event_shape
+    if target.shape != wanted:
+        raise ValueError(
+            f"{owner}: the head predicts targets of shape {wanted} (batch {dist.batch_shape}, "
+            f"event {dist.event_shape}), "
+            f"the target has {target.shape}; {_mend(dist, target.shape, wanted)}"
+        )
 
 
 def check_target(good: Array, value: Array, keep: Array | None, message: str) -> None:

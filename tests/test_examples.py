@@ -17,7 +17,7 @@ def example(name):
 
 def test_every_example_is_tested_here():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"own_loop", "ensemble", "custom_likelihood"}
+    assert names == {"own_loop", "ensemble", "custom_likelihood", "forecaster"}
 
 
 def test_own_loop(capsys):
@@ -32,6 +32,14 @@ def test_ensemble(capsys):
     alone, together = example("ensemble").main(steps=30, members=3)
     assert together < alone < 1.0  # log 10 = 2.3 knows nothing
     assert "3 together" in capsys.readouterr().out
+
+
+def test_forecaster(capsys, tmp_path):
+    forecaster = example("forecaster")
+    early, late = (forecaster.main(n, tmp_path, draws=50) for n in (3, 80))
+    assert all(late[name] < early[name] for name in late)
+    assert "nats per year" in capsys.readouterr().out
+    assert (tmp_path / "forecast.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

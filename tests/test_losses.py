@@ -228,3 +228,20 @@ def test_class_probabilities_are_checked_and_may_be_missing_where_masked():
 def test_a_head_without_classes_is_refused(objective):
     with pytest.raises(TypeError, match=r"a head of lx\.Categorical.*got Normal"):
         fitted(lx.Head(lx.Normal), Y, objective)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+def test_smoothing_of_a_vocabulary_head_is_that_of_its_logits(smoothing):
+    x = np.linspace(-1, 1, 12).reshape(4, 3).astype(np.float32)
+    label = np.array([0, 4, 2, 4])
+    head = lx.LinearHead(5, features=3)
+    model = lx.CrossEntropy(None, head, label_smoothing=smoothing)
+    params = model.init(jax.random.key(0), lx.Batch(label, x)).params
+    logits = x @ params["head"]["kernel"]
+    soft = optax.smooth_labels(jax.nn.one_hot(label, 5), smoothing)
+    want = optax.softmax_cross_entropy(logits, soft).mean()
+    loss, aux = model(params, jax.random.key(0), lx.Batch(label, x))
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+    assert aux.claim.relation == ("none" if smoothing else "exact")
+    with pytest.raises(TypeError, match="want a head of lx.Categorical"):
+        model(params, jax.random.key(0), lx.Batch(np.eye(5, dtype=np.float32)[label], x))

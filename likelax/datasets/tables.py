@@ -7,7 +7,7 @@ import numpy as np
 from .._extras import require
 from ._dataset import Dataset, check, random_split
 
-__all__ = ["breast_cancer", "diabetes", "digits", "doctor_visits", "engel"]
+__all__ = ["breast_cancer", "diabetes", "digits", "doctor_visits", "engel", "sunspots"]
 
 
 @functools.cache
@@ -133,5 +133,31 @@ def engel() -> Dataset:
         source=(
             "Engel's food expenditure data, Koenker and Bassett, Econometrica 50 (1982); "
             "public domain, as carried by statsmodels (engel)"
+        ),
+    )
+
+
+@functools.cache
+def sunspots() -> Dataset:
+    """The yearly number of sunspots from 1700 to 2008: a series. `input` is the year.
+
+    It is split by time: the first 80 % to train on, the rest held out.
+    """
+    raw = require("statsmodels.datasets.sunspots", "data").load().data
+    year, activity = raw[["YEAR"]].to_numpy(np.float64), raw["SUNACTIVITY"].to_numpy(np.float64)
+    check("sunspots", "71921852769645c5", year, activity)
+    rows = np.arange(len(activity))
+    cut = round(0.8 * len(rows))
+    return Dataset(
+        name="sunspots",
+        input=year.astype(np.float32),
+        target=activity.astype(np.float32),
+        train_rows=rows[:cut],
+        test_rows=rows[cut:],
+        features=("year",),
+        target_name="sunactivity",
+        source=(
+            "Yearly mean sunspot numbers 1700-2008, National Geophysical Data Center; public "
+            "domain, as carried by statsmodels (sunspots)"
         ),
     )

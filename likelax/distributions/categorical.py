@@ -20,6 +20,7 @@ from likelax.numerics.logspace import (
     softplus,
     xlogy,
 )
+from likelax.numerics.vocabulary import Summary
 
 
 class Bernoulli(Odds):
@@ -212,6 +213,13 @@ class Categorical(_Labels):
         if self.given("probs"):
             return log_of(select(value, self.probs))
         return _log_pmf(self.logits, value)
+
+    def _summary(self, token: Array) -> Summary:
+        """As of a `LinearCategorical`, whose logits are not held."""
+        log_p = self._log_probs()
+        zero = jnp.zeros((), log_p.dtype)
+        normalizer = zero if self.given("probs") else logsumexp(self.logits)
+        return Summary(self.log_prob(token), normalizer, jnp.mean(log_p, -1), self.entropy())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         logits = jax.lax.stop_gradient(self.logits)

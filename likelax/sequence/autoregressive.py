@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,13 +19,13 @@ from likelax.distributions.categorical import Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.heads import HeadLike
 from likelax.networks import Arguments, Variables
-from likelax.numerics.logspace import logsumexp
 from likelax.objective import (
     Batch,
     Claim,
     Objective,
     Scores,
     check_batch,
+    check_shape,
     measure_of,
     target_log_prob,
     trailing,
@@ -180,36 +179,35 @@ class Autoregressive(Objective):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         dist, values, keep, state = self._predict(params, key, batch, state, train, keep)
-        terms: dict[str, Array] = {}
         if self.label_smoothing or self.z_loss:
-            terms = self._terms(dist, values, keep)
-            cost = functools.reduce(jnp.add, terms.values())
+            cost, terms = self._regularized(dist, values, keep)
         else:
-            cost = -target_log_prob(dist, values, keep, owner="Autoregressive")
+            cost, terms = -target_log_prob(dist, values, keep, owner="Autoregressive"), {}
         claim = dataclasses.replace(self.claim, measure=measure_of(dist))
         terms = {name: self._whole(term) for name, term in terms.items()}
         return Scores(self._whole(cost), terms, state, claim, self._num_bytes(values))
 
-    def _terms(self, dist: Distribution, values: Array, keep: Array | None) -> dict[str, Array]:
-        if isinstance(dist, LinearCategorical) and dist.batch_shape == values.shape:
-            summary = dist._summary(values)
-            nll = -summary.log_prob
-            mean, normalizer = summary.mean_log_prob, summary.log_normalizer
-        else:
-            nll = -target_log_prob(dist, values, keep, owner="Autoregressive")
-            if not (isinstance(dist, Categorical) and dist.given("logits")):
-                raise TypeError(
-                    "label_smoothing and z_loss are for heads with logits, lx.LinearHead or "
-                    f"lx.Head(lx.Categorical, num_categories=V); this one gives {type(dist).__name__}"
-                )
-            normalizer = logsumexp(dist.logits)
-            mean = jnp.mean(dist.logits, axis=-1) - normalizer
-        terms = {"nll": nll}
-        if self.label_smoothing:
-            terms["label_smoothing"] = self.label_smoothing * (-mean - nll)
+    def _regularized(
+        self, dist: Distribution, values: Array, keep: Array | None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The cost of each value and its named parts."""
+        if not isinstance(dist, Categorical | LinearCategorical):
+            raise TypeError(
+                "label_smoothing and z_loss are for heads of tokens, lx.LinearHead or "
+                f"lx.Head(lx.Categorical, num_categories=V); this one gives {type(dist).__name__}"
+            )
+        check_shape(dist, values, owner="Autoregressive")
+        numbers = dist._summary(values)
+        nll, smoothing = -numbers.log_prob, self.label_smoothing
+        cost, terms = nll, {"nll": nll}
+        if smoothing:
+            cost = -smoothing * numbers.mean_log_prob
+            cost = cost + (1 - smoothing) * nll if smoothing < 1 else cost
+            terms["label_smoothing"] = cost - nll
         if self.z_loss:
-            terms["z_loss"] = self.z_loss * normalizer**2
-        return terms
+            terms["z_loss"] = self.z_loss * numbers.log_normalizer**2
+            cost = cost + terms["z_loss"]
+        return cost, terms
 
     def _num_bytes(self, values: Array) -> Array | None:
         if self.token_bytes is None:

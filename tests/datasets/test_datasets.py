@@ -19,6 +19,7 @@ LOADERS = {
     "diabetes": (442, 10, 354),
     "doctor_visits": (20190, 9, 16152),
     "engel": (235, 1, 188),
+    "sunspots": (309, 1, 247),
 }
 
 
