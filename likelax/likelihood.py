@@ -27,6 +27,7 @@ from likelax.objective import (
     check_target,
     measure_of,
     target_log_prob,
+    target_nll,
     trailing,
 )
 
@@ -96,9 +97,9 @@ class Likelihood(_Supervised):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         dist, state = self._predict(params, key, batch, state, train)
-        log_prob = target_log_prob(dist, batch.target, keep, owner="Likelihood")
+        cost = target_nll(dist, batch.target, keep, owner="Likelihood")
         claim = dataclasses.replace(self.claim, measure=measure_of(dist))
-        return Scores(-log_prob, {}, state, claim)
+        return Scores(cost, {}, state, claim)
 
 
 class CrossEntropy(_Supervised):
@@ -204,8 +205,8 @@ def _label_costs(
         nll = -target_log_prob(dist, label, keep, owner="CrossEntropy")
         return nll, jnp.zeros_like(nll)
     check_shape(dist, label, owner="CrossEntropy")
-    numbers = dist._summary(label)
-    return -numbers.log_prob, numbers.mean_log_prob
+    numbers = dist._summary(label, every=True)
+    return -numbers.log_prob, jnp.asarray(numbers.mean_log_prob)
 
 
 def _class_log_probs(dist: Distribution) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from likelax import _checks
 from likelax._keys import check_key
 from likelax._pytree import Array, is_traced
 from likelax.distributions.base import Distribution
+from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.networks import Variables
 
 Relation = Literal["exact", "upper", "lower", "estimate", "none"]
@@ -147,10 +148,25 @@ class Aux:
     num_bytes: Array | None = None
 
 
+class Deferred(NamedTuple):
+    """What each example costs, worked out where the weights are known: a vocabulary head has the
+    gradients of a weighted sum in its forward sweep.
+
+    Attributes:
+      shape: of the costs.
+      dtype: of the costs.
+      summed: weight, of that shape, `-> (sum(weight * cost), cost)`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    summed: Callable[[Array], tuple[Array, Array]]
+
+
 class Scores(NamedTuple):
     """What a subclass of `Objective` computes: see `Objective.score`."""
 
-    per_example: Array
+    per_example: Array | Deferred
     terms: dict[str, Array]
     state: Any
     claim: Claim
@@ -224,11 +240,16 @@ class Objective:
     ) -> tuple[Array, Aux]:
         batch, keep = self._prepared(batch)
         scores = self.score(params, key, batch, state=state, train=train, keep=keep)
-        weight = _effective_weight(batch, scores.per_example)
-        per_example = jnp.where(weight == 0, 0, scores.per_example)
-        loss = _weighted_mean(per_example, weight)
+        cost = scores.per_example
+        weight = _effective_weight(batch, cost.shape, cost.dtype)
+        if isinstance(cost, Deferred):
+            total, cost = cost.summed(weight)
+        else:
+            total = jnp.sum(weight * jnp.where(weight == 0, 0, cost))
+        per_example = jnp.where(weight == 0, 0, cost)
+        loss = _divided(total, weight)
         terms = {
-            name: _weighted_mean(jnp.where(weight == 0, 0, term), weight)
+            name: _divided(jnp.sum(weight * jnp.where(weight == 0, 0, term)), weight)
             for name, term in scores.terms.items()
         }
         return loss, Aux(
@@ -281,10 +302,10 @@ def check_batch(batch: Any) -> None:
 # The one reduction.
 
 
-def _weighted_mean(x: Array, weight: Array) -> Array:
-    """sum(weight x) / sum(weight), in float32 or wider; 0 where no weight is left."""
-    total = jnp.sum(weight)
-    return jnp.sum(weight * x) / jnp.where(total == 0, 1, total)
+def _divided(total: Array, weight: Array) -> Array:
+    """sum(weight x) / sum(weight) from its numerator; 0 where no weight is left."""
+    denominator = jnp.sum(weight)
+    return total / jnp.where(denominator == 0, 1, denominator)
 
 
 def _keep(batch: Batch) -> Array | None:
@@ -349,21 +370,21 @@ def _clean(tree: Any, keep: Array | None) -> Any:
     return jax.tree.map(clean, tree)
 
 
-def _effective_weight(batch: Batch, per_example: Array) -> Array:
-    """weight * mask at the shape of `per_example`, in its dtype."""
-    weight = jnp.ones_like(per_example)
+def _effective_weight(batch: Batch, shape: tuple[int, ...], dtype: Any) -> Array:
+    """weight * mask at the shape of the costs, in their dtype."""
+    weight = jnp.ones(shape, dtype)
     for name in ("mask", "weight"):
         factor = getattr(batch, name)
         if factor is None:
             continue
         factor = jnp.asarray(factor)
-        if factor.shape != per_example.shape[: factor.ndim]:
+        if factor.shape != shape[: factor.ndim]:
             raise ValueError(
                 f"Batch.{name} has shape {factor.shape}, one value of the target is a whole event: "
                 "the log-density has shape "
-                f"{per_example.shape}; {name} must have its shape, or its first axes"
+                f"{shape}; {name} must have its shape, or its first axes"
             )
-        weight = weight * trailing(factor, per_example.ndim).astype(per_example.dtype)
+        weight = weight * trailing(factor, len(shape)).astype(dtype)
     return weight
 
 
@@ -393,6 +414,22 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
     if keep is not None:
         dist = dist.mask(trailing(keep, dist.batch_ndim))
     return dist.log_prob(target)
+
+
+def target_nll(
+    dist: Distribution, target: Any, keep: Array | None, *, owner: str
+) -> Array | Deferred:
+    """-log p(target), as `target_log_prob`; deferred where a weighted sum of it is less work."""
+    if not isinstance(dist, LinearCategorical) or _checks.checking():
+        return -target_log_prob(dist, target, keep, owner=owner)
+    target = jnp.asarray(target)
+    check_shape(dist, target, owner=owner)
+
+    def summed(weight: Array) -> tuple[Array, Array]:
+        total, log_prob = dist.weighted_log_prob(target, weight)
+        return -total, -log_prob
+
+    return Deferred(target.shape, dist.dtype, summed)
 
 
 def check_shape(dist: Distribution, target: Array, *, owner: str) -> None:

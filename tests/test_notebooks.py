@@ -24,7 +24,7 @@ def stored(path):
 
 
 def test_there_are_some():
-    assert [path.stem[:2] for path in TEXTS] == ["01", "02"]
+    assert [path.stem[:2] for path in TEXTS] == ["01", "02", "03"]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
@@ -61,5 +61,9 @@ def test_every_cell_runs(path, execute, monkeypatch):
     assert "nats (exact" in told
     if path.stem.startswith("01"):
         assert "refused: the perplexity of a loss that is no likelihood means nothing" in told
+    elif path.stem.startswith("03"):
+        hand, library = (line.split()[2] for line in told.splitlines() if line.startswith("by "))
+        assert abs(float(hand) - float(library)) < 1e-4
+        assert "refused: the perplexity" in told
     else:
         assert "a factor of 2 is missing" in told and "nothing wrong was found" not in told

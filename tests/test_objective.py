@@ -226,3 +226,28 @@ def test_one_hot_targets_and_inputs_without_a_batch_axis_are_named():
         loss(model, params, lx.Batch(np.eye(3)[[0, 1, 2, 0, 1, 2]], X))
     with pytest.raises(ValueError, match=r"no batch axis.*input\[:, None\]"):
         loss(model, params, lx.Batch(np.zeros(6, int), X[0]))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_vocabulary_head_with_known_weights_has_the_loss_of_its_logits(weighted):
+    x, label = np.array(X @ np.ones((2, 5), np.float32)), np.array([0, 4, -1, 2, 7, 3])
+    head = lx.LinearHead(7, features=5, bias=True)
+    model = lx.Likelihood(None, head)
+    weight = np.array([1, 2, 0, 0.5, 0, 3], np.float32) if weighted else None
+    mask = None if weighted else MASK & (label >= 0) & (label < 7)
+    batch = lx.Batch(label, x, mask, weight)
+    params, _ = model.init(KEY, batch)
+    w = np.asarray(mask if weight is None else weight, np.float32)
+
+    def naive(params):
+        logits = x @ params["head"]["kernel"] + params["head"]["bias"]
+        nll = -jnp.sum(jax.nn.log_softmax(logits) * jax.nn.one_hot(label, 7), -1)
+        return jnp.sum(w * nll) / w.sum()
+
+    (got, aux), grads = jax.value_and_grad(model, has_aux=True)(params, KEY, batch)
+    want, want_grads = jax.value_and_grad(naive)(params)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(aux.per_example * aux.weight) / w.sum(), want, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, want_grads)
+    # The control: a label that is no class, where it counts.
+    assert np.isinf(model(params, KEY, lx.Batch(label, x))[0])

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from likelax import _checks, supports
 from likelax._keys import check_key
-from likelax._pytree import Array, Node, add_axes, node, static
+from likelax._pytree import Array, Node, _made, add_axes, node, static
 from likelax.distributions import kl as _kl
 from likelax.supports import Support
 
@@ -107,6 +107,18 @@ class Distribution(Node):
         support, NaN at NaN.
         """
         self._missing("log_prob", "define it: a distribution is its log_prob")
+
+    def weighted_log_prob(self, value: ArrayLike, weight: ArrayLike) -> tuple[Array, Array]:
+        """`(sum(weight * log_prob), log_prob)` of `log_prob(value)`, with a weight for each of its
+        elements: what a loss is made of. Where the weight is 0 an element adds nothing to the sum,
+        infinity and NaN neither (`mask` keeps a NaN from the gradients, too). A distribution may
+        have the sum's gradients at less work than those of its parts.
+
+        Raises:
+          ValueError: when `weight` has not the shape of `log_prob(value)`.
+        """
+        log_prob = self.log_prob(value)
+        return _weighted_sum(log_prob, self._weight(weight, log_prob.shape)), log_prob
 
     def prob(self, value: ArrayLike) -> Array:
         """p(value), of the shape of `log_prob`."""
@@ -204,6 +216,20 @@ class Distribution(Node):
         """Whether the density is 0 because of where each value lies: `(*sample, *batch)`."""
         return self.support.excludes(value)
 
+    def _weight(self, weight: ArrayLike, shape: tuple[int, ...]) -> Array:
+        """The weights as an array of the results' dtype; raises unless they have this shape."""
+        w = jnp.asarray(weight)
+        if w.shape != shape:
+            raise ValueError(
+                f"{type(self).__name__}.weighted_log_prob: one weight for each log-density wanted, "
+                f"shape {shape}, got {w.shape}; write jnp.broadcast_to(weight, {shape})"
+            )
+        return w.astype(self.dtype)
+
+    def _hold(self, alive: Array) -> Distribution:
+        """Without a gradient where not alive; `alive` has the batch shape."""
+        return self._map(lambda leaf: held_leaf(leaf, alive))
+
     def _value(self, value: ArrayLike, method: str = "log_prob") -> Array:
         """The value as an array to compute with; raises on a shape or dtype that does not fit."""
         name = type(self).__name__
@@ -242,17 +268,24 @@ def _log(x: Array) -> Array:
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), jnp.where(jnp.isnan(x), x, -jnp.inf))
 
 
+def _weighted_sum(log_prob: Array, weight: Array) -> Array:
+    """sum(weight * log_prob); what is not finite and has no weight adds nothing."""
+    weight = weight.astype(log_prob.dtype)
+    counts = (weight != 0) | jnp.isfinite(log_prob)
+    return jnp.sum(weight * jnp.where(counts, log_prob, 0))
+
+
 # Guards: what stands around the methods that a subclass writes.
 
 
-def _compiled(guarded: Callable[..., Array]) -> Callable[..., Array]:
+def _compiled(guarded: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled where called eagerly, and traced once per shape where called under a trace."""
     compiled = jax.jit(guarded)
 
-    def call(self: Distribution, value: ArrayLike) -> Array:
+    def call(self: Distribution, *values: ArrayLike) -> Any:
         if _checks.checking():
-            return guarded(self, value)
-        return compiled(self, value)
+            return guarded(self, *values)
+        return compiled(self, *values)
 
     return call
 
@@ -300,6 +333,15 @@ def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Ar
         else:
             log_prob = _mask(support.excludes(x), method(self, support.project(x)))
         return _broadcast(self, x, _fence(log_prob))
+
+    return functools.wraps(method)(_compiled(guarded))
+
+
+def _guard_weighted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(self: Distribution, value: ArrayLike, weight: ArrayLike) -> tuple[Array, Array]:
+        x = self._value(value, name)
+        shape = jnp.broadcast_shapes(x.shape[: x.ndim - self.event_ndim], self.batch_shape)
+        return method(self, x, self._weight(weight, shape))
 
     return functools.wraps(method)(_compiled(guarded))
 
@@ -369,6 +411,7 @@ def _guard_summary(name: str, method: Callable[..., Array]) -> Callable[..., Arr
 
 _GUARDS: dict[str, Callable[[str, Callable[..., Any]], Callable[..., Any]]] = {
     "log_prob": _guard_log_prob,
+    "weighted_log_prob": _guard_weighted,
     "cdf": _guard_tail,
     "log_cdf": _guard_tail,
     "survival": _guard_tail,
@@ -435,6 +478,24 @@ class Independent(Distribution):
             outside = outside.reshape(outside.shape + (1,) * self.ndims)
             each = jnp.where(outside & ~jnp.isnan(each), -jnp.inf, each)
         return self._sum(each)
+
+    def weighted_log_prob(self, value: Array, weight: Array) -> tuple[Array, Array]:
+        # One element outside the support ends the gradients of the others, too.
+        outside = self._excludes(value)
+        inner = jnp.where(outside, 0, weight)
+        shape = jnp.broadcast_shapes(
+            value.shape[: value.ndim - self.base.event_ndim], self.base.batch_shape
+        )
+        inner = jnp.broadcast_to(inner.reshape(inner.shape + (1,) * self.ndims), shape)
+        total, each = self.base.weighted_log_prob(value, inner)
+        each = self._sum(each)
+        log_prob = jnp.where(outside & ~jnp.isnan(each), -jnp.inf, each)
+        never = outside & (weight != 0)
+        slope = jax.lax.stop_gradient(weight.astype(log_prob.dtype) * log_prob)
+        return total + jnp.sum(jnp.where(never, slope, 0)), log_prob
+
+    def _hold(self, alive: Array) -> Independent:
+        return _made(type(self), {**self.__dict__, "base": self.base._hold(alive)})
 
     def _excludes(self, value: Array) -> Array:
         return jnp.any(self.base._excludes(value), axis=tuple(range(-self.ndims, 0)))
@@ -508,6 +569,14 @@ class Masked(Distribution):
         log_prob = _held(self.base, self.mask_).log_prob(jnp.where(kept, value, inside))
         return jnp.where(self.mask_, log_prob, 0)
 
+    def weighted_log_prob(self, value: Array, weight: Array) -> tuple[Array, Array]:
+        kept = self.mask_.reshape(self.mask_.shape + (1,) * self.event_ndim)
+        inside = self.support.inside(value).astype(value.dtype)
+        total, log_prob = _held(self.base, self.mask_).weighted_log_prob(
+            jnp.where(kept, value, inside), jnp.where(self.mask_, weight, 0)
+        )
+        return total, jnp.where(self.mask_, log_prob, 0)
+
     def _excludes(self, value: Array) -> Array:
         return self.mask_ & self.base._excludes(value)
 
@@ -532,7 +601,7 @@ def _held(base: Distribution, mask: Array) -> Distribution:
     gradient, also where a formula of theirs makes 0 times NaN of a cotangent of 0.
     """
     wide = base.broadcast_to(jnp.broadcast_shapes(base.batch_shape, mask.shape))
-    return wide._map(lambda leaf: held_leaf(leaf, mask))
+    return wide._hold(mask)
 
 
 def held_leaf(leaf: Array, alive: Array) -> Array:

@@ -214,7 +214,7 @@ class Categorical(_Labels):
             return log_of(select(value, self.probs))
         return _log_pmf(self.logits, value)
 
-    def _summary(self, token: Array) -> Summary:
+    def _summary(self, token: Array, every: bool = False) -> Summary:
         """As of a `LinearCategorical`, whose logits are not held."""
         log_p = self._log_probs()
         zero = jnp.zeros((), log_p.dtype)

@@ -11,14 +11,14 @@ tiles, linear in the tangents, whose body is worked out again when it is transpo
 (`jax.checkpoint`). What a tile reads of the primals it slices inside that body, or the slices would
 be kept; what it reads of the tangents it slices outside, so that transposed they are updates of one
 array in place. Columns are the outer loop: the kernel's gradient is summed wide for one block at a
-time. The last tile overlaps the one before where sizes do not divide, and what it repeats is masked:
-nothing is padded or copied.
+time.
+
+`_sweep` has the three products back where the weights of a sum of log-probabilities are known.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,21 +26,21 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-
-class Logits(NamedTuple):
-    """softcap tanh((hidden @ kernel + bias) / softcap), without the cap where that is None.
-
-    Attributes:
-      hidden: `(*batch, features)`; only the last batch axis is taken in chunks.
-      kernel: `(features, vocabulary)`.
-      bias: `(vocabulary,)` or None; -inf excludes a column.
-      softcap: a number or None.
-    """
-
-    hidden: Array
-    kernel: Array
-    bias: Array | None = None
-    softcap: float | None = None
+from likelax.numerics._tiles import (
+    NO_COLUMN,
+    Block,
+    Logits,
+    Tile,
+    blocks,
+    filled,
+    over_blocks,
+    over_chunks,
+    product,
+    spread,
+    tile_logits,
+    varying,
+    wide_dtype,
+)
 
 
 class Summary(NamedTuple):
@@ -49,106 +49,26 @@ class Summary(NamedTuple):
     Attributes:
       log_prob: l_token - log_normalizer; -inf for a token that is no column.
       log_normalizer: log sum_v exp(l_v).
-      mean_log_prob: the mean of l_v - log_normalizer over all columns.
-      entropy: of the softmax, in nats.
+      mean_log_prob: the mean of l_v - log_normalizer over all columns; None where not asked for.
+      entropy: of the softmax, in nats; likewise.
     """
 
     log_prob: Array
     log_normalizer: Array
-    mean_log_prob: Array
-    entropy: Array
+    mean_log_prob: Any
+    entropy: Any
 
 
-class _Numbers(NamedTuple):
-    """A `Summary` whose log-normaliser is top + log_total, top the largest logit: apart they keep
-    the digits of probabilities where logits are large.
+class Numbers(NamedTuple):
+    """What is summed up over the columns at hand. The log-normaliser is top + log_total, and what is
+    chosen is told from the top: apart they keep the digits of probabilities where logits are large.
     """
 
-    log_prob: Array
-    top: Array
-    log_total: Array
-    mean_log_prob: Array
-    entropy: Array
-
-
-class Tile(NamedTuple):
-    """How many tokens (along their last axis) and columns are worked on at a time."""
-
-    tokens: int
-    columns: int
-
-
-class _Block(NamedTuple):
-    """Columns start..start+width, of which those before `first` were counted before."""
-
-    start: Array
-    first: Array
-    width: int
-
-    def of(self, x: Array) -> Array:
-        """These columns of x, `(..., vocabulary)`."""
-        return jax.lax.dynamic_slice_in_dim(x, self.start, self.width, axis=-1)
-
-    def columns(self) -> Array:
-        return self.start + jnp.arange(self.width)
-
-
-def _wide(hidden: Array, kernel: Array) -> Any:
-    """The dtype of logits and sums: that of the inputs, at least float32."""
-    return jnp.promote_types(jnp.result_type(hidden, kernel), jnp.float32)
-
-
-def _product(hidden: Array, kernel: Array, dtype: Any) -> Array:
-    return jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=dtype)
-
-
-def _tile_logits(block: _Block, hidden: Array, kernel: Array, bias: Any, softcap: Any) -> Array:
-    """One tile's logits in the wide dtype; -inf where the columns were counted before."""
-    logits = _product(hidden, block.of(kernel), _wide(hidden, kernel))
-    if bias is not None:
-        logits = logits + block.of(bias).astype(logits.dtype)
-    if softcap is not None:
-        logits = softcap * jnp.tanh(logits / softcap)
-    return jnp.where(block.columns() >= block.first, logits, -jnp.inf)
-
-
-def _over_blocks(body: Callable[[Any, _Block], Any], init: Any, size: int, width: int) -> Any:
-    """`carry = body(carry, block)` over all columns."""
-    width = min(width, size)
-    count = -(-size // width)
-    width = -(-size // count)  # blocks of one size, the last one overlapping
-
-    def step(carry: Any, j: Array) -> tuple[Any, None]:
-        first = j * width
-        return body(carry, _Block(jnp.minimum(first, size - width), first, width)), None
-
-    return jax.lax.scan(step, init, jnp.arange(count))[0]
-
-
-def _over_chunks(
-    body: Callable[[Callable[[Array], Array]], Any], shape: tuple[int, ...], size: int
-) -> Any:
-    """`body(part)` for chunks of the last axis of `shape`; `part(x)` is the chunk of an x that begins
-    with that shape. The outputs, which begin with it too, are put together.
-    """
-    if not shape or shape[-1] <= size:
-        return body(lambda x: x)
-    axis, length = len(shape) - 1, shape[-1]
-    count = -(-length // size)
-    size = -(-length // count)
-    last = length - size * (count - 1)
-
-    def step(_: None, i: Array) -> tuple[None, Any]:
-        start = jnp.minimum(i * size, length - size)
-        return None, body(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=axis))
-
-    def join(y: Array) -> Array:
-        head = jnp.moveaxis(y[:-1], 0, axis)
-        head = head.reshape(*shape[:axis], size * (count - 1), *head.shape[axis + 2 :])
-        tail = jax.lax.slice_in_dim(y[-1], size - last, size, axis=axis)
-        return jnp.concatenate([head, tail], axis=axis)
-
-    return jax.tree.map(join, jax.lax.scan(step, None, jnp.arange(count))[1])
+    chosen: Array  # l_token - top, -inf where the token is none of these columns
+    top: Array  # the largest logit: a constant to derivatives, -inf where all columns are excluded
+    log_total: Array  # log sum exp(l - top)
+    mean: Array | None  # of l
+    entropy: Array | None  # of the softmax over these columns
 
 
 class _Sums(NamedTuple):
@@ -156,119 +76,150 @@ class _Sums(NamedTuple):
 
     top: Array  # max l
     total: Array  # sum w
-    tilted: Array  # sum w (l - top)
-    plain: Array  # sum l
+    tilted: Array | None  # sum w (l - top)
+    plain: Array | None  # sum l
     chosen: Array  # l_token
 
 
-def _sums(
-    block: _Block, hidden: Array, kernel: Array, bias: Any, token: Array, softcap: Any
-) -> _Sums:
-    logits = _tile_logits(block, hidden, kernel, bias, softcap)
-    top = jnp.max(logits, axis=-1)
-    below = logits - jnp.where(top == -jnp.inf, 0, top)[..., None]
+def finite(top: Array) -> Array:
+    """What is subtracted from logits: 0 where all of them are -inf."""
+    return jnp.where(top == -jnp.inf, 0, top)
+
+
+def _sums(block: Block, logits: Array, token: Array, every: bool) -> _Sums:
+    top = jnp.max(logits, axis=-1)  # also of columns counted before: some logit of all
+    below = logits - finite(top)[..., None] + block.offset
     weights = jnp.exp(below)
-    new = block.columns() >= block.first
-    here = (token[..., None] == block.columns()) & new
-    return _Sums(
-        top,
-        jnp.sum(weights, axis=-1),
-        jnp.sum(jnp.where(weights == 0, 0, weights * below), axis=-1),
-        jnp.sum(jnp.where(new, logits, 0), axis=-1),
-        jnp.max(jnp.where(here, logits, -jnp.inf), axis=-1),
-    )
+    here = token[..., None] == block.columns
+    tilted = plain = None
+    if every:
+        tilted = jnp.sum(jnp.where(weights == 0, 0, weights * below), axis=-1)
+        plain = jnp.sum(jnp.where(block.offset == 0, logits, 0), axis=-1)
+    total = jnp.sum(weights, axis=-1)
+    return _Sums(top, total, tilted, plain, jnp.max(jnp.where(here, logits, -jnp.inf), axis=-1))
 
 
 def _joined(a: _Sums, b: _Sums) -> _Sums:
     top = jnp.maximum(a.top, b.top)
 
-    def lowered(s: _Sums) -> tuple[Array, Array]:
-        drop = jnp.where(s.top == -jnp.inf, 0, s.top - top)
-        scale = jnp.where(s.top == -jnp.inf, 0, jnp.exp(drop))
-        return scale * s.total, scale * (s.tilted + drop * s.total)
+    def lowered(s: _Sums) -> tuple[Array, Array | None, Array | None]:
+        empty = s.top == -jnp.inf
+        drop = jnp.where(empty, 0, s.top - top)
+        scale = jnp.where(empty, 0, jnp.exp(drop))
+        tilted = None if s.tilted is None else scale * (s.tilted + drop * s.total)
+        return scale * s.total, tilted, s.plain
 
-    total, tilted = (x + y for x, y in zip(lowered(a), lowered(b), strict=True))
-    return _Sums(top, total, tilted, a.plain + b.plain, jnp.maximum(a.chosen, b.chosen))
+    sums = jax.tree.map(jnp.add, lowered(a), lowered(b))
+    return _Sums(top, *sums, jnp.maximum(a.chosen, b.chosen))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def _summarize(hidden: Array, kernel: Array, bias: Any, token: Array, softcap: Any, tile: Tile):
-    shape, size, wide = token.shape, kernel.shape[-1], _wide(hidden, kernel)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
+def numbers_of(
+    hidden: Array, kernel: Array, bias: Any, token: Array, softcap: Any, tile: Tile, every: bool
+) -> Numbers:
+    """`Numbers` of logits, without the last two unless `every`; arguments as of `Logits`. Differentiable
+    in hidden, kernel and bias.
+    """
+    shape, size, wide = token.shape, kernel.shape[-1], wide_dtype(hidden, kernel)
 
-    def add(sums, block):
-        def chunk(part):
-            return _sums(block, part(hidden), kernel, bias, part(token), softcap)
+    def add(sums: _Sums, block: Block) -> _Sums:
+        def chunk(part: Any) -> _Sums:
+            logits = tile_logits(block, part(hidden), kernel, bias, softcap)
+            return _sums(block, logits, part(token), every)
 
-        return _joined(sums, _over_chunks(chunk, shape, tile.tokens))
+        return _joined(sums, over_chunks(chunk, shape, tile.tokens))
 
-    zero, lowest = jnp.zeros(shape, wide), jnp.full(shape, -jnp.inf, wide)
-    sums = _over_blocks(add, _Sums(lowest, zero, zero, zero, lowest), size, tile.columns)
-    log_total = jnp.log(sums.total)
-    return _Numbers(
-        sums.chosen - sums.top - log_total,
-        sums.top,
-        log_total,
-        sums.plain / size - sums.top - log_total,
-        log_total - sums.tilted / sums.total,
+    zero, lowest = (filled(shape, x, wide, hidden) for x in (0, -jnp.inf))
+    more = zero if every else None
+    sums = over_blocks(
+        add, _Sums(lowest, zero, more, more, lowest), blocks(size, tile.columns, wide)
     )
+    log_total = jnp.log(sums.total)
+    mean = entropy = None
+    if every:
+        mean = sums.plain / size
+        entropy = jnp.where(sums.total == 0, 0, log_total - sums.tilted / sums.total)
+    return Numbers(sums.chosen - finite(sums.top), sums.top, log_total, mean, entropy)
 
 
-def _summarize_rule(softcap: Any, tile: Tile, primals: Any, tangents: Any):
-    hidden, kernel, bias, token = primals
-    dhidden, dkernel, dbias = (None if isinstance(t, SymbolicZero) else t for t in tangents[:3])
-    out = _summarize(hidden, kernel, bias, token, softcap, tile)
-    shape, size, wide = token.shape, kernel.shape[-1], out.log_prob.dtype
+def _rule(softcap: Any, tile: Tile, every: bool, primals: Any, tangents: Any) -> Any:
+    out = numbers_of(*primals, softcap, tile, every)
+    return out, moves_of(out, primals, tangents, softcap, tile)
+
+
+numbers_of.defjvp(_rule, symbolic_zeros=True)
+
+
+def given(tangent: Any) -> Any:
+    """The tangent, None in place of a symbolic zero."""
+    return None if isinstance(tangent, SymbolicZero) else tangent
+
+
+def moves_of(out: Numbers, primals: Any, tangents: Any, softcap: Any, tile: Tile) -> Numbers:
+    """The tangents of `out`, the numbers at these primals: linear in the tangents, by tiles."""
+    hidden, kernel, bias, token = primals[:4]
+    dhidden, dkernel, dbias = map(given, tangents[:3])
     if dhidden is None and dkernel is None and dbias is None:
-        return out, jax.tree.map(jnp.zeros_like, out)
+        return jax.tree.map(jnp.zeros_like, out)
+    shape, size, wide = token.shape, kernel.shape[-1], out.top.dtype
     # Backward these are sums over tiles, which are kept wide.
     dhidden = None if dhidden is None else dhidden.astype(wide)
 
-    def add(carry, block):
-        dk = None if dkernel is None else block.of(dkernel).astype(wide)
-        db = None if dbias is None else block.of(dbias).astype(wide)
+    def add(carry: Numbers, block: Block) -> Numbers:
+        dk = None if dkernel is None else block.linear(dkernel).astype(wide)
+        db = None if dbias is None else block.linear(dbias).astype(wide)
 
-        def chunk(part):
+        def chunk(part: Any) -> Numbers:
             @functools.partial(jax.checkpoint, prevent_cse=False)
-            def tile_tangents(dh, dk, db):
-                h, numbers = part(hidden), jax.tree.map(part, out)
-                logits = _tile_logits(block, h, kernel, bias, softcap)
-                new = block.columns() >= block.first
+            def tile_tangents(dh: Any, dk: Any, db: Any) -> Numbers:
+                h, own = part(hidden), jax.tree.map(part, out)
+                logits = tile_logits(block, h, kernel, bias, softcap)
                 moves = jnp.zeros(logits.shape, wide)
                 # Products in the inputs' dtype: transposed they are of that dtype, too.
                 narrow = jnp.result_type(h, kernel)
                 if dh is not None:
-                    moves += _product(dh.astype(h.dtype), block.of(kernel), narrow).astype(wide)
+                    moves += product(dh.astype(h.dtype), block.of(kernel), narrow).astype(wide)
                 if dk is not None:
-                    moves += _product(h, dk.astype(kernel.dtype), narrow).astype(wide)
+                    moves += product(h, dk.astype(kernel.dtype), narrow).astype(wide)
                 if db is not None:
                     moves += db
                 if softcap is not None:
-                    moves *= jnp.where(new, 1 - (logits / softcap) ** 2, 0)
-                log_p = logits - numbers.top[..., None] - numbers.log_total[..., None]
-                p = jnp.exp(log_p)
-                surprise = jnp.where(p == 0, 0, log_p) + numbers.entropy[..., None]
-                here = (part(token)[..., None] == block.columns()) & new
-                normalizer = jnp.sum(p * moves, axis=-1)
-                return _Numbers(
-                    jnp.sum(jnp.where(here, moves, 0), axis=-1) - normalizer,
-                    jnp.zeros_like(normalizer),
-                    normalizer,
-                    jnp.sum(jnp.where(new, moves, 0), axis=-1) / size - normalizer,
-                    -jnp.sum(p * surprise * moves, axis=-1),
+                    moves *= 1 - (logits / softcap) ** 2
+                log_p = logits - finite(own.top)[..., None] - finite(own.log_total)[..., None]
+                p = jnp.exp(log_p + block.offset)
+                here = part(token)[..., None] == block.columns
+                mean = entropy = None
+                if own.entropy is not None:
+                    surprise = jnp.where(p == 0, 0, log_p) + own.entropy[..., None]
+                    mean = jnp.sum(jnp.where(block.offset == 0, moves, 0), axis=-1) / size
+                    entropy = -jnp.sum(p * surprise * moves, axis=-1)
+                chosen = jnp.sum(jnp.where(here, moves, 0), axis=-1)
+                return Numbers(
+                    chosen, jnp.zeros_like(chosen), jnp.sum(p * moves, axis=-1), mean, entropy
                 )
 
             return tile_tangents(None if dhidden is None else part(dhidden), dk, db)
 
-        return jax.tree.map(jnp.add, carry, _over_chunks(chunk, shape, tile.tokens))
+        return jax.tree.map(jnp.add, carry, over_chunks(chunk, shape, tile.tokens))
 
     init = jax.tree.map(jnp.zeros_like, out)
-    return out, _over_blocks(add, init, size, tile.columns)
+    return over_blocks(add, init, blocks(size, tile.columns, wide))
 
 
-_summarize.defjvp(_summarize_rule, symbolic_zeros=True)
+def first_column(logits: Logits) -> Array | int:
+    """The number of the first column at hand."""
+    return 0 if logits.axis is None else jax.lax.axis_index(logits.axis) * logits.kernel.shape[-1]
 
 
-def summarize(logits: Logits, token: Array, tile: Tile) -> Summary:
+def known(token: Array, logits: Logits) -> Array:
+    """Tokens as int32 numbers of the columns at hand; those that are none of them as NO_COLUMN."""
+    size, first = logits.kernel.shape[-1], first_column(logits)
+    below = 0 if logits.axis is None else first
+    inside = (token >= below) & (token < below + size)
+    return jnp.where(inside, token - below, NO_COLUMN).astype(jnp.int32)
+
+
+def summarize(logits: Logits, token: Array, tile: Tile, every: bool = True) -> Summary:
     """Numbers of each token's logits, and all their derivatives.
 
     Sums and results are float32 or wider whatever the inputs are; products are of the inputs'
@@ -279,38 +230,78 @@ def summarize(logits: Logits, token: Array, tile: Tile) -> Summary:
       logits: of all tokens.
       token: integers, `(*batch,)`.
       tile: how much is worked on at a time.
+      every: whether the mean and the entropy are wanted, too.
     """
-    numbers = _summarize(logits.hidden, logits.kernel, logits.bias, token, logits.softcap, tile)
-    return Summary(
-        numbers.log_prob,
-        numbers.top + numbers.log_total,
-        numbers.mean_log_prob,
-        numbers.entropy,
-    )
+    logits, token = aligned(logits, known(token, logits))
+    hidden, kernel, bias, softcap, axis = logits
+    return summary(numbers_of(hidden, kernel, bias, token, softcap, tile, every), token, axis)
+
+
+def aligned(logits: Logits, token: Array, *others: Array) -> tuple[Logits, Array]:
+    """Inside `jax.shard_map`, logits and tokens that vary along the mesh axes of all arguments."""
+    axes = varying(logits[:3], token, others)
+    arrays = (None if x is None else spread(x, axes) for x in logits[:3])
+    return Logits(*arrays, *logits[3:]), spread(token, axes)
+
+
+def normalizer(numbers: Numbers, axis: Any) -> tuple[Array, Array, Array]:
+    """Of all columns, in two parts to be added: the largest logit and log sum exp(l - top); and by
+    how much it is larger than that of the columns at hand.
+    """
+    if axis is None:
+        return numbers.top, numbers.log_total, jnp.zeros_like(numbers.top)
+    own = jax.lax.stop_gradient(numbers.top)
+    top = jax.lax.pmax(own, axis)
+    drop = finite(top) - own  # infinite where all columns at hand are excluded
+    total = jax.lax.psum(jnp.exp(numbers.log_total - drop), axis)
+    return top, jnp.log(total), drop
+
+
+def summary(numbers: Numbers, token: Array, axis: Any) -> Summary:
+    """The `Summary` of all columns, those of other devices along the mesh axes `axis` too."""
+    top, log_total, drop = normalizer(numbers, axis)
+    chosen, mean, entropy = numbers.chosen, numbers.mean, numbers.entropy
+    if axis is not None:
+        here = token != NO_COLUMN
+        chosen = jax.lax.psum(jnp.where(here, chosen - drop, 0), axis)
+        somewhere = jax.lax.pmax(here.astype(jnp.int32), axis) > 0
+        chosen = jnp.where(somewhere, chosen, -jnp.inf)
+        mean = None if mean is None else jax.lax.pmean(mean, axis)
+        if entropy is not None:
+            log_share = numbers.log_total - drop - log_total
+            share = jnp.exp(log_share)
+            own = entropy - jnp.where(share == 0, 0, log_share)
+            entropy = jax.lax.psum(share * own, axis)
+    mean = None if mean is None else mean - top - log_total
+    return Summary(chosen - log_total, top + log_total, mean, entropy)
 
 
 def cross_entropy(p: Logits, q: Logits, normalizers: tuple[Array, Array], tile: Tile) -> Array:
     """-sum_v p_v log q_v of each token, given the log-normalisers of both."""
     shape, size = p.hidden.shape[:-1], p.kernel.shape[-1]
+    wide = normalizers[0].dtype
+    (p, _), (q, _) = (aligned(x, normalizers[0], *p[:3], *q[:3], normalizers[1]) for x in (p, q))
 
-    def add(total: Array, block: _Block) -> Array:
+    def add(total: Array, block: Block) -> Array:
         def chunk(part: Any) -> Array:
             @functools.partial(jax.checkpoint, prevent_cse=False)
             def tile_sum(p: Logits, q: Logits, normalizers: tuple[Array, Array]) -> Array:
                 log_p, log_q = (
-                    _tile_logits(block, part(x.hidden), x.kernel, x.bias, x.softcap)
+                    tile_logits(block, part(x.hidden), x.kernel, x.bias, x.softcap)
                     - part(z)[..., None]
                     for x, z in zip((p, q), normalizers, strict=True)
                 )
-                never = log_p == -jnp.inf
+                never = (log_p == -jnp.inf) | (block.offset < 0)
                 each = jnp.exp(log_p) * jnp.where(never, 0, log_q)
                 return -jnp.sum(jnp.where(never, 0, each), axis=-1)
 
             return tile_sum(p, q, normalizers)
 
-        return total + _over_chunks(chunk, shape, tile.tokens)
+        return total + over_chunks(chunk, shape, tile.tokens)
 
-    return _over_blocks(add, jnp.zeros_like(normalizers[0]), size, tile.columns)
+    init = filled(shape, 0, wide, p.hidden)
+    total = over_blocks(add, init, blocks(size, tile.columns, wide))
+    return total if p.axis is None else jax.lax.psum(total, p.axis)
 
 
 def best(logits: Logits, count: int, tile: Tile, keys: Array | None = None) -> tuple[Array, Array]:
@@ -319,38 +310,63 @@ def best(logits: Logits, count: int, tile: Tile, keys: Array | None = None) -> t
     With `keys`, one for each token, Gumbel noise is added to the logits: the first column is then a
     draw from their softmax (Gumbel-max), whatever the tile. Not differentiable.
     """
-    hidden, kernel, bias = jax.lax.stop_gradient(logits[:3])
-    softcap = logits.softcap
-    shape, size, wide = hidden.shape[:-1], kernel.shape[-1], _wide(hidden, kernel)
+    hidden, kernel, bias, softcap, axis = logits
+    axes = varying(hidden, kernel, bias, keys)
+    hidden, kernel, bias = jax.tree.map(
+        lambda x: spread(jax.lax.stop_gradient(x), axes), (hidden, kernel, bias)
+    )
+    first = first_column(logits)
+    shape, size, wide = hidden.shape[:-1], kernel.shape[-1], wide_dtype(hidden, kernel)
 
-    def noise(block: _Block, keys: Array) -> Array:
+    def noise(columns: Array, keys: Array) -> Array:
         # Of each column by its own number, so that the tile does not matter.
         def draw(key: Array) -> Array:
             return jax.vmap(lambda v: jax.random.gumbel(jax.random.fold_in(key, v), (), wide))(
-                block.columns()
+                columns
             )
 
         for _ in shape:
             draw = jax.vmap(draw)
         return draw(keys)
 
-    def add(found: tuple[Array, Array], block: _Block) -> tuple[Array, Array]:
+    def add(found: tuple[Array, Array], block: Block) -> tuple[Array, Array]:
+        columns = first + block.start + jnp.arange(block.columns.shape[-1], dtype=jnp.int32)
+
         def chunk(part: Any) -> tuple[Array, Array]:
-            own = _tile_logits(block, part(hidden), kernel, bias, softcap)
+            own = tile_logits(block, part(hidden), kernel, bias, softcap) + block.offset
             if keys is not None:
-                own = own + noise(block, part(keys))
-            columns = jnp.broadcast_to(block.columns(), own.shape)
-            values = jnp.concatenate([part(found[0]), own], axis=-1)
-            columns = jnp.concatenate([part(found[1]), columns], axis=-1)
-            if count == 1:
-                at = jnp.argmax(values, axis=-1, keepdims=True)
-            else:
-                _, at = jax.lax.top_k(values, count)
-            return jnp.take_along_axis(values, at, axis=-1), jnp.take_along_axis(
-                columns, at, axis=-1
+                own = own + noise(columns, part(keys))
+            return _largest(
+                count,
+                jnp.concatenate([part(found[0]), own], axis=-1),
+                jnp.concatenate([part(found[1]), jnp.broadcast_to(columns, own.shape)], axis=-1),
             )
 
-        return _over_chunks(chunk, shape, tile.tokens)
+        return over_chunks(chunk, shape, tile.tokens)
 
-    start = jnp.full((*shape, count), -jnp.inf, wide), jnp.zeros((*shape, count), jnp.int32)
-    return _over_blocks(add, start, size, tile.columns)
+    held = min(count, size)
+    values, columns = (
+        filled((*shape, held), x, t, hidden) for x, t in ((-jnp.inf, wide), (0, jnp.int32))
+    )
+    values, columns = over_blocks(add, (values, columns), blocks(size, tile.columns, wide))
+    if axis is None:
+        return values, columns
+    return _largest(count, _gathered(values, axis), _gathered(columns, axis))
+
+
+def _largest(count: int, values: Array, columns: Array) -> tuple[Array, Array]:
+    """The `count` largest of the last axis, and their columns."""
+    if count == 1:
+        at = jnp.argmax(values, axis=-1, keepdims=True)
+    else:
+        _, at = jax.lax.top_k(values, min(count, values.shape[-1]))
+    return jnp.take_along_axis(values, at, axis=-1), jnp.take_along_axis(columns, at, axis=-1)
+
+
+def _gathered(x: Array, axis: tuple[str, ...]) -> Array:
+    """The last axes of all devices along mesh axes, one after another, the same on each of them."""
+    devices = jax.lax.axis_size(axis)
+    here = jnp.arange(devices) == jax.lax.axis_index(axis)
+    slots = jnp.where(here[:, None], x[..., None, :], jnp.zeros_like(x[..., None, :]))
+    slots = jax.lax.psum(slots, axis)
+    return slots.reshape(*x.shape[:-1], devices * x.shape[-1])

@@ -9,6 +9,9 @@ model.sample(params, key, (4,), length=200, prompt=tokens[:50], top_p=0.9)
 """
 
 from .autoregressive import Autoregressive as Autoregressive
+from .crf import LinearChainCRF as LinearChainCRF
+from .ctc import CTC as CTC
+from .hidden_markov import HiddenMarkov as HiddenMarkov
 from .masked import AnyOrder as AnyOrder
 from .masked import MaskedToken as MaskedToken
 from .packing import Packed as Packed
@@ -21,8 +24,11 @@ from .preference import PreferenceLikelihood as PreferenceLikelihood
 from .preference import preferences as preferences
 
 __all__ = [
+    "CTC",
     "AnyOrder",
     "Autoregressive",
+    "HiddenMarkov",
+    "LinearChainCRF",
     "MaskedToken",
     "Packed",
     "Preference",

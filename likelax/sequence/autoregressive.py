@@ -22,12 +22,14 @@ from likelax.networks import Arguments, Variables
 from likelax.objective import (
     Batch,
     Claim,
+    Deferred,
     Objective,
     Scores,
     check_batch,
     check_shape,
     measure_of,
     target_log_prob,
+    target_nll,
     trailing,
 )
 from likelax.sequence.packing import Packed, positions_of, starts_of
@@ -169,9 +171,19 @@ class Autoregressive(Objective):
             keep = keep[:, given:]
         return dist, values, keep, state
 
-    def _whole(self, x: Array) -> Array:
+    def _whole(self, x: Any) -> Any:
         """`x` with a first position of 0 where that is given."""
-        return jnp.pad(x, ((0, 0), (1, 0))) if self.start is None else x
+        if self.start is not None:
+            return x
+        if not isinstance(x, Deferred):
+            return jnp.pad(x, ((0, 0), (1, 0)))
+        rows, length = x.shape
+
+        def summed(weight: Array) -> tuple[Array, Array]:
+            total, cost = x.summed(weight[:, 1:])
+            return total, self._whole(cost)
+
+        return Deferred((rows, length + 1), x.dtype, summed)
 
     # Scores.
 
@@ -179,10 +191,11 @@ class Autoregressive(Objective):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         dist, values, keep, state = self._predict(params, key, batch, state, train, keep)
+        cost: Array | Deferred
         if self.label_smoothing or self.z_loss:
             cost, terms = self._regularized(dist, values, keep)
         else:
-            cost, terms = -target_log_prob(dist, values, keep, owner="Autoregressive"), {}
+            cost, terms = target_nll(dist, values, keep, owner="Autoregressive"), {}
         claim = dataclasses.replace(self.claim, measure=measure_of(dist))
         terms = {name: self._whole(term) for name, term in terms.items()}
         return Scores(self._whole(cost), terms, state, claim, self._num_bytes(values))
@@ -197,11 +210,12 @@ class Autoregressive(Objective):
                 f"lx.Head(lx.Categorical, num_categories=V); this one gives {type(dist).__name__}"
             )
         check_shape(dist, values, owner="Autoregressive")
-        numbers = dist._summary(values)
-        nll, smoothing = -numbers.log_prob, self.label_smoothing
+        smoothing = self.label_smoothing
+        numbers = dist._summary(values, every=bool(smoothing))
+        nll = -numbers.log_prob
         cost, terms = nll, {"nll": nll}
         if smoothing:
-            cost = -smoothing * numbers.mean_log_prob
+            cost = -smoothing * jnp.asarray(numbers.mean_log_prob)
             cost = cost + (1 - smoothing) * nll if smoothing < 1 else cost
             terms["label_smoothing"] = cost - nll
         if self.z_loss:

@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 import likelax as lx
+from likelax.distributions import linear_categorical
+from whole_logits import products
 
 RNG = np.random.default_rng(1)
 BATCH, FEATURES, COLUMNS = (3, 11), 5, 53
@@ -147,7 +149,122 @@ def test_it_learns_a_skewed_table():
     np.testing.assert_allclose(jax.grad(loss)(bias), 0, atol=1e-6)
 
 
+WEIGHT = jnp.asarray(RNG.normal(size=BATCH), jnp.float32)
+
+
+def of_tiles(hidden, kernel, bias):
+    return lx.LinearCategorical(hidden, kernel, bias, block_size=17)
+
+
+def of_logits(hidden, kernel, bias):
+    return lx.Categorical(logits=hidden @ kernel + bias)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda dist: dist,
+        lambda dist: dist.mask(MASK),
+        lambda dist: dist.to_event(1),
+        lambda dist: dist.to_event(1).mask(MASK[:, 2]),
+    ],
+    ids=["plain", "masked", "event", "masked event"],
+)
+def test_a_weighted_sum_is_that_of_the_parts(wrap):
+    batch = wrap(of_logits(HIDDEN, KERNEL, BIAS)).batch_shape
+    weight = WEIGHT if batch == BATCH else WEIGHT[:, 1]
+
+    def slopes(call):
+        return jax.jit(jax.value_and_grad(call, (0, 1, 2, 3), has_aux=True))
+
+    def summed(*arrays):
+        log_prob = wrap(of_logits(*arrays[:3])).log_prob(TOKEN)
+        return jnp.sum(arrays[3] * log_prob), log_prob
+
+    want = slopes(summed)(HIDDEN, KERNEL, BIAS, weight)
+    for make in (of_tiles, of_logits):
+        got = slopes(lambda *a, make=make: wrap(make(*a[:3])).weighted_log_prob(TOKEN, a[3]))(
+            HIDDEN, KERNEL, BIAS, weight
+        )
+        for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(g, w, atol=2e-5)
+
+
+@pytest.mark.parametrize("event", [False, True])
+def test_a_weight_of_nothing_and_a_value_that_cannot_be(event):
+    """Of any distribution: what has no weight adds nothing, whatever it is."""
+    rate, value = jnp.array([0.5, 2.0, 3.0]), jnp.array([[1.0, -1.0, 2.0], [0.3, 1.5, jnp.nan]])
+    weight = jnp.array([[2.0, 0.0, 1.0], [0.5, 1.0, 0.0]])
+    if event:
+        rate, value, weight = rate[:, None], value[..., None], weight
+
+    def total(rate, weight):
+        dist = lx.Exponential(rate)
+        return (dist.to_event(1) if event else dist).weighted_log_prob(value, weight)
+
+    (got, log_prob), (by_rate, by_weight) = jax.value_and_grad(total, (0, 1), has_aux=True)(
+        rate, weight
+    )
+    kept = [(0, 0), (0, 2), (1, 0), (1, 1)]
+    r, x = np.ravel(rate), np.asarray(value).reshape(2, 3)
+    want = sum(float(weight[k]) * (np.log(r[k[1]]) - r[k[1]] * x[k]) for k in kept)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    slopes = [
+        sum(float(weight[k]) * (1 / r[i] - x[k]) for k in kept if k[1] == i) for i in range(3)
+    ]
+    np.testing.assert_allclose(np.ravel(by_rate)[:2], slopes[:2], rtol=1e-5)  # 3 met the NaN
+    assert log_prob[0, 1] == -np.inf and np.isnan(log_prob[1, 2])
+    for k in kept:
+        np.testing.assert_allclose(by_weight[k], log_prob[k], rtol=1e-6)
+    assert total(rate, weight.at[0, 1].set(1.0))[0] == -np.inf
+
+
+def test_what_is_masked_out_may_be_nan_in_the_hidden_states():
+    hidden, keep = HIDDEN.at[0, 0].set(jnp.nan), MASK.at[0, 0].set(False)
+
+    def slopes(call, hidden):
+        return jax.grad(lambda *a: call(of_tiles(*a).mask(keep)), (0, 1, 2))(hidden, KERNEL, BIAS)
+
+    for call in (
+        lambda dist: dist.weighted_log_prob(TOKEN, WEIGHT)[0],
+        lambda dist: jnp.sum(WEIGHT * dist.log_prob(TOKEN)),
+    ):
+        for spoilt, sound in zip(slopes(call, hidden), slopes(call, HIDDEN), strict=True):
+            np.testing.assert_allclose(spoilt, sound, atol=2e-5)
+
+
+def test_a_weighted_sum_over_an_ensemble():
+    kernels, weight = jnp.stack([KERNEL, -KERNEL]), jnp.stack([WEIGHT, 2 * WEIGHT])
+    many = jax.vmap(lambda k: of_tiles(HIDDEN, k, BIAS))(kernels)
+    total, log_prob = many.weighted_log_prob(TOKEN, weight)
+    want = [of_logits(HIDDEN, k, BIAS).log_prob(TOKEN) for k in kernels]
+    np.testing.assert_allclose(log_prob, want, atol=3e-6)
+    np.testing.assert_allclose(total, np.sum(weight * jnp.stack(want)), rtol=1e-5)
+
+
+def test_a_batch_too_wide_to_hold_goes_by_tiles(monkeypatch):
+    monkeypatch.setattr(linear_categorical, "_HELD_TOKENS", 0)
+    monkeypatch.setattr(linear_categorical, "_HELD_BYTES", 4 * COLUMNS // 2)
+
+    def loss(hidden, kernel):  # of a width that nothing else here has: traced anew
+        dist = lx.LinearCategorical(hidden, kernel, BIAS, block_size=19)
+        return dist.weighted_log_prob(TOKEN, WEIGHT)[0]
+
+    assert products(jax.grad(loss, (0, 1)), HIDDEN, KERNEL) == 4
+    np.testing.assert_allclose(
+        loss(HIDDEN, KERNEL),
+        np.sum(WEIGHT * of_logits(HIDDEN, KERNEL, BIAS).log_prob(TOKEN)),
+        rtol=1e-5,
+    )
+
+
 WRONG = {
+    "weights of another shape": (
+        lambda: of_tiles(HIDDEN, KERNEL, BIAS).weighted_log_prob(TOKEN, WEIGHT[:, 0]),
+        ValueError,
+        r"one weight for each log-density wanted, shape \(3, 11\), got \(3,\); "
+        r"write jnp.broadcast_to\(weight, \(3, 11\)\)",
+    ),
     "kernel turned": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL.T),
         ValueError,

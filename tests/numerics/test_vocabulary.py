@@ -8,36 +8,17 @@ import numpy as np
 import pytest
 from scipy import special
 
-from likelax.numerics import vocabulary
+from likelax.numerics import _tiles, vocabulary
 from likelax.numerics.vocabulary import Logits, Tile
 from likelax.testing.subject import quick_jit
+from whole_logits import COLUMNS, close, exact, inputs, largest, products, whole
 
-FEATURES, COLUMNS = 6, 53
 TILE = Tile(tokens=4, columns=17)  # neither divides: chunks and blocks overlap
 RNG = np.random.default_rng(0)
 
 
 def summarize(hidden, kernel, bias, token, softcap=None, tile=TILE):
     return vocabulary.summarize(Logits(hidden, kernel, bias, softcap), token, tile)
-
-
-def inputs(batch, dtype=np.float32, scale=1.0):
-    hidden = scale * RNG.normal(size=(*batch, FEATURES))
-    kernel, bias = RNG.normal(size=(FEATURES, COLUMNS)), RNG.normal(size=COLUMNS)
-    token = RNG.integers(0, COLUMNS, batch)
-    return [jnp.asarray(x, dtype) for x in (hidden, kernel, bias)], jnp.asarray(token)
-
-
-def whole(hidden, kernel, bias, token, softcap=None):
-    """The same from logits that are all there."""
-    logits = jnp.einsum("...d,dv->...v", hidden, kernel)
-    logits = logits if bias is None else logits + bias
-    logits = logits if softcap is None else softcap * jnp.tanh(logits / softcap)
-    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
-    log_p = logits - log_normalizer[..., None]
-    chosen = jnp.take_along_axis(log_p, token[..., None], axis=-1)[..., 0]
-    p = jnp.exp(log_p)
-    return chosen, log_normalizer, log_p.mean(-1), -jnp.sum(jnp.where(p > 0, p * log_p, 0), -1)
 
 
 def weighed(function, token, weights, **options):
@@ -50,26 +31,9 @@ def weighed(function, token, weights, **options):
     return loss
 
 
-def close(got, want, tolerance):
-    """Within `tolerance` of the largest element of each array, or of 1."""
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        w = np.asarray(w, np.float64)
-        np.testing.assert_allclose(
-            np.asarray(g, np.float64), w, rtol=0, atol=tolerance * max(1, np.abs(w).max())
-        )
-
-
-def exact(function, *args):
-    """`function` in float64 of the very same numbers."""
-    with jax.enable_x64(True):
-        return jax.tree.map(
-            np.asarray, function(*(jnp.asarray(np.asarray(a, np.float64)) for a in args))
-        )
-
-
 @pytest.mark.parametrize(("batch", "softcap"), [((11,), None), ((2, 7), 2.5), ((), None)])
 def test_values_and_derivatives_are_those_of_whole_logits(batch, softcap):
-    arrays, token = inputs(batch)
+    arrays, token = inputs(RNG, batch)
     weights = RNG.normal(size=(4, *batch))
     tiled = weighed(functools.partial(summarize, softcap=softcap, tile=TILE), token, weights)
     plain = weighed(functools.partial(whole, softcap=softcap), token, weights)
@@ -96,7 +60,7 @@ def test_values_and_derivatives_are_those_of_whole_logits(batch, softcap):
 
 
 def test_vmap_scan_and_checkpoint():
-    arrays, token = inputs((9,))
+    arrays, token = inputs(RNG, (9,))
     weights = RNG.normal(size=(4, 9))
     tiled = jax.checkpoint(weighed(functools.partial(summarize, tile=TILE), token, weights))
     plain = weighed(whole, token, weights)
@@ -115,7 +79,7 @@ def test_vmap_scan_and_checkpoint():
 
 
 def test_half_precision_sums_in_float32():
-    arrays, token = inputs((40,), jnp.bfloat16)
+    arrays, token = inputs(RNG, (40,), jnp.bfloat16)
     tile = Tile(8, 17)
 
     def loss(function, **options):
@@ -129,7 +93,7 @@ def test_half_precision_sums_in_float32():
 
 
 def test_inputs_of_two_dtypes_are_computed_with_in_the_wider():
-    (hidden, kernel, bias), token = inputs((9,))
+    (hidden, kernel, bias), token = inputs(RNG, (9,))
     hidden = hidden.astype(jnp.bfloat16)
 
     def loss(function):
@@ -152,7 +116,7 @@ def test_inputs_of_two_dtypes_are_computed_with_in_the_wider():
 
 
 def test_a_column_that_is_excluded_and_a_token_that_is_none():
-    (hidden, kernel, bias), token = inputs((5,))
+    (hidden, kernel, bias), token = inputs(RNG, (5,))
     bias = bias.at[20:].set(-jnp.inf)  # the last blocks hold nothing
     token = jnp.array([3, 19, 20, COLUMNS, -1])
     tiled = functools.partial(summarize, tile=TILE)
@@ -175,7 +139,7 @@ def test_a_column_that_is_excluded_and_a_token_that_is_none():
 
 def test_large_logits_keep_the_digits_of_probabilities():
     """A common offset of 1e4 costs log-probabilities nothing but its own rounding."""
-    (hidden, kernel, _), token = inputs((8,))
+    (hidden, kernel, _), token = inputs(RNG, (8,))
     hidden, kernel = hidden.at[:, 0].set(1.0), kernel.at[0].set(1e4)
     weights = jnp.zeros((4, 8)).at[0].set(1.0)
     tiled = weighed(functools.partial(summarize, tile=TILE), token, weights)
@@ -185,25 +149,6 @@ def test_large_logits_keep_the_digits_of_probabilities():
     got = jax.grad(lambda b: tiled(hidden, kernel, b))(jnp.zeros(COLUMNS))
     np.testing.assert_allclose(got, want.sum(0), atol=1e-2)  # the rounding of 1e4 is 1e-3
     assert abs(np.asarray(got).sum()) < 1e-4  # and the probabilities sum to 1
-
-
-def largest(function, *args):
-    """The most elements that any array has anywhere in the program."""
-    sizes = [0]
-
-    def visit(jaxpr):
-        for eqn in jaxpr.eqns:
-            sizes.extend(v.aval.size for v in eqn.outvars if hasattr(v.aval, "size"))
-            for inner in jax.tree.leaves(
-                list(eqn.params.values()),
-                is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
-            ):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    visit(inner)
-
-    visit(jax.make_jaxpr(function)(*args).jaxpr)
-    return max(sizes)
 
 
 @pytest.mark.parametrize(
@@ -242,23 +187,21 @@ def test_compiled_memory_does_not_grow_with_the_vocabulary():
 
     tile = {"tile": Tile(64, 128)}
     small, large = (temporary(columns, summarize, **tile) for columns in (1000, 8000))
-    assert large < 1.2 * small
+    assert large < small + 16 * (8000 - 1000)  # a few numbers of each column
     assert temporary(8000, whole) > 20 * large  # the control
 
 
 def test_a_frozen_kernel_costs_nothing():
-    (hidden, kernel, bias), token = inputs((9,))
+    (hidden, kernel, bias), token = inputs(RNG, (9,))
 
-    def products(argnums):
+    def count(argnums):
         def loss(*arrays):
             return jnp.sum(summarize(*arrays, token, tile=TILE).log_prob)
 
-        return str(jax.make_jaxpr(jax.grad(loss, argnums))(hidden, kernel, bias)).count(
-            "dot_general"
-        )
+        return products(jax.grad(loss, argnums), hidden, kernel, bias)
 
     # Forward, again for the backward sweep, and one for each gradient.
-    assert (products(0), products(1), products((0, 1))) == (3, 3, 4)
+    assert (count(0), count(1), count((0, 1))) == (3, 3, 4)
 
 
 def test_blocks_that_overlap_count_once():
@@ -268,6 +211,6 @@ def test_blocks_that_overlap_count_once():
     np.testing.assert_allclose(numbers.log_normalizer, np.log(COLUMNS), rtol=1e-6)
     np.testing.assert_allclose(numbers.mean_log_prob, -np.log(COLUMNS), rtol=1e-6)
     np.testing.assert_allclose(numbers.entropy, np.log(COLUMNS), rtol=1e-6)
-    blocks = []
-    vocabulary._over_blocks(lambda c, b: blocks.append(b.width) or c, 0, COLUMNS, TILE.columns)
-    assert blocks[0] * -(-COLUMNS // TILE.columns) > COLUMNS  # they do overlap
+    assert (
+        _tiles.blocks(COLUMNS, TILE.columns, jnp.float32).columns.size > COLUMNS
+    )  # they do overlap
