@@ -1,9 +1,17 @@
 """Each example runs from its file, prints what it says, and gets better at what it does."""
 
+import collections
+import dataclasses
+import functools
 import importlib.util
 from pathlib import Path
 
+import jax
+import numpy as np
+import optax
 import pytest
+
+import likelax as lx
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -11,13 +19,22 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def example(name):
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)  # a script finds the files beside it
+        spec.loader.exec_module(module)
     return module
 
 
 def test_every_example_is_tested_here():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"own_loop", "ensemble", "custom_likelihood", "forecaster"}
+    assert names == {
+        "own_loop",
+        "ensemble",
+        "custom_likelihood",
+        "forecaster",
+        "language_model",
+        "ngram",
+    }
 
 
 def test_own_loop(capsys):
@@ -52,3 +69,196 @@ def test_custom_likelihood(capsys):
     hours = [line.split() for line in told.splitlines() if line.strip().startswith(("0 ", "6 "))]
     for _, truth, fitted in hours:
         assert abs(float(fitted) / float(truth) - 1) < 0.1
+
+
+# The n-gram model.
+
+
+def letters(length, seed=0):
+    """Text with structure: each of four letters likes another one after it."""
+    rng = np.random.default_rng(seed)
+    steps = rng.choice(4, size=length, p=[0.1, 0.6, 0.2, 0.1])
+    return (97 + np.cumsum(steps) % 4).astype(np.uint8)
+
+
+def kneser_ney(tokens, order, gram):
+    """p(last | rest) by Chen and Goodman's recursion, with dictionaries."""
+
+    def counts(length):
+        if length == order:
+            runs = [tuple(tokens[i : i + length]) for i in range(len(tokens) - length + 1)]
+            return collections.Counter(runs)
+        return collections.Counter(longer[1:] for longer in counts(length + 1))
+
+    def prob(gram):
+        if not gram:
+            return 1 / 256
+        found, lower = counts(len(gram)), prob(gram[1:])
+        n = [sum(c == k for c in found.values()) for k in range(5)]
+        y = n[1] / max(1, n[1] + 2 * n[2])
+        steps = [k - (k + 1) * y * n[k + 1] / max(1, n[k]) for k in (1, 2, 3)]
+        discount = {k: d if 0 < d <= k else k / 2 for k, d in enumerate(steps, start=1)}
+        after = {g: c for g, c in found.items() if g[:-1] == gram[:-1]}
+        if not after:
+            return lower
+        taken = sum(discount[min(c, 3)] for c in after.values())
+        c = found.get(gram, 0)
+        kept = c - discount[min(c, 3)] if c else 0
+        return (kept + taken * lower) / sum(after.values())
+
+    return prob(tuple(gram))
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_an_ngram_model_is_kneser_neys(order):
+    ngram = example("ngram")
+    tokens = letters(300)
+    model = ngram.KneserNey(tokens, order)
+    after = letters(40, seed=1)
+    after[7] = 200  # never seen
+    whole = np.concatenate([tokens, after])
+    wanted = [
+        np.log(kneser_ney(tokens, order, whole[i + 1 - order : i + 1])) for i in range(300, 340)
+    ]
+    np.testing.assert_allclose(model.log_prob(after, tokens), wanted, rtol=1e-12)
+
+
+def test_an_ngram_model_by_hand():
+    """Of "aab": one letter twice, one once. y = 1/3, D1 = 1/3, D2 = 2, so that (2 + 1/3) / 3 is
+    spread over the 256 bytes."""
+    model = example("ngram").KneserNey(np.frombuffer(b"aab", np.uint8), 1)
+    log_prob = model.log_prob(np.frombuffer(b"abz", np.uint8), np.zeros(0, np.uint8))
+    spread = 7 / 9 / 256
+    np.testing.assert_allclose(np.exp(log_prob), [spread, 2 / 9 + spread, spread])
+
+
+def test_ngram_probabilities_sum_to_one():
+    ngram = example("ngram")
+    tokens = letters(500)
+    model = ngram.KneserNey(tokens, 3)
+    contexts = np.array([[97, 98], [99, 99], [100, 7], [0, 0]])
+    grams = contexts @ [256**2, 256] + np.arange(256)[:, None]
+    total = model.prob(grams.astype(np.uint64)).sum(0)
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
+    with pytest.raises(ValueError, match="order is from 1 to 8, got 9"):
+        ngram.KneserNey(tokens, 9)
+
+
+def test_ngram(capsys, tmp_path):
+    path = tmp_path / "letters.txt"
+    path.write_bytes(letters(3000).tobytes())
+    bits = example("ngram").main(3, str(path))
+    # The entropy of the steps, which no model beats by more than chance.
+    p = np.array([0.1, 0.6, 0.2, 0.1])
+    assert abs(bits + np.sum(p * np.log2(p))) < 0.15
+    assert "letters.txt" in capsys.readouterr().out
+
+
+# The language model.
+
+
+@pytest.fixture(scope="module")
+def language_model():
+    return example("language_model")
+
+
+@pytest.fixture(scope="module")
+def tiny(language_model):
+    """A model of 4 letters and the start, its parameters, and a batch."""
+    config = language_model.Config(
+        features=16, layers=1, heads=2, context=8, batch_size=3, runs=2, buckets=32
+    )
+    make = functools.partial(language_model.Transformer, 5, 4, config)
+    head = lx.Head(lx.Categorical, num_categories=4)
+    model = lx.sequence.Autoregressive(make, head, start=4, token_bytes=1)
+    batch = lx.Batch(target=letters(24).reshape(3, 8).astype(np.int32) - 97)
+    params = jax.jit(model.init)(jax.random.key(0), batch).params
+    # Tables start at 0, where nothing can be wrong with them.
+    noise = jax.random.normal(jax.random.key(1), (2, 32, 16))
+    for table, values in zip(params["net"]["embed"]["runs"].values(), noise, strict=True):
+        table["embedding"] = 0.05 * values
+    return config, model, params, batch
+
+
+def test_the_transformer_is_causal(tiny):
+    _, model, params, batch = tiny
+    lx.testing.check_causal(model, params, batch)
+
+
+def test_the_transformer_draws_the_same_with_its_cache(tiny):
+    _, model, params, batch = tiny
+    draw = functools.partial(model.sample, params, jax.random.key(2), (3,), length=20)
+    for prompt in (None, batch.target[:, :3]):
+        plain, cached = (draw(prompt=prompt, cache=cache) for cache in (False, True))
+        np.testing.assert_array_equal(plain, cached)
+        assert len(np.unique(cached)) == 4
+
+
+def test_packed_documents_do_not_see_one_another(tiny):
+    _, model, params, batch = tiny
+    documents = [batch.target[0, :5], batch.target[1, :3], batch.target[2]]
+    packed = lx.sequence.pack(documents, 16)
+    assert packed.target.tokens.shape == (1, 16)
+    together = model.token_log_prob(params, packed)[0]
+    apart = [model.token_log_prob(params, lx.Batch(target=d[None]))[0] for d in documents]
+    np.testing.assert_allclose(together, np.concatenate(apart), rtol=1e-4, atol=1e-5)
+    # Negative control: as one document they do.
+    target = dataclasses.replace(packed.target, segments=np.ones((1, 16), np.int32))
+    joined = model.token_log_prob(params, lx.Batch(target=target))[0]
+    assert np.abs(joined - np.concatenate(apart))[5:].max() > 1e-2
+
+
+def test_training_goes_on_from_a_checkpoint(language_model, tiny, tmp_path):
+    config, model, _, _ = tiny
+    optimizer = optax.adamw(1e-2)
+    chunks = language_model.chunks_of(letters(400) - 97, config, jax.random.key(0))
+    run = functools.partial(
+        language_model.train, model, optimizer, key=jax.random.key(1), about="this run", every=2
+    )
+    whole = run(chunks, steps=7, checkpoint=None)
+    path = tmp_path / "deep" / "train_state.npz"
+    assert int(run(chunks, steps=3, checkpoint=path).step) == 3
+    again = run(chunks, steps=7, checkpoint=path)
+    assert [file.name for file in path.parent.iterdir()] == ["train_state.npz"]
+    leaves = (jax.tree.leaves(language_model.plain(x)) for x in (whole, again))
+    for one, other in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="(?s)is of another run.*this run.*another text"):
+        run(chunks, steps=8, checkpoint=path, about="another text")
+
+
+def test_words_spell_every_text(language_model):
+    text = b"the cat and the dog and the Cat's \xff\nand 12 dogs  the"
+    words = language_model.Words(text)
+    assert set(words.pieces[256:]) == {b" the", b" and"}
+    for raw in (text, b"an unseen the\n the", b""):
+        tokens = words.encode(raw)
+        assert words.sizes[tokens].sum() == len(raw)
+        assert b"".join(words.pieces[t] for t in tokens) == raw
+    assert len(words.encode(b" the and cat")) == 2 + len(" cat")
+    assert words.decode(words.encode(b" the end")) == " the end"
+
+
+def test_a_compressor_is_given_what_came_before(language_model):
+    a, b = (np.random.default_rng(i).bytes(500) for i in (0, 1))
+    bits = functools.partial(language_model.compressed, language_model.COMPRESSORS["xz -9e"])
+    assert bits(a, b) > 7.9, "noise"
+    assert bits(a + b, b) < 0.5, "seen before"
+
+
+@pytest.mark.parametrize("vocab", ["byte", "word"])
+def test_language_model(language_model, capsys, tmp_path, vocab):
+    path = tmp_path / "letters.txt"
+    path.write_bytes(letters(6000).tobytes().replace(b"a", b" a") + b"\n")
+    small = {"features": 16, "layers": 1, "heads": 2, "context": 16, "runs": 1, "buckets": 64}
+    config = dataclasses.replace(language_model.CONFIGS[vocab], **small, rate=0.02)
+    folder = tmp_path / "run"
+    found = language_model.main(
+        60, vocab=vocab, text=str(path), config=config, checkpoint=str(folder)
+    )
+    assert found["model"] < 2.3  # five letters alike: log2 5
+    assert (folder / "train_state.npz").is_file()
+    told = capsys.readouterr().out
+    for part in ("letters.txt", "bits per byte of the last", "gzip -9", "Kneser-Ney, 5 bytes", "±"):
+        assert part in told
+    assert ("MiB by blocks" in told) == (vocab == "word")

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from likelax.tour import counts, digits, regression
+from likelax.tour import counts, digits, regression, text
 from likelax.tour.section import Section, Settings
 
 SECTIONS: dict[str, Callable[[Settings], Section]] = {
     "regression": regression.section,
     "counts": counts.section,
     "digits": digits.section,
+    "text": text.section,
 }
 
 

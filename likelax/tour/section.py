@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,10 @@ from likelax._pytree import Array
 from likelax.datasets import Dataset, batches
 from likelax.heads import HeadLike
 from likelax.likelihood import Likelihood
-from likelax.objective import Batch
+from likelax.objective import Batch, Objective
 from likelax.train import fit
+
+Model = TypeVar("Model", bound=Objective)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +38,20 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Row(Generic[Model]):
     """One trained model.
 
     Attributes:
       name: what the table calls it.
       held_out: its loss on held-out data.
       seconds: what its training took, compilation included.
-      model, params, state: for figures.
+      model, params, state: for figures and samples.
     """
 
     name: str
     held_out: metrics.Evaluation
     seconds: float
-    model: Likelihood
+    model: Model
     params: Any
     state: Any
 
@@ -68,7 +70,7 @@ class Section:
 
     title: str
     data: str
-    rows: list[Row]
+    rows: Sequence[Row[Any]]
     notes: list[str] = dataclasses.field(default_factory=list)
     figures: list[Path] = dataclasses.field(default_factory=list)
 
@@ -134,7 +136,7 @@ def train_row(
     hidden: int = 32,
     rate: float = 3e-3,
     decay: float = 1e-4,
-) -> Row:
+) -> Row[Likelihood]:
     """Trains an MLP with this head and scores it on the held-out rows.
 
     Every model of a section has the same data, batches, network and schedule: the head is what
