@@ -206,7 +206,9 @@ class Bytes:
         return np.frombuffer(text, np.uint8)
 
     def decode(self, tokens) -> str:
-        return b"".join(self.pieces[t] for t in np.asarray(tokens)).decode(errors="replace")
+        text = b"".join(self.pieces[t] for t in np.asarray(tokens)).decode(errors="replace")
+        # A model that knows little draws bytes that a terminal would obey.
+        return "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
 
     @property
     def sizes(self) -> np.ndarray:

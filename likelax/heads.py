@@ -386,7 +386,7 @@ class LinearHead:
       num_categories: the size V of the vocabulary.
       features: how many the network puts out.
       bias: whether a bias is learned too; it starts at 0.
-      softcap, block_size: as for `LinearCategorical`.
+      softcap, block_size, vocabulary_axis, batch_spec: as for `LinearCategorical`.
 
     Attributes:
       size: `features`. The kernel, `(features, V)`, starts as Normal of standard deviation
@@ -406,13 +406,20 @@ class LinearHead:
         bias: bool = False,
         softcap: float | None = None,
         block_size: int | None = None,
+        vocabulary_axis: Any = None,
+        batch_spec: Any = None,
     ):
         if num_categories < 2:
             raise ValueError(f"num_categories is at least 2, got {num_categories}")
         if features < 1:
             raise ValueError(f"features is at least 1, got {features}")
         self.num_categories, self.size, self.bias = num_categories, features, bias
-        self.softcap, self.block_size = softcap, block_size
+        self._options = {
+            "softcap": softcap,
+            "block_size": block_size,
+            "vocabulary_axis": vocabulary_axis,
+            "batch_spec": batch_spec,
+        }
 
     def init(self, key: Array, features: Any) -> dict[str, Array]:
         """The kernel, and the bias if there is one, in the dtype of `features`."""
@@ -436,13 +443,7 @@ class LinearHead:
             raise ValueError(
                 f"{self!r} has parameters of its own; write head(raw, head.init(key, raw))"
             )
-        return LinearCategorical(
-            raw,
-            params["kernel"],
-            params.get("bias"),
-            softcap=self.softcap,
-            block_size=self.block_size,
-        )
+        return LinearCategorical(raw, params["kernel"], params.get("bias"), **self._options)
 
     def __repr__(self) -> str:
         return f"LinearHead({self.num_categories}, {self.size})"

@@ -243,7 +243,7 @@ def test_a_compressor_is_given_what_came_before(language_model):
     a, b = (np.random.default_rng(i).bytes(500) for i in (0, 1))
     bits = functools.partial(language_model.compressed, language_model.COMPRESSORS["xz -9e"])
     assert bits(a, b) > 7.9, "noise"
-    assert bits(a + b, b) < 0.5, "seen before"
+    assert bits(a + b, b) < 1.0, "seen before"
 
 
 @pytest.mark.parametrize("vocab", ["byte", "word"])

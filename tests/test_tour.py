@@ -2,10 +2,17 @@
 
 import re
 
+import jax
+import numpy as np
 import pytest
 
-from likelax import tour
-from likelax.tour import regression
+from likelax import datasets, tour
+from likelax.distributions import Categorical
+from likelax.heads import Head
+from likelax.objective import Batch
+from likelax.sequence import Autoregressive
+from likelax.testing import check_causal
+from likelax.tour import regression, text
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -34,6 +41,36 @@ def test_only_steps_seed_and_out(capsys, tmp_path, monkeypatch):
     assert table(again) == table(first)
     other = run(capsys, *arguments, "--seed", 1, "--out", tmp_path)
     assert table(other) != table(first)
+
+
+def test_text(capsys, tmp_path, monkeypatch):
+    """A made-up text, whose next letter depends on the one before."""
+    steps = np.random.default_rng(0).choice(3, size=20_000, p=[0.1, 0.8, 0.1])
+    letters = (97 + np.cumsum(steps) % 3).astype(np.uint8).tobytes()
+    monkeypatch.setattr(datasets, "text", lambda: datasets.Text("letters", letters, "made up"))
+    names = "each byte alone", "the byte before"
+    monkeypatch.setattr(text, "NETS", {name: text.NETS[name] for name in names})
+    told = run(capsys, "--only", "text", "--steps", 150, "--out", tmp_path)
+    assert "18000 bytes to train on, the 2000 that follow held out: made up" in told
+    nats = [float(re.search(rf"{name} \*?\s*([\d.]+) ±", told)[1]) for name in names]
+    # The entropies of a letter and of a step.
+    np.testing.assert_allclose(nats, [np.log(3), 0.639], atol=0.04)
+    bits = float(re.search(r"bits per byte: the byte before ([\d.]+) ±", told)[1])
+    assert abs(bits - nats[1] / np.log(2)) < 1e-3
+    for name in ("gzip -9", "xz -9e"):
+        assert float(re.search(rf"{name} +([\d.]+), given", told)[1]) > bits
+    drawn = told.partition("after the | :")[2].partition("seed")[0]
+    assert sum(drawn.count(letter) for letter in "abc") > 180, "of 40 + 160"
+    assert all(sign.isprintable() or sign == "\n" for sign in drawn)
+
+
+@pytest.mark.parametrize("name", text.NETS)
+def test_the_networks_of_the_tour_are_causal(name):
+    head = Head(Categorical, num_categories=256)
+    model = Autoregressive(text.NETS[name], head, start=text.START)
+    batch = Batch(np.random.default_rng(0).integers(0, 256, (2, 6)).astype(np.int32))
+    params = model.init(jax.random.key(0), batch).params
+    check_causal(model, params, batch)
 
 
 REFUSED = {

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, _made, node, param, static
+from likelax.distributions import _mesh
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics import _sweep, vocabulary
@@ -41,12 +42,32 @@ class LinearCategorical(Distribution):
     Parameters: `hidden`, `(*batch, features)`; `kernel`, `(features, V)`, shared by the batch;
     `bias`, `(V,)` or none, -inf where a token is impossible.
 
+    On a mesh nothing is gathered, neither kernel nor hidden states nor logits: what is summed up
+    over the columns of a device goes to the others as a few numbers for each token, and the kernel's
+    gradient is summed over the tokens' devices once. Where mesh axes are Explicit, as
+    `jax.make_mesh` has them, that is read from the arrays' types. Where they are Auto the types say
+    nothing, and two keywords do, for hidden states `(batch, time, features)` divided over "data" and
+    a kernel divided over "model"::
+
+        dist = lx.LinearCategorical(
+            hidden, kernel, vocabulary_axis="model", batch_spec=jax.P("data")
+        )
+
+    Inside a `jax.shard_map` of one's own over "model" give `vocabulary_axis="model"` and the
+    device's own columns: tokens still count through the whole vocabulary, and results are the same
+    on all devices along the axis. Sums over tokens are then of the device's own tokens.
+
     Args:
       softcap: logits become softcap tanh(logits / softcap).
       block_size: how many columns at a time (default: 4096).
+      vocabulary_axis: the mesh axis, or a tuple of them, that the columns of kernel and bias are
+        divided over.
+      batch_spec: a `jax.P` of the mesh axes that the batch's axes are divided over, the first one
+        first.
 
     Raises:
-      ValueError: for shapes that do not fit, or a `softcap` or `block_size` that is not positive.
+      ValueError: for shapes that do not fit, a `softcap` or `block_size` that is not positive, mesh
+        axes that are not there or do not divide what they should.
     """
 
     _takes_indices = True
@@ -56,6 +77,8 @@ class LinearCategorical(Distribution):
     bias: Array | None = node(default=None)
     softcap: float | None = static(default=None, kw_only=True)
     block_size: int | None = static(default=None, kw_only=True)
+    vocabulary_axis: str | tuple[str, ...] | None = static(default=None, kw_only=True)
+    batch_spec: Any = static(default=None, kw_only=True)
 
     # Construction: each array keeps its dtype, and the kernel is never repeated over a batch.
 
@@ -82,11 +105,25 @@ class LinearCategorical(Distribution):
         rank = max(x.ndim - core[name] for name, x in given.items())
         for name, x in given.items():
             values[name] = x.reshape((1,) * (rank + core[name] - x.ndim) + x.shape)
+        spec = values["batch_spec"]
+        if isinstance(spec, str):
+            raise TypeError(
+                f"LinearCategorical: batch_spec has an entry for each axis, got {spec!r}; write "
+                f"batch_spec=jax.P({spec!r})"
+            )
+        if spec is not None:
+            if len(spec) > rank:
+                raise ValueError(
+                    f"LinearCategorical: batch_spec={spec} has an entry for each of {len(spec)} axes, "
+                    f"the batch has {rank}"
+                )
+            # In full: whatever comes before later, samples or an ensemble, is not in it.
+            values["batch_spec"] = (*spec, *(None,) * (rank - len(spec)))
         return values
 
     def _check(self) -> None:
         super()._check()
-        if self.bias is not None and self.bias.shape[-1] != self.num_categories:
+        if self.bias is not None and self.bias.shape[-1] != self.kernel.shape[-1]:
             raise ValueError(
                 f"LinearCategorical: bias of shape {self.bias.shape} does not fit kernel of shape "
                 f"{self.kernel.shape}: both have the axis 'num_categories'"
@@ -109,7 +146,13 @@ class LinearCategorical(Distribution):
                 return None if x is None else function(x)
             return x.reshape((1,) * rank + x.shape[x.ndim - core :])
 
-        fields = {"hidden": hidden, "kernel": moved(self.kernel, 2), "bias": moved(self.bias, 1)}
+        fields: dict[str, Any] = {
+            "hidden": hidden,
+            "kernel": moved(self.kernel, 2),
+            "bias": moved(self.bias, 1),
+        }
+        if self.batch_spec is not None and rank < len(self.batch_spec):
+            fields["batch_spec"] = None  # an axis is gone, and nobody knows which
         return _made(type(self), {**self.__dict__, **fields})
 
     def _hold(self, alive: Array) -> LinearCategorical:
@@ -119,8 +162,8 @@ class LinearCategorical(Distribution):
 
     @property
     def num_categories(self) -> int:
-        """V, the size of the vocabulary."""
-        return self.kernel.shape[-1]
+        """V, the size of the whole vocabulary."""
+        return self.kernel.shape[-1] * _mesh.parts(self.vocabulary_axis)
 
     @property
     def dtype(self) -> Any:
@@ -260,6 +303,17 @@ def _by_tiles(
         bias = None if dist.bias is None else dist.bias.reshape(lead + dist.bias.shape)
         given.append((hidden, dist.kernel.reshape(lead + dist.kernel.shape), bias))
 
+    layouts = [
+        _mesh.find(*arrays, dist.vocabulary_axis, dist.batch_spec)
+        for arrays, dist in zip(given, dists, strict=True)
+    ]
+    if len(set(layouts)) > 1:
+        raise ValueError(
+            f"KL: the heads lie differently on the mesh, {layouts[0].tokens} by "
+            f"{layouts[0].columns} and {layouts[1].tokens} by {layouts[1].columns}; jax.reshard one"
+        )
+    columns = layouts[0].columns or None
+
     def run(given: Any, per_token: Any, rank: int) -> Any:
         shape = jax.tree.leaves(per_token)[0].shape
         for axis in range(rank):
@@ -286,9 +340,13 @@ def _by_tiles(
                 kernel.reshape(kernel.shape[rank:]),
                 None if bias is None else bias.reshape(bias.shape[rank:]),
                 dist.softcap,
+                columns,
             )
             for (hidden, kernel, bias), dist in zip(given, dists, strict=True)
         ]
         return function(*logits, per_token, _tile(shape, logits[0].kernel.shape[-1], dists))
 
-    return run(given, per_token, rank)
+    def everything(given: Any, per_token: Any) -> Any:
+        return run(given, per_token, rank)
+
+    return _mesh.enter(layouts[0], everything, given, per_token, total)

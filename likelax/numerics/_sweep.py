@@ -31,6 +31,7 @@ from likelax.numerics._tiles import (
 )
 from likelax.numerics.vocabulary import (
     Numbers,
+    agreed,
     aligned,
     finite,
     given,
@@ -249,11 +250,9 @@ def _weighted_rule(softcap: Any, tile: Tile, mesh_axis: Any, primals: Any, tange
     total = jnp.sum(weight * slope)
     dtotal = jnp.zeros_like(total)
     if any(wanted):
-        dtotal = sum(
-            jnp.sum(gradient * move.astype(gradient.dtype))
-            for gradient, move in zip(slopes, moves, strict=True)
-            if move is not None
-        )
+        for gradient, move in zip(slopes, moves, strict=True):
+            if move is not None:
+                dtotal = dtotal + jnp.sum(gradient * move.astype(gradient.dtype))
         dtotal = dtotal if mesh_axis is None else jax.lax.psum(dtotal, mesh_axis)
     if dweight is not None:
         dtotal += jnp.sum(slope * dweight)
@@ -281,11 +280,13 @@ def weighted_log_prob(
         logits = logits._replace(hidden=logits.hidden[None])
         total, log_prob = weighted_log_prob(logits, token[None], weight[None], tile)
         return total, log_prob[0]
+    token, weight = agreed(token, logits.axis), agreed(weight, logits.axis)
     size = logits.kernel.shape[-1]
     columns = size if logits.axis is None else size * jax.lax.axis_size(logits.axis)
     inside = (token >= 0) & (token < columns)
     # A product of 0 with what is not finite would reach the kernel's gradient.
     spoilt = (weight == 0) & ~jnp.all(jnp.isfinite(logits.hidden), axis=-1)
+    spoilt = agreed(spoilt, logits.axis)
     logits = logits._replace(hidden=jnp.where(spoilt[..., None], 0, logits.hidden))
     weight = weight.astype(wide_dtype(logits.hidden, logits.kernel))
     counted = jnp.where(inside & ~spoilt, weight, 0)

@@ -56,6 +56,13 @@ def max_matmul(a: Array, b: Array) -> Array:
 # ---- messages along a chain ----
 
 
+def _spread(first: Array, steps: Array) -> tuple[Array, Array]:
+    """Both with all batch axes of the two."""
+    # By adding zeros: a broadcast would forget along which mesh axes the other one is divided.
+    first = first + jnp.zeros_like(jnp.sum(steps, axis=(-3, -2)))
+    return first, steps + jnp.zeros_like(first)[..., None, None, :]
+
+
 def _normalized(a: Array, ndims: int) -> tuple[Array, Array]:
     """(a - max, max) over the last `ndims` axes, which keep their gradient together."""
     axes = tuple(range(-ndims, 0))
@@ -73,15 +80,13 @@ def forward(first: Array, steps: Array, product: Product = log_matmul) -> tuple[
     largest message of a step is 0 (-inf where no path is possible). With `max_matmul` it is the best
     score in place of the sum.
     """
-    batch = jnp.broadcast_shapes(first.shape[:-1], steps.shape[:-3])
-    first = jnp.broadcast_to(first, batch + first.shape[-1:])
-    steps = jnp.broadcast_to(steps, batch + steps.shape[-3:])
+    first, steps = _spread(first, steps)
 
     def combine(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
         matrix, top = _normalized(product(a[0], b[0]), 2)
         return matrix, a[1] + b[1] + top
 
-    prefix, scale = jax.lax.associative_scan(combine, _normalized(steps, 2), axis=len(batch))
+    prefix, scale = jax.lax.associative_scan(combine, _normalized(steps, 2), axis=first.ndim - 1)
     start, start_scale = _normalized(first, 1)
     later = product(start[..., None, None, :], prefix)[..., 0, :]
     out, tops = _normalized(jnp.concatenate([start[..., None, :], later], axis=-2), 1)
@@ -105,9 +110,7 @@ def backward(steps: Array, product: Product = log_matmul) -> Array:
 def messages(first: Array, steps: Array) -> tuple[Array, Array]:
     """Those of `forward` (without their scales) and of `backward`, `(*batch, T, K)` each."""
     # One scan for the two: half the time to compile.
-    batch = jnp.broadcast_shapes(first.shape[:-1], steps.shape[:-3])
-    first = jnp.broadcast_to(first, batch + first.shape[-1:])
-    steps = jnp.broadcast_to(steps, batch + steps.shape[-3:])
+    first, steps = _spread(first, steps)
     firsts, both = jnp.stack([first, jnp.zeros_like(first)]), jnp.stack([steps, _turned(steps)])
     alpha, beta = forward(firsts, both)[0]
     return alpha, jnp.flip(beta, axis=-2)
@@ -235,9 +238,8 @@ def best_path(first: Array, steps: Array) -> Array:
     """The path of the highest score, int32 `(*batch, T)` (Viterbi 1967); of equals, the one with the
     lowest first state that differs.
     """
-    batch = jnp.broadcast_shapes(first.shape[:-1], steps.shape[:-3])
-    first = jnp.broadcast_to(first, batch + first.shape[-1:])
-    first, steps = conditionals(*jax.lax.stop_gradient((first, steps)), max_matmul)
+    first, steps = jax.lax.stop_gradient(_spread(first, steps))
+    first, steps = conditionals(first, steps, max_matmul)
 
     def choose(_: Array, logits: Array) -> Array:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -248,11 +250,11 @@ def best_path(first: Array, steps: Array) -> Array:
 @functools.partial(jax.jit, static_argnames="shape")
 def sample_path(key: Array, first: Array, steps: Array, shape: tuple[int, ...] = ()) -> Array:
     """Paths of a Markov chain, int32 `(*shape, *batch, T)`: its logits as `conditionals` gives them."""
-    batch = jnp.broadcast_shapes(first.shape[:-1], steps.shape[:-3])
-    first, steps = jax.lax.stop_gradient((first, steps))
+    first, steps = jax.lax.stop_gradient(_spread(first, steps))
 
     def choose(key: Array, logits: Array) -> Array:
-        return jax.random.categorical(key, logits, shape=shape + batch).astype(jnp.int32)
+        drawn = jax.random.categorical(key, logits, shape=shape + first.shape[:-1])
+        return drawn.astype(jnp.int32)
 
     return _walk(choose, first, steps, jax.random.split(key, steps.shape[-3] + 1))
 

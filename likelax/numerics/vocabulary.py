@@ -232,16 +232,25 @@ def summarize(logits: Logits, token: Array, tile: Tile, every: bool = True) -> S
       tile: how much is worked on at a time.
       every: whether the mean and the entropy are wanted, too.
     """
-    logits, token = aligned(logits, known(token, logits))
+    logits, token = aligned(logits, known(agreed(token, logits.axis), logits))
     hidden, kernel, bias, softcap, axis = logits
     return summary(numbers_of(hidden, kernel, bias, token, softcap, tile, every), token, axis)
 
 
-def aligned(logits: Logits, token: Array, *others: Array) -> tuple[Logits, Array]:
+def aligned(logits: Logits, token: Array, *others: Any) -> tuple[Logits, Array]:
     """Inside `jax.shard_map`, logits and tokens that vary along the mesh axes of all arguments."""
     axes = varying(logits[:3], token, others)
-    arrays = (None if x is None else spread(x, axes) for x in logits[:3])
-    return Logits(*arrays, *logits[3:]), spread(token, axes)
+    hidden, kernel, bias = jax.tree.map(lambda x: spread(x, axes), logits[:3])
+    return Logits(hidden, kernel, bias, *logits[3:]), spread(token, axes)
+
+
+def agreed(x: Array, axis: tuple[str, ...] | None) -> Array:
+    """x, equal on all devices along these mesh axes, as an array that is known not to vary there."""
+    if not varying(x) & frozenset(axis or ()):
+        return x
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return jax.lax.pmean(x, axis)
+    return jax.lax.pmax(x.astype(jnp.int32), axis).astype(x.dtype)
 
 
 def normalizer(numbers: Numbers, axis: Any) -> tuple[Array, Array, Array]:
@@ -285,17 +294,18 @@ def cross_entropy(p: Logits, q: Logits, normalizers: tuple[Array, Array], tile: 
     def add(total: Array, block: Block) -> Array:
         def chunk(part: Any) -> Array:
             @functools.partial(jax.checkpoint, prevent_cse=False)
-            def tile_sum(p: Logits, q: Logits, normalizers: tuple[Array, Array]) -> Array:
+            def tile_sum(arrays: Any, normalizers: tuple[Array, Array]) -> Array:
                 log_p, log_q = (
-                    tile_logits(block, part(x.hidden), x.kernel, x.bias, x.softcap)
-                    - part(z)[..., None]
-                    for x, z in zip((p, q), normalizers, strict=True)
+                    tile_logits(block, part(hidden), kernel, bias, softcap) - part(z)[..., None]
+                    for (hidden, kernel, bias), softcap, z in zip(
+                        arrays, (p.softcap, q.softcap), normalizers, strict=True
+                    )
                 )
                 never = (log_p == -jnp.inf) | (block.offset < 0)
                 each = jnp.exp(log_p) * jnp.where(never, 0, log_q)
                 return -jnp.sum(jnp.where(never, 0, each), axis=-1)
 
-            return tile_sum(p, q, normalizers)
+            return tile_sum((p[:3], q[:3]), normalizers)
 
         return total + over_chunks(chunk, shape, tile.tokens)
 

@@ -153,16 +153,10 @@ class CTC(Distribution):
         log_p = log_softmax(jnp.where(self._within()[..., None], self.logits, 0))
         log_label = pick(value[..., None, :], log_p[..., :, None, :])
         log_label = jnp.where(is_label[..., None, :], log_label, -jnp.inf)
-        batch = jnp.broadcast_shapes(value.shape[:-1], self.batch_shape)
         first = jnp.ones_like(is_label[..., :1])
         may_skip = jnp.concatenate([first, value[..., 1:] != value[..., :-1]], axis=-1)
-        return _log_alignments(
-            jnp.broadcast_to(log_p[..., self.blank], (*batch, self._frames)),
-            jnp.broadcast_to(log_label, batch + log_label.shape[-2:]),
-            may_skip,
-            jnp.broadcast_to(self._within(), (*batch, self._frames)),
-            jnp.sum(is_label, axis=-1),
-        )
+        count = jnp.sum(is_label, axis=-1)
+        return _log_alignments(log_p[..., self.blank], log_label, may_skip, self._within(), count)
 
     def _collapse(self, tokens: Array) -> Array:
         """What an alignment `(..., T)` spells, `(..., num_labels)`: repeats merged, blanks dropped,
@@ -198,7 +192,8 @@ class CTC(Distribution):
 def _log_alignments(
     log_blank: Array, log_label: Array, may_skip: Array, within: Array, count: Array
 ) -> Array:
-    """log of the sum over alignments of the first `count` labels, shape `batch`.
+    """log of the sum over alignments of the first `count` labels, shape `batch`: that of `log_label`,
+    to which the others broadcast.
 
     Args:
       log_blank: of the blank at each frame, `(*batch, T)`.
@@ -219,22 +214,19 @@ def _log_alignments(
         top = jnp.maximum(jnp.max(new_blanks, axis=-1), jnp.max(new_labels, axis=-1))
         top = jax.lax.stop_gradient(jnp.where(jnp.isinf(top), 0, top))
         new = (new_blanks - top[..., None], new_labels - top[..., None], scale + top)
-        kept = [
-            jnp.where(counts.reshape(counts.shape + (1,) * (x.ndim - counts.ndim)), x, old)
-            for x, old in zip(new, state, strict=True)
-        ]
-        return tuple(kept), None
+        each = counts[..., None], counts[..., None], counts
+        return tuple(map(jnp.where, each, new, state)), None
 
-    batch, size = log_label.shape[:-2], log_label.shape[-1]
-    nothing = jnp.full((*batch, size + 1), -jnp.inf, log_label.dtype)
-    start = jnp.where(jnp.arange(size + 1) == 0, 0, nothing)
-    scale = jnp.zeros(batch, log_label.dtype)
+    # By adding to zeros, which are divided over a mesh as the labels are.
+    size, zero = log_label.shape[-1], jnp.zeros_like(log_label[..., 0, :])
+    labels, scale = zero - jnp.inf, jnp.sum(zero, axis=-1)
+    blanks = scale[..., None] + jnp.where(jnp.arange(size + 1) == 0, 0, -jnp.inf)
     frames = (
-        jnp.moveaxis(log_blank, -1, 0),
+        jnp.moveaxis(log_blank + scale[..., None], -1, 0),
         jnp.moveaxis(log_label, -2, 0),
-        jnp.moveaxis(within, -1, 0),
+        jnp.moveaxis(within.astype(scale.dtype) + scale[..., None] > 0, -1, 0),
     )
-    (blanks, labels, scale), _ = jax.lax.scan(frame, (start, nothing[..., 1:], scale), frames)
+    (blanks, labels, scale), _ = jax.lax.scan(frame, (blanks, labels, scale), frames)
     # The last label, or the blank behind it, ends an alignment.
     ends = jnp.arange(size + 1) == count[..., None]
     last = jnp.concatenate([blanks, labels], axis=-1)

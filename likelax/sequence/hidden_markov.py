@@ -192,8 +192,7 @@ class HiddenMarkov(Distribution):
     def _log_emission(self, value: Array) -> Array:
         """log p(x_t | s_t = k), `(*sample, *batch, T, K)`."""
         each = self._emissions.log_prob(jnp.expand_dims(value, -1 - self.emission.event_ndim))
-        sample = each.shape[: each.ndim - 2]
-        return jnp.broadcast_to(each, (*sample, self._steps, self.num_states))
+        return each + jnp.zeros((self._steps, self.num_states), each.dtype)
 
     def _given(self, value: ArrayLike, method: str) -> tuple[Array, Array]:
         return self._potentials(self._value(value, method))
@@ -294,7 +293,7 @@ def _slope_at_zero(
     initial: Array | None, transition: Array | None, log_emission: Array, first: Array, steps: Array
 ) -> Array:
     """0, with the gradient of log p(x) in the probabilities that are 0: their logarithms have none."""
-    return jnp.zeros(jnp.broadcast_shapes(first.shape[:-1], steps.shape[:-3]), first.dtype)
+    return jnp.zeros_like(jnp.sum(first, axis=-1) + jnp.sum(steps, axis=(-3, -2, -1)))
 
 
 @_slope_at_zero.defjvp

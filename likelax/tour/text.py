@@ -164,4 +164,6 @@ def sampled(row: Row[Autoregressive], prompt: np.ndarray, settings: Settings) ->
     """What the model writes after `prompt`, as lines."""
     drawn = row.model.sample(row.params, settings.key("sample"), length=160, prompt=prompt)
     text = f"{datasets.Text.decode(prompt)}|{datasets.Text.decode(drawn)}"
+    # A model that knows little draws bytes that a terminal would obey.
+    text = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
     return [f"  {line.rstrip()}" for line in text.splitlines() if line.strip()]

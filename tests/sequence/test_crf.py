@@ -212,6 +212,21 @@ def test_a_batch_of_one_transition_for_each():
         assert crf(unary=UNARY, lengths=2).batch_shape == (2,)
 
 
+@pytest.mark.parametrize("lengths", [None, np.array([3, 1])])
+def test_scores_divided_over_an_explicit_mesh(lengths):
+    def all_of(unary, labels):
+        def own(unary):
+            return crf(unary=unary, lengths=lengths)
+
+        gradient = jax.grad(lambda unary: jnp.sum(own(unary).log_prob(labels)))(unary)
+        return gradient, summaries(own(unary)), own(unary).sample(jax.random.key(0))
+
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        out = jax.eval_shape(all_of, jax.device_put(UNARY, jax.P("data")), EVERY[:2])
+        assert {leaf.sharding.spec[0] for leaf in jax.tree.leaves(out)} == {"data"}
+
+
 @pytest.mark.slow
 def test_it_is_what_its_density_says():
     potentials = (UNARY[:, :2, :2], TRANSITION[:2, :2], INITIAL[:2], FINAL[:2])

@@ -264,6 +264,22 @@ def test_the_best_path_is_not_the_mode():
     np.testing.assert_array_equal(repeated.best_path(), [1, 1, 2, -1, -1, -1])
 
 
+@pytest.mark.parametrize("lengths", [None, np.array([4, 2])])
+def test_logits_divided_over_an_explicit_mesh(lengths):
+    def all_of(logits, labels):
+        def own(logits):
+            return CTC(logits, lengths=lengths, num_labels=2)
+
+        gradient = jax.grad(lambda logits: jnp.sum(own(logits).log_prob(labels)))(logits)
+        return gradient, own(logits).best_path(), own(logits).sample(jax.random.key(0))
+
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        logits = jax.device_put(LOGITS, jax.P("data"))
+        out = jax.eval_shape(all_of, logits, np.array([[1, 2], [2, -1]]))
+        assert {leaf.sharding.spec[0] for leaf in jax.tree.leaves(out)} == {"data"}
+
+
 @pytest.mark.slow
 def test_it_is_what_its_density_says():
     model = CTC(np.float32(LOGITS[:, :2]), lengths=np.array([2, 1]))

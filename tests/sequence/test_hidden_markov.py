@@ -144,33 +144,32 @@ def test_a_chain_and_emissions_that_differ_from_step_to_step():
 
 def test_what_is_masked_is_marginalised():
     """Steps that are missing, and a sequence of two steps among those of three."""
+    observed = np.array([[True, False, True], [True, True, False]])
+    x = np.where(observed, X, np.nan)
+
+    def at(loc):
+        emission = lx.Normal(loc, jnp.asarray(SCALE)).mask(observed[..., None])
+        return HiddenMarkov(INITIAL, TRANSITION, emission)
+
+    def truth(loc):
+        start = INITIAL * scipy.stats.norm.pdf(X[0], loc, SCALE)
+        to_last = scipy.stats.norm.pdf(X[2], loc, SCALE)
+        to_second = scipy.stats.norm.pdf(X[1], loc, SCALE)
+        return np.log([start @ TRANSITION @ TRANSITION @ to_last, start @ TRANSITION @ to_second])
+
     with jax.enable_x64(True):
-        observed = jnp.array([[True, False, True], [True, True, False]])
-        hmm = model()
-        masked = hmm.replace(emission=hmm.emission.mask(observed[..., None]), num_steps=None)
-        assert masked.batch_shape == (2,) and masked.event_shape == (STEPS,)
-        x = jnp.where(observed, jnp.asarray(X), jnp.nan)
-        p, _ = joint(hmm, X)
-        each = hmm.emission.log_prob(jnp.asarray(X)[:, None])
-        want = []
-        for row in np.asarray(observed):
-            seen = np.where(row[:, None], each, 0)[np.arange(STEPS), PATHS].sum(axis=-1)
-            want.append(np.log(np.sum(p * np.exp(seen))))
-        close(masked.log_prob(x), jnp.array(want))
-        short = hmm.replace(num_steps=2)
-        close(masked.log_prob(x)[1], short.log_prob(X[:2]))
+        loc = jnp.asarray(LOC)
+        assert at(loc).batch_shape == (2,) and at(loc).event_shape == (STEPS,)
 
         @jax.jit
-        @jax.grad
-        def gradient(loc):
-            emission = lx.Normal(loc, jnp.asarray(SCALE)).mask(observed[..., None])
-            return jnp.sum(masked.replace(emission=emission).log_prob(x))
+        def both(loc):
+            return at(loc).log_prob(x), jax.jacrev(lambda loc: at(loc).log_prob(x))(loc)
 
-        slope = gradient(jnp.asarray(LOC))
-        assert np.all(np.isfinite(slope)) and np.all(slope != 0)
-        quad = jnp.linspace(-25, 25, 2001)
-        filled = jnp.broadcast_to(jnp.asarray(X), (2001, STEPS)).at[:, 1].set(quad)
-        close(jnp.trapezoid(hmm.prob(filled), quad), jnp.exp(masked.log_prob(x)[0]), 1e-8)
+        value, slope = both(loc)
+        close(value, truth(LOC))
+        step = 1e-5 * np.eye(STATES)
+        ends = [(truth(LOC + d) - truth(LOC - d)) / 2e-5 for d in step]
+        close(slope, np.stack(ends, axis=-1), 1e-8)
 
 
 def test_impossible_observations():
@@ -190,29 +189,29 @@ def test_impossible_observations():
 
 
 def test_states_given_what_is_seen():
+    densities = scipy.stats.norm.pdf(X[:, None], LOC, SCALE)[np.arange(STEPS), PATHS]
+    prior = INITIAL[PATHS[:, 0]] * LEFT_TO_RIGHT[PATHS[:, :-1], PATHS[:, 1:]].prod(axis=-1)
+
+    def states(t, weights):
+        weights = [weights[PATHS[:, t] == k].sum() for k in range(STATES)]
+        return np.array(weights) / np.sum(weights)
+
+    weights = prior * densities.prod(axis=-1)
+    smoothed = [states(t, weights) for t in range(STEPS)]
+    filtered = [states(t, prior * densities[:, : t + 1].prod(axis=-1)) for t in range(STEPS)]
+    following = filtered[-1] @ LEFT_TO_RIGHT @ scipy.stats.norm.pdf(1.75, LOC, SCALE)
+
+    @jax.jit
+    def all_of(hmm, x):
+        found = hmm.posterior(x).probs, hmm.filtered(x).probs, hmm.predict(x).prob(1.75)
+        return found, hmm.viterbi(x)
+
     with jax.enable_x64(True):
-        hmm = model("logits", LEFT_TO_RIGHT)
-        p, log_emission = joint(hmm, X)
-        weights = np.asarray(p * jnp.exp(log_emission))
-        smoothed = [[weights[PATHS[:, t] == k].sum() for k in range(STATES)] for t in range(STEPS)]
-        smoothed = np.array(smoothed) / weights.sum()
-        close(hmm.posterior(X).probs, smoothed)
-        states, log_joint = hmm.viterbi(X)
-        np.testing.assert_array_equal(states, PATHS[np.argmax(weights)])
+        found, (path, log_joint) = all_of(model("logits", LEFT_TO_RIGHT), X)
+        close(found, (np.stack(smoothed), np.stack(filtered), following))
+        assert abs(np.stack(smoothed) - filtered).max() > 1e-2  # the two are told apart
+        np.testing.assert_array_equal(path, PATHS[np.argmax(weights)])
         close(log_joint, np.log(weights.max()))
-        filtered = []
-        for t in range(STEPS):
-            seen = jnp.arange(STEPS)[:, None] <= t
-            upto = hmm.replace(emission=hmm.emission.mask(seen), num_steps=None)
-            filtered.append(upto.posterior(X).probs[t])
-        close(hmm.filtered(X).probs, jnp.stack(filtered))
-        assert abs(hmm.filtered(X).probs - smoothed).max() > 1e-2  # the two are told apart
-        following = hmm.replace(num_steps=STEPS + 1)
-        point = 1.75
-        close(
-            hmm.predict(X).log_prob(point),
-            following.log_prob(np.append(X, point)) - hmm.log_prob(X),
-        )
 
 
 def test_leading_axes_of_values_and_batches():
@@ -253,6 +252,18 @@ def test_gradients_mapped_over_parameters():
         close(mapped, whole)
         bumped = (at(loc[1] + jnp.array([0, 1e-5, 0]), x[1]) - at(loc[1], x[1])) / 1e-5
         close(mapped[1, 1], bumped, 1e-4)
+
+
+def test_values_divided_over_an_explicit_mesh():
+    def all_of(hmm, x):
+        log_prob, gradient = jax.value_and_grad(lambda x: jnp.sum(hmm.log_prob(x)))(x)
+        return gradient, hmm.posterior(x).probs, hmm.viterbi(x), hmm.predict(x).mean(), log_prob
+
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(np.stack([X, X + 1]), jax.P("data"))
+        out = jax.eval_shape(all_of, model(), x)
+        assert [leaf.sharding.spec[0] for leaf in jax.tree.leaves(out)[:-1]] == ["data"] * 5
 
 
 # ---- samples and moments ----
