@@ -87,6 +87,17 @@ def _held_logits(
     return logits, Numbers(chosen - finite(top), top, jnp.log(total), None, None)
 
 
+def _outer(hidden: Array, by_feature: Array | None, slope: Array, dtype: Any) -> Array:
+    """The sum over tokens of hidden times slope, `(features, columns)`."""
+    tokens = tuple(range(slope.ndim - 1))
+    left, axes = (
+        (hidden, tokens) if by_feature is None else (by_feature, tuple(t + 1 for t in tokens))
+    )
+    return jax.lax.dot_general(
+        left, slope, ((axes, tokens), ((), ())), preferred_element_type=dtype
+    )
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6, 7, 8))
 def _swept(
     hidden: Array,
@@ -106,8 +117,11 @@ def _swept(
     axis, length = len(shape) - 1, shape[-1]
     count = -(-length // min(tile.swept, length))
     width = -(-length // count)
-    # Half-precision products run at speed where neither operand has to be turned.
-    turned = kernel.T if wanted[0] and kernel.dtype.itemsize == 2 else None
+    # Half-precision products run at speed on a CPU where neither operand has to be turned, so both are
+    # turned outside the loop. Without a loop of several blocks XLA would put the turn back into the
+    # product, after it has settled how to multiply, and then fail.
+    turning = narrow.itemsize == 2 and all_blocks.start.size > 1
+    turned = kernel.T if turning and wanted[0] else None
 
     def step(carry: tuple[Numbers, _Gradients], first: Array) -> tuple[Any, None]:
         numbers, gradients = carry
@@ -118,7 +132,7 @@ def _swept(
         top, log_total = (finite(x)[..., None] for x in normalizer(own, mesh_axis)[:2])
         # Tokens of an earlier chunk are counted there.
         counted = jnp.where(chunk.fresh[:, None], h, 0)
-        by_feature = jnp.moveaxis(counted, -1, 0)
+        by_feature = jnp.moveaxis(counted, -1, 0) if turning else None
 
         def back(sums: _Gradients, xs: tuple[Block, Array]) -> tuple[_Gradients, None]:
             block, l = xs
@@ -136,14 +150,7 @@ def _swept(
                 rows = block.of(kernel).T if turned is None else block.of(turned, axis=0)
                 of_hidden += product(slope, rows, wide)
             if of_kernel is not None:
-                own_axes = tuple(range(len(shape)))
-                part = jax.lax.dot_general(
-                    by_feature,
-                    slope,
-                    ((tuple(a + 1 for a in own_axes), own_axes), ((), ())),
-                    preferred_element_type=wide,
-                )
-                of_kernel = block.added(of_kernel, part)
+                of_kernel = block.added(of_kernel, _outer(counted, by_feature, slope, wide))
             return _Gradients(of_hidden, of_kernel, of_bias), None
 
         of_hidden = None if gradients.hidden is None else filled(h.shape, 0, wide, hidden)
