@@ -214,7 +214,7 @@ print("perplexity per byte:", lx.perplexity(held_out))
 # A compressor is a model, too: what it adds to its output when the validation text follows the
 # training text is its code length. The error bar is over windows. The compressors win here, and rightly
 # so: this manual repeats whole paragraphs, which they look up and a network that sees sixteen bytes
-# cannot. (`examples/language_model.py` beats them, on a text that does not repeat itself.)
+# cannot.
 
 # %%
 SHRINK = {
