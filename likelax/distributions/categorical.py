@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax import supports
-from likelax._pytree import Array, param
+from likelax._pytree import Array, add_axes, param
 from likelax.distributions._odds import Odds, kl_term, log_of, multiply, select, to_int, trial_kl
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
@@ -160,10 +160,21 @@ def _shifted(logits: Array) -> tuple[Array, Array, Array]:
     return shifted, weights, jnp.where(total == 0, 1, total)
 
 
+def _chosen(logits: Array, value: Array) -> Array:
+    """`select(value, logits)` for labels that are classes, where it can be by a gather, which makes no
+    array of the logits' size; JAX has none along axes that are sharded by type.
+    """
+    if any(jax.typeof(logits).sharding.spec) or any(jax.typeof(value).sharding.spec):
+        return select(value, logits)
+    rank = max(logits.ndim, value.ndim + 1)
+    logits, index = add_axes(logits, rank - logits.ndim), add_axes(value, rank - 1 - value.ndim)
+    return jnp.take_along_axis(logits, index[..., None], -1, mode="clip")[..., 0]
+
+
 @jax.custom_jvp
 def _log_pmf(logits: Array, value: Array) -> Array:
     shifted, _, total = _shifted(logits)
-    return select(value, shifted) - jnp.log(total)
+    return _chosen(shifted, value) - jnp.log(total)
 
 
 @_log_pmf.defjvp
@@ -173,7 +184,7 @@ def _log_pmf_jvp(primals, tangents):
     shifted, weights, total = _shifted(logits)
     here = value[..., None] == jnp.arange(logits.shape[-1], dtype=value.dtype)
     slope = jnp.where(shifted == -jnp.inf, 0, here - weights * (1 / total)[..., None])
-    return select(value, shifted) - jnp.log(total), jnp.sum(slope * dlogits, axis=-1)
+    return _log_pmf(logits, value), jnp.sum(slope * dlogits, axis=-1)
 
 
 class Categorical(_Labels):

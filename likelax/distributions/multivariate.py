@@ -12,6 +12,7 @@ from likelax import supports
 from likelax._pytree import Array, add_axes, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.distributions.normal import scaled_log_prob
 from likelax.numerics.deviance import log1pmx
 from likelax.numerics.logspace import divide, standardize
 
@@ -203,8 +204,7 @@ class MultivariateNormalDiag(Distribution):
         return divide(vector, self.scale)
 
     def log_prob(self, value: Array) -> Array:
-        z = standardize(value, self.loc, self.scale)
-        return jnp.sum(-0.5 * z**2 - self.log_scale - 0.5 * _LOG_2PI, axis=-1)
+        return jnp.sum(scaled_log_prob(self, value), axis=-1)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         return self.loc + self.scale * jax.random.normal(key, self._shape(shape), self.dtype)

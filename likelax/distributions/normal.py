@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,13 @@ _LOG_2 = math.log(2)
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
+def scaled_log_prob(dist: Any, x: Array) -> Array:
+    """log of the Normal density at x, with the `loc` and the `scale` or `log_scale` of `dist`."""
+    if dist.given("scale"):
+        return normal_log_pdf(x, dist.loc, dist.scale)
+    return log_normal_pdf(standardize(x, dist.loc, dist.scale)) - dist.log_scale
+
+
 class Normal(LocationScale):
     """The Normal distribution: log p(x) = -z^2/2 - log scale - log(2 pi)/2, z = (x - loc)/scale.
 
@@ -38,9 +46,7 @@ class Normal(LocationScale):
     """
 
     def log_prob(self, value: Array) -> Array:
-        if self.given("scale"):
-            return normal_log_pdf(value, self.loc, self.scale)
-        return log_normal_pdf(self._z(value)) - self.log_scale
+        return scaled_log_prob(self, value)
 
     def cdf(self, value: Array) -> Array:
         return ndtr(self._z(value))

@@ -15,9 +15,9 @@ from likelax.bijectors.base import Bijector, check_bijector, has_dependent_entri
 from likelax.bijectors.elementwise import Identity
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import kl_divergence, register_kl
-from likelax.distributions.normal import Normal
+from likelax.distributions.normal import Normal, scaled_log_prob
 from likelax.numerics.logspace import standardize
-from likelax.numerics.normal import log_ndtr, log_normal_pdf, ndtr, ndtri
+from likelax.numerics.normal import log_ndtr, ndtr, ndtri
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -269,7 +269,8 @@ class LogNormal(Distribution):
         return standardize(jnp.log(value), self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
-        return log_normal_pdf(self._z(value)) - self.log_scale - jnp.log(value)
+        log_value = jnp.log(value)
+        return scaled_log_prob(self, log_value) - log_value
 
     def cdf(self, value: Array) -> Array:
         return ndtr(self._z(value))

@@ -133,6 +133,9 @@ def _sliced_bits(x: Array, start: Array, size: int, axis: int) -> Array:
     """XLA's CPU backend widens the whole of a half-precision array whose slices a loop takes, and
     then multiplies what is wide; it leaves integers as they are.
     """
+    # Tied to the loop's own number, the array as integers is not made once, before the loop, but is
+    # part of each slice: nothing of its size is held.
+    x, start = jax.lax.optimization_barrier((x, start))
     bits = jax.lax.bitcast_convert_type(x, jnp.uint16)
     part = jax.lax.dynamic_slice_in_dim(bits, start, size, axis)
     return jax.lax.bitcast_convert_type(part, x.dtype)

@@ -45,9 +45,12 @@ _EULER = 0.57721566490153286  # -digamma(1)
 def _poisson(k, rate):
     small = k < 1.0  # plain form: nothing is large there
     c, m = jnp.where(small, 1.0, k), jnp.where(small, 1.0, rate)
-    saddle = -gap_deviance(c, m, m - c) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0)(c)
-    z, r = jnp.where(small, k, 0.0), jnp.where(small, rate, 1.0)
-    return jnp.where(small, xlogy(z, r) - r - lgamma1p(z), saddle)
+    z, none = jnp.where(small, k, 0.0), (k == 0) & (rate == 0)
+    log = jnp.log(jnp.where(none, 1.0, jnp.where(small, rate, c)))  # one for both
+    saddle = (
+        -gap_deviance(c, m, m - c) - (0.5 * log + _HALF_LOG_2PI) - stirling(0, from_one=True)(c)
+    )
+    return jnp.where(small, z * log - rate - lgamma1p(z), saddle)
 
 
 def _poisson_slope_k(k, rate):
@@ -116,7 +119,9 @@ def _gamma_slope_rate(x, a, rate):
 def _gamma_log_pdf(x, a, rate):
     low = (a < 2.0) | (rate * x < jnp.finfo(x.dtype).tiny)  # a product that underflows, or x = 0
     v, c, r = jnp.where(low, 1.0, x), jnp.where(low, 2.0, a), jnp.where(low, 1.0, rate)
-    saddle = -gap_deviance(c, r * v, product_gap(r, v, c)) - jnp.log(v) - stirling(0)(c)
+    saddle = (
+        -gap_deviance(c, r * v, product_gap(r, v, c)) - jnp.log(v) - stirling(0, from_one=True)(c)
+    )
     saddle = saddle + (0.5 * jnp.log(c) - _HALF_LOG_2PI)
     plain = a * jnp.log(rate) + xlogy(a - 1.0, x) - rate * x - lgamma(a)
     return jnp.where(low, plain, saddle)

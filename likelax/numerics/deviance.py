@@ -52,8 +52,9 @@ def _log_quotient(x: Array, m: Array) -> Array:
     power = 75.0 if x.dtype == jnp.float32 else 600.0
     half = 2.0**power
     large, small = x > half * m, m > half * x
-    up, down = jnp.where(small, half, 1.0), jnp.where(large, half, 1.0)
-    log = jnp.log((x * (up / down)) / (m * (down / up)))
+    up = jnp.where(small, half, jnp.where(large, 1 / half, 1.0))
+    down = jnp.where(small, 1 / half, jnp.where(large, half, 1.0))
+    log = jnp.log((x * up) / (m * down))
     return log + jnp.where(large, 2 * power * _LOG2, jnp.where(small, -2 * power * _LOG2, 0.0))
 
 
@@ -83,9 +84,10 @@ def _deviance_slope_m(x, m, gap):
 @with_partials(log_ratio, _deviance_slope_m, None)
 def gap_deviance(x, m, gap):
     """D(x, m), given gap = m - x."""
-    v = -gap / (x + m)
-    near = jnp.abs(v) < 0.42
-    w = jnp.where(near, v, 0.0)
+    # v = (x - m) / (x + m) is named once: XLA's CPU backend gives a quotient with two uses a loop of
+    # its own, and an array.
+    near = jnp.abs(gap) < 0.42 * (x + m)
+    w = jnp.where(near, -gap / (x + m), 0.0)
     # x = (x + m) (1 + v) / 2, so that D = (x - m) v + 2 x (atanh(v) - v): the second part is the
     # smaller.
     series = -gap * w + 2.0 * x * w * w * w * _atanh_tail(w)

@@ -24,19 +24,20 @@ from likelax.numerics.logspace import as_floats, log1p
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
-def _stirling_slope(order: int) -> Callable:
-    return lambda x: stirling(order + 1)(x)
-
-
 @functools.cache
-def stirling(order: int) -> Callable:
-    """The `order`-th derivative of delta(x), for orders 0 to 3."""
+def stirling(order: int, from_one: bool = False) -> Callable:
+    """The `order`-th derivative of delta(x), for orders 0 to 3; `from_one`: asked for x >= 1 only."""
+
+    def tail(x):
+        s = 1.0 / x
+        return polynomial(STIRLING[order], s) * s ** (order + 1)
 
     def value(x):
+        if from_one:
+            return tail(x)
         below = x < 1.0
         shifted = jnp.where(below, 1.0 + x, x)
-        s = 1.0 / shifted
-        out = polynomial(STIRLING[order], s) * s ** (order + 1)
+        out, s = tail(shifted), 1.0 / shifted
         # delta(x) = delta(1 + x) + (x + 1/2) log(1 + 1/x) - 1, and its derivatives.
         y = jnp.where(below, x, 1.0)
         q = 1.0 / y
@@ -52,7 +53,7 @@ def stirling(order: int) -> Callable:
 
     if order == 3:
         return value  # autodiff of the polynomial: its slope is the end of the line
-    return with_partials(_stirling_slope(order))(value)
+    return with_partials(lambda x: stirling(order + 1, from_one)(x))(value)
 
 
 def stirling_error(x: ArrayLike) -> Array:

@@ -374,10 +374,23 @@ def divide(x: ArrayLike, s: ArrayLike) -> Array:
     return _divide(*as_floats(x, s))
 
 
+@jax.custom_jvp
+def _standardize(x: Array, loc: Array, s: Array) -> Array:
+    return (x - loc) / s
+
+
+@_standardize.defjvp
+def _standardize_jvp(primals, tangents):
+    # As `_divide`, with the sign where the slopes in loc and s share one quotient as it is.
+    (x, loc, s), (dx, dloc, ds) = primals, tangents
+    z = _standardize(x, loc, s)
+    held = jnp.where(jnp.isinf(x - loc), 0.0, z)
+    return z, -_divide((dloc - dx) + held * ds, s)
+
+
 def standardize(value: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
     """(value - loc) / scale: one subtraction first, never value / scale - loc / scale."""
-    value, loc, scale = as_floats(value, loc, scale)
-    return _divide(value - loc, scale)
+    return _standardize(*as_floats(value, loc, scale))
 
 
 # ---- limits and hyperbolics ----

@@ -162,15 +162,23 @@ def test_categorical_refuses_what_is_no_label_or_no_logit():
         Categorical(logits=0.5)
 
 
-def test_selection_compiles_without_a_gather():
+def test_selection_is_no_gather_where_the_classes_are_sharded():
     def loss(logits, labels):
         return Categorical(logits=logits).log_prob(labels).sum()
 
-    text = str(jax.make_jaxpr(jax.grad(loss))(LOGITS, jnp.array([0, 1])))
-    assert "gather" not in text
-    assert "scatter" not in text
-    control = jax.make_jaxpr(lambda l: jnp.take_along_axis(l, jnp.array([[0], [1]]), -1))(LOGITS)
-    assert "gather" in str(control)
+    labels = jnp.array([0, 3])
+    slope = jax.grad(loss)
+    here = str(jax.make_jaxpr(slope)(LOGITS, labels))
+    assert "gather" in here  # the control: on one device it is one, forward only
+    assert "scatter" not in here
+    mesh = jax.make_mesh((1,), ("classes",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        sharded = jax.reshard(LOGITS, jax.sharding.PartitionSpec(None, "classes"))
+        text = str(jax.make_jaxpr(slope)(sharded, labels))
+        assert "gather" not in text
+        assert "scatter" not in text
+        np.testing.assert_array_equal(slope(sharded, labels), slope(LOGITS, labels))
+        np.testing.assert_allclose(loss(sharded, labels), loss(LOGITS, labels), rtol=1e-7)
 
 
 @pytest.mark.parametrize("given", ["logits", "probs"])
