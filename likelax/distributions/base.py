@@ -58,6 +58,11 @@ class Distribution(Node):
     # Wrappers whose base looks after the support.
     _delegates: ClassVar[bool] = False
 
+    @property
+    def _covers(self) -> bool:
+        """Whether the subclass's `log_prob` is right outside the support as well."""
+        return False
+
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         support = cls.__dict__.get("support", supports.real)
@@ -328,7 +333,7 @@ def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Ar
         support: Support = self.support
         if self._delegates:
             return _broadcast(self, x, method(self, x))
-        if support.is_everything:
+        if support.is_everything or self._covers:
             log_prob = method(self, x)
         else:
             log_prob = _mask(support.excludes(x), method(self, support.project(x)))

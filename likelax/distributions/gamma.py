@@ -16,6 +16,7 @@ from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import gamma_log_pdf
 from likelax.numerics.deviance import deviance, log1pmx
 from likelax.numerics.gamma import digamma, stirling_error
+from likelax.numerics.half_line import exponential_log_pdf
 from likelax.numerics.incomplete import log_gammainc, log_gammaincc
 from likelax.numerics.inverses import gammainc_inverse
 from likelax.numerics.logspace import divide, log1mexp
@@ -36,7 +37,13 @@ class Exponential(Distribution):
 
     support = supports.non_negative
 
+    @property
+    def _covers(self) -> bool:
+        return self.given("rate")
+
     def log_prob(self, value: Array) -> Array:
+        if self.given("rate"):
+            return exponential_log_pdf(value, self.rate)
         return self.log_rate - self.rate * value
 
     def cdf(self, value: Array) -> Array:

@@ -15,9 +15,10 @@ from likelax.bijectors.base import Bijector, check_bijector, has_dependent_entri
 from likelax.bijectors.elementwise import Identity
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import kl_divergence, register_kl
-from likelax.distributions.normal import Normal, scaled_log_prob
+from likelax.distributions.normal import Normal
+from likelax.numerics.half_line import lognormal_log_pdf
 from likelax.numerics.logspace import standardize
-from likelax.numerics.normal import log_ndtr, ndtr, ndtri
+from likelax.numerics.normal import log_ndtr, log_normal_pdf, ndtr, ndtri
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -261,6 +262,10 @@ class LogNormal(Distribution):
     )
 
     @property
+    def _covers(self) -> bool:
+        return self.given("scale")
+
+    @property
     def _log(self) -> Normal:
         """The distribution of the logarithm."""
         return Normal(**vars(self))
@@ -269,8 +274,9 @@ class LogNormal(Distribution):
         return standardize(jnp.log(value), self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:
-        log_value = jnp.log(value)
-        return scaled_log_prob(self, log_value) - log_value
+        if self.given("scale"):
+            return lognormal_log_pdf(value, self.loc, self.scale)
+        return log_normal_pdf(self._z(value)) - self.log_scale - jnp.log(value)
 
     def cdf(self, value: Array) -> Array:
         return ndtr(self._z(value))

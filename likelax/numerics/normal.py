@@ -117,10 +117,11 @@ def _normal_log_pdf(x: Array, loc: Array, scale: Array) -> Array:
 
 @_normal_log_pdf.defjvp
 def _normal_log_pdf_jvp(primals, tangents):
-    # One division in all: [z (z ds - dx + dloc) - ds] / s.
+    # One array for each slope, and none that two of them share.
     (x, loc, scale), (dx, dloc, ds) = primals, tangents
     z = standardize(x, loc, scale)
-    return _log_pdf(z) - jnp.log(scale), divide(z * (z * ds - (dx - dloc)) - ds, scale)
+    slope_loc, slope_scale = divide(z, scale), divide((z - 1.0) * (z + 1.0), scale)
+    return _normal_log_pdf(x, loc, scale), slope_loc * (dloc - dx) + slope_scale * ds
 
 
 def normal_log_pdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
