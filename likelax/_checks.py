@@ -13,11 +13,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import checkify
 
 # None: off. "raise": values are looked at and raise, traced ones by a call back to the host. "emit":
 # traced for checkify. A part of jit's cache key: what was compiled with other checks is not used.
 _mode = jax.make_user_context(default_value=None)
+
+
+def is_count(x: Any) -> bool:
+    """Whether x is a whole number of 1 or more, Python's or NumPy's."""
+    return isinstance(x, int | np.integer) and not isinstance(x, bool) and x >= 1
 
 
 def checking() -> bool:

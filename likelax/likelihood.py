@@ -11,7 +11,7 @@ from likelax import _checks, supports
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, held
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.heads import HeadLike
@@ -205,7 +205,8 @@ def _label_costs(
         nll = -target_log_prob(dist, label, keep, owner="CrossEntropy")
         return nll, jnp.zeros_like(nll)
     check_shape(dist, label, owner="CrossEntropy")
-    numbers = dist._summary(label, every=True)
+    scored: Any = dist if keep is None else held(dist, trailing(keep, dist.batch_ndim))
+    numbers = scored._summary(label, every=True)
     return -numbers.log_prob, jnp.asarray(numbers.mean_log_prob)
 
 

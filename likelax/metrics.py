@@ -162,8 +162,9 @@ def _claim_of(result: Any, what: str) -> Claim:
     claim = result.claim
     if claim.relation == "none":
         raise ValueError(
-            f"{what} of a loss that is no likelihood means nothing; evaluate the NLL itself: "
-            "lx.Likelihood(net, head)"
+            f"{what} of a loss that is no likelihood means nothing; evaluate the NLL itself, with "
+            "the same network, head and params: lx.Likelihood(net, head), or "
+            "lx.sequence.Autoregressive without label_smoothing and z_loss"
         )
     return claim
 
@@ -284,7 +285,8 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison:
     no probability, and gives no standard error.
 
     Raises:
-      ValueError: when one is no likelihood, or the two are densities against different measures.
+      ValueError: when one is no likelihood, the two are densities against different measures, or
+        their tokens stand for texts of different sizes.
     """
     for side in (a, b):
         _claim_of(side, "a comparison")
@@ -297,6 +299,12 @@ def compare(a: Evaluation, b: Evaluation) -> Comparison:
     if a.count != b.count or not np.array_equal(a.weight, b.weight):
         raise ValueError(
             f"these scored different examples: {a.count} and {b.count}, or other weights"
+        )
+    sizes = [None if e.num_bytes is None else float(np.sum(e.num_bytes)) for e in (a, b)]
+    if None not in sizes and sizes[0] != sizes[1]:
+        raise ValueError(
+            f"these scored texts of {sizes[0]:,.0f} and {sizes[1]:,.0f} bytes, or tokens of two "
+            "vocabularies: their nats per token cannot be compared; lx.bits_per_byte of each can"
         )
     claim = dataclasses.replace(a.claim - b.claim, measure=a.claim.measure)
     if not (math.isfinite(a.loss) and math.isfinite(b.loss)):

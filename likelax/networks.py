@@ -160,7 +160,13 @@ class _NNX:
         if not layers:
             return None
         for layer in layers:
-            layer.init_cache((*shape, getattr(layer, "in_features", 1)))
+            options = {}
+            if _accepts(type(layer).init_cache, "dtype"):
+                # What it computes in: its own dtype, or else that of its parameters.
+                kept = jax.tree.leaves(nnx.state(layer, nnx.Param))
+                own = getattr(layer, "dtype", None) or (jnp.result_type(*kept) if kept else None)
+                options = {} if own is None else {"dtype": own}
+            layer.init_cache((*shape, getattr(layer, "in_features", 1)), **options)
         module.set_attributes(decode=True, raise_if_not_found=False)
         graph, start, rest = nnx.split(module, nnx.Cache, ...)
 

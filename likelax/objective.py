@@ -377,7 +377,7 @@ def _effective_weight(batch: Batch, shape: tuple[int, ...], dtype: Any) -> Array
         factor = getattr(batch, name)
         if factor is None:
             continue
-        factor = jnp.asarray(factor)
+        factor = jnp.asarray(factor, bool if name == "mask" else None)
         if factor.shape != shape[: factor.ndim]:
             raise ValueError(
                 f"Batch.{name} has shape {factor.shape}, one value of the target is a whole event: "

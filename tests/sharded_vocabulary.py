@@ -27,7 +27,7 @@ SENT = r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-sca
 BYTES = {"f32": 4, "s32": 4, "u32": 4, "u16": 2, "bf16": 2, "pred": 1}
 
 
-def arrays():
+def arrays(dtype="float32"):
     rng = np.random.default_rng(0)
     hidden, kernel, bias = (
         rng.normal(size=s) for s in ((*TOKENS, FEATURES), (FEATURES, COLUMNS), COLUMNS)
@@ -35,8 +35,8 @@ def arrays():
     token, weight = rng.integers(0, COLUMNS, TOKENS), rng.normal(size=TOKENS)
     bias[COLUMNS // 4 : COLUMNS // 2] = -np.inf  # of one device all columns are excluded
     token = np.where((token >= COLUMNS // 4) & (token < COLUMNS // 2), 5, token)
-    floats = [jnp.asarray(x, jnp.float32) for x in (hidden, kernel, bias, weight)]
-    return [*floats, jnp.asarray(token)]
+    floats = [jnp.asarray(x, dtype) for x in (hidden, kernel, bias)]
+    return [*floats, jnp.asarray(weight, jnp.float32), jnp.asarray(token)]
 
 
 def numbers(weighted, total=lambda x: x, **keywords):
@@ -97,7 +97,7 @@ def distance(got, want):
     return max(map(error, jax.tree.leaves(got), jax.tree.leaves(want)))
 
 
-def case(weighted, kind, tokens, columns, how="keywords"):
+def case(weighted, kind, tokens, columns, how="keywords", dtype="float32"):
     """How far off, and what is sent. `how` the head learns of the mesh: by its "keywords" or the
     types, "inside" a shard_map, or not at all, which leaves it to the compiler: "nothing".
     """
@@ -109,7 +109,7 @@ def case(weighted, kind, tokens, columns, how="keywords"):
     specs = P(tokens), P(None, columns), P(columns), P(tokens), P(tokens)
     placed = [
         jax.device_put(x, NamedSharding(mesh, spec))
-        for x, spec in zip(arrays(), specs, strict=True)
+        for x, spec in zip(arrays(dtype), specs, strict=True)
     ]
     if how == "inside":
         make = inside(mesh, tokens, columns)
@@ -119,12 +119,12 @@ def case(weighted, kind, tokens, columns, how="keywords"):
         keywords = {"vocabulary_axis": columns, "batch_spec": P(tokens)} if kind == "auto" else {}
         make = lambda weighted: numbers(weighted, **keywords)  # noqa: E731
     program = quick_jit(make(weighted)).lower(*placed).compile()
-    return distance(program(*placed), of_one_device(weighted)), sent(program.as_text())
+    return distance(program(*placed), of_one_device(weighted, dtype)), sent(program.as_text())
 
 
 @functools.cache
-def of_one_device(weighted):
-    return quick_jit(numbers(weighted))(*arrays())
+def of_one_device(weighted, dtype):
+    return quick_jit(numbers(weighted))(*arrays(dtype))
 
 
 def main():

@@ -32,6 +32,11 @@ def fake(loss, relation="exact", kind="counting", dims=1, spread=1.0, seed=0, n=
     return lx.Evaluation(loss, spread / math.sqrt(n), n, claim, each, np.ones(n), {})
 
 
+def sized(size):
+    """One of texts, with so many bytes a token."""
+    return dataclasses.replace(fake(1.0, n=40), num_bytes=np.full(40, size))
+
+
 def test_evaluate_pools_batches_with_its_standard_error(classifier):
     model, params = classifier
     whole = lx.evaluate(model, params, KEY, lx.Batch(LABELS, X))
@@ -98,6 +103,10 @@ REFUSED = {
         "different measures",
     ),
     "compare dims": (lambda: lx.compare(fake(1.0), fake(1.0, dims=2)), "different measures"),
+    "compare bytes": (
+        lambda: lx.compare(sized(1.0), sized(2.0)),
+        "texts of 40 and 80 bytes.*bits_per_byte",
+    ),
     "compare examples": (lambda: lx.compare(fake(1.0), fake(1.0, n=10)), "different examples"),
 }
 

@@ -213,6 +213,8 @@ def test_masks_are_boolean_and_weights_not_negative(normal):
     model, params = normal
     with pytest.raises(TypeError, match=r"Batch\.mask is boolean, got float.*weight=mask"):
         loss(model, params, lx.Batch(Y, X, 0.5 * MASK))
+    counted = loss(model, params, lx.Batch(Y, X, 3 * MASK))  # document numbers, say
+    assert counted == loss(model, params, lx.Batch(Y, X, MASK))
     weight = np.where(np.arange(6) == 2, -1.0, 1.0)
     loss(model, params, lx.Batch(Y, X, weight=weight))  # values are looked at on request
     with lx.debug_checks(), pytest.raises(ValueError, match=r"Batch\.weight.*index \(2\).*-1"):

@@ -84,15 +84,3 @@ def to_int(x: Array) -> Array:
     return jnp.where(
         fits, jnp.where(fits, x, 0).astype(jnp.int32), jnp.where(jnp.isnan(x), -1, top)
     )
-
-
-def select(index: Array, along: Array) -> Array:
-    """`along[..., index]` with broadcasting; 0 for an index that is not there.
-
-    A comparison and a sum rather than a gather: they stay where the axis is sharded, and a -inf
-    elsewhere on the axis does no harm.
-    """
-    here = jnp.asarray(index)[..., None] == jnp.arange(
-        along.shape[-1], dtype=jnp.asarray(index).dtype
-    )
-    return jnp.sum(jnp.where(here, along, 0), axis=-1)

@@ -571,13 +571,13 @@ class Masked(Distribution):
     def log_prob(self, value: Array) -> Array:
         kept = self.mask_.reshape(self.mask_.shape + (1,) * self.event_ndim)
         inside = self.support.inside(value).astype(value.dtype)
-        log_prob = _held(self.base, self.mask_).log_prob(jnp.where(kept, value, inside))
+        log_prob = held(self.base, self.mask_).log_prob(jnp.where(kept, value, inside))
         return jnp.where(self.mask_, log_prob, 0)
 
     def weighted_log_prob(self, value: Array, weight: Array) -> tuple[Array, Array]:
         kept = self.mask_.reshape(self.mask_.shape + (1,) * self.event_ndim)
         inside = self.support.inside(value).astype(value.dtype)
-        total, log_prob = _held(self.base, self.mask_).weighted_log_prob(
+        total, log_prob = held(self.base, self.mask_).weighted_log_prob(
             jnp.where(kept, value, inside), jnp.where(self.mask_, weight, 0)
         )
         return total, jnp.where(self.mask_, log_prob, 0)
@@ -598,10 +598,10 @@ class Masked(Distribution):
         return self.base.broadcast_to(self.batch_shape).variance()
 
     def entropy(self) -> Array:
-        return jnp.where(self.mask_, _held(self.base, self.mask_).entropy(), 0)
+        return jnp.where(self.mask_, held(self.base, self.mask_).entropy(), 0)
 
 
-def _held(base: Distribution, mask: Array) -> Distribution:
+def held(base: Distribution, mask: Array) -> Distribution:
     """`base`, with an element's own parameters everywhere: those of what is masked out have no
     gradient, also where a formula of theirs makes 0 times NaN of a cotangent of 0.
     """
@@ -627,4 +627,4 @@ def _kl_independent(p: Independent, q: Independent) -> Array:
 @_kl.register_kl(Masked, Masked)
 def _kl_masked(p: Masked, q: Masked) -> Array:
     both = p.mask_ & q.mask_
-    return jnp.where(both, _kl.kl_divergence(_held(p.base, both), _held(q.base, both)), 0)
+    return jnp.where(both, _kl.kl_divergence(held(p.base, both), held(q.base, both)), 0)

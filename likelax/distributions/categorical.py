@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from likelax import supports
-from likelax._pytree import Array, add_axes, param
-from likelax.distributions._odds import Odds, kl_term, log_of, multiply, select, to_int, trial_kl
+from likelax._pytree import Array, param
+from likelax.distributions._odds import Odds, kl_term, log_of, multiply, to_int, trial_kl
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.numerics.indexing import pick, take
 from likelax.numerics.logspace import (
     entropy_term,
     log1mexp,
@@ -160,21 +161,10 @@ def _shifted(logits: Array) -> tuple[Array, Array, Array]:
     return shifted, weights, jnp.where(total == 0, 1, total)
 
 
-def _chosen(logits: Array, value: Array) -> Array:
-    """`select(value, logits)` for labels that are classes, where it can be by a gather, which makes no
-    array of the logits' size; JAX has none along axes that are sharded by type.
-    """
-    if any(jax.typeof(logits).sharding.spec) or any(jax.typeof(value).sharding.spec):
-        return select(value, logits)
-    rank = max(logits.ndim, value.ndim + 1)
-    logits, index = add_axes(logits, rank - logits.ndim), add_axes(value, rank - 1 - value.ndim)
-    return jnp.take_along_axis(logits, index[..., None], -1, mode="clip")[..., 0]
-
-
 @jax.custom_jvp
 def _log_pmf(logits: Array, value: Array) -> Array:
     shifted, _, total = _shifted(logits)
-    return _chosen(shifted, value) - jnp.log(total)
+    return take(value[..., None], shifted)[..., 0] - jnp.log(total)
 
 
 @_log_pmf.defjvp
@@ -222,7 +212,7 @@ class Categorical(_Labels):
 
     def log_prob(self, value: Array) -> Array:
         if self.given("probs"):
-            return log_of(select(value, self.probs))
+            return log_of(pick(value, self.probs))
         return _log_pmf(self.logits, value)
 
     def _summary(self, token: Array, every: bool = False) -> Summary:
@@ -316,7 +306,7 @@ class OrderedLogistic(_Labels):
 
     def log_prob(self, value: Array) -> Array:
         first, last = value == 0, value == self.num_categories - 1
-        low, high = select(value - 1, self.cutpoints), select(value, self.cutpoints)
+        low, high = pick(value - 1, self.cutpoints), pick(value, self.cutpoints)
         width = jnp.where(first | last, 1, high - low)
         log_below = jnp.where(last, 0, log_sigmoid(high - self.loc))
         log_above = jnp.where(first, 0, log_sigmoid(self.loc - low))
@@ -327,16 +317,16 @@ class OrderedLogistic(_Labels):
         return expanded.log_prob(self._classes())
 
     def log_cdf(self, value: Array) -> Array:
-        return log_sigmoid(select(value, self.cutpoints) - self.loc)
+        return log_sigmoid(pick(value, self.cutpoints) - self.loc)
 
     def log_survival(self, value: Array) -> Array:
-        return log_sigmoid(self.loc - select(value, self.cutpoints))
+        return log_sigmoid(self.loc - pick(value, self.cutpoints))
 
     def cdf(self, value: Array) -> Array:
-        return sigmoid(select(value, self.cutpoints) - self.loc)
+        return sigmoid(pick(value, self.cutpoints) - self.loc)
 
     def survival(self, value: Array) -> Array:
-        return sigmoid(self.loc - select(value, self.cutpoints))
+        return sigmoid(self.loc - pick(value, self.cutpoints))
 
     def quantile(self, q: Array) -> Array:
         below = sigmoid(self.cutpoints - self.loc[..., None])

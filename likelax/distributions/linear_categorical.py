@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from likelax import supports
+from likelax import _checks, supports
 from likelax._pytree import Array, _made, node, param, static
 from likelax.distributions import _mesh
 from likelax.distributions.base import Distribution
@@ -22,6 +22,7 @@ from likelax.numerics.vocabulary import Summary
 # One tile's logits: large enough for the matrix products to run at full speed, small beside a model.
 _TILE_BYTES = 16 * 2**20
 _COLUMNS = 4096
+_LEAST_COLUMNS = 128
 # Logits of all columns that are held where gradients are made in the forward sweep. Each such chunk
 # of tokens reads and writes the kernel's gradient once, and has to outweigh that.
 _HELD_BYTES = 96 * 2**20
@@ -128,11 +129,16 @@ class LinearCategorical(Distribution):
                 f"LinearCategorical: bias of shape {self.bias.shape} does not fit kernel of shape "
                 f"{self.kernel.shape}: both have the axis 'num_categories'"
             )
-        if self.softcap is not None and not self.softcap > 0:
-            raise ValueError(f"LinearCategorical: softcap is positive, got {self.softcap}")
-        if self.block_size is not None and not (
-            isinstance(self.block_size, int) and self.block_size > 0
-        ):
+        if not self.kernel.shape[-1]:
+            raise ValueError(
+                f"LinearCategorical: kernel has at least one column, got shape {self.kernel.shape}"
+            )
+        if self.softcap is not None and not 0 < self.softcap < math.inf:
+            raise ValueError(
+                f"LinearCategorical: softcap is positive and finite, got {self.softcap}; leave it out "
+                "for none"
+            )
+        if self.block_size is not None and not _checks.is_count(self.block_size):
             raise ValueError(
                 f"LinearCategorical: block_size is a positive whole number, got {self.block_size!r}"
             )
@@ -221,7 +227,7 @@ class LinearCategorical(Distribution):
         Raises:
           ValueError: unless 1 <= k <= V.
         """
-        if not (isinstance(k, int) and 1 <= k <= self.num_categories):
+        if not (_checks.is_count(k) and k <= self.num_categories):
             raise ValueError(
                 f"top_k: k is a whole number from 1 to {self.num_categories}, got {k!r}"
             )
@@ -276,11 +282,12 @@ def _weighted(logits: Logits, per_token: tuple[Array, Array], tile: Tile) -> tup
 def _tile(shape: tuple[int, ...], columns: int, dists: tuple[LinearCategorical, ...]) -> Tile:
     """How much of tokens of this shape to work on at a time; only their last axis is cut."""
     across = max(1, math.prod(shape[:-1]))
-    width = min([dist.block_size or _COLUMNS for dist in dists] + [columns])
+    # A step of the last axis cannot be cut: where the batch is wide the blocks are narrower.
+    fitting = min(_COLUMNS, max(_LEAST_COLUMNS, _TILE_BYTES // (4 * across)))
+    width = min([dist.block_size or fitting for dist in dists] + [columns])
     narrow = min(jnp.result_type(d.hidden, d.kernel).itemsize for d in dists)
     held = max(_HELD_TOKENS, _HELD_BYTES * min(narrow, 4) // 4 // (4 * columns))
-    # A step of the last axis cannot be cut: a wide batch of long rows goes by tiles.
-    swept = max(1, held // across) if across <= 4 * held else 0
+    swept = held // across  # none: a wide batch of long rows goes by tiles
     return Tile(max(1, _TILE_BYTES // (4 * width * across)), width, swept)
 
 

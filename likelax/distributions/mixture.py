@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from likelax._pytree import Array, node
-from likelax.distributions._odds import log_of, select
+from likelax.distributions._odds import log_of
 from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.quantized import Grid
+from likelax.numerics.indexing import pick
 from likelax.numerics.logspace import log_softmax, logsumexp
 from likelax.supports import Elementwise, Interval, Support
 
@@ -211,7 +212,7 @@ class Mixture(Distribution):
             components = jax.lax.stop_gradient(components)
         values = components.sample(key_value, shape)
         choice = choice.reshape(choice.shape + (1,) * self.event_ndim)
-        value = select(choice, jnp.moveaxis(values, -1 - self.event_ndim, -1)).astype(values.dtype)
+        value = pick(choice, jnp.moveaxis(values, -1 - self.event_ndim, -1)).astype(values.dtype)
         return _pathwise(self, value) if implicit else value
 
     # Summaries.

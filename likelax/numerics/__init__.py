@@ -6,5 +6,6 @@ differentiable twice or more.
 
 The rooms: `logspace` (sums, differences, sigmoids, divisions), `normal`, `bessel`, and the gamma
 function's family: `deviance`, `gamma` (lgamma and its derivatives), `densities`, `incomplete`
-(tails), `inverses` (quantiles). `half_line` has densities that look after their own support.
+(tails), `inverses` (quantiles). `indexing` chooses entries of an axis; `half_line` has densities
+that look after their own support.
 """

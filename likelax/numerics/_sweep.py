@@ -118,10 +118,10 @@ def _swept(
     count = -(-length // min(tile.swept, length))
     width = -(-length // count)
     # Half-precision products run at speed on a CPU where neither operand has to be turned, so both are
-    # turned outside the loop. Without a loop of several blocks XLA would put the turn back into the
-    # product, after it has settled how to multiply, and then fail.
-    turning = narrow.itemsize == 2 and all_blocks.start.size > 1
-    turned = kernel.T if turning and wanted[0] else None
+    # turned outside the loop over blocks.
+    turning = narrow.itemsize == 2
+    several = all_blocks.start.size > 1
+    turned = kernel.T if turning and several and wanted[0] else None
 
     def step(carry: tuple[Numbers, _Gradients], first: Array) -> tuple[Any, None]:
         numbers, gradients = carry
@@ -132,13 +132,16 @@ def _swept(
         top, log_total = (finite(x)[..., None] for x in normalizer(own, mesh_axis)[:2])
         # Tokens of an earlier chunk are counted there.
         counted = jnp.where(chunk.fresh[:, None], h, 0)
-        by_feature = jnp.moveaxis(counted, -1, 0) if turning else None
+        # Behind a barrier: without a loop of several blocks XLA would put the turn back into the
+        # product, after it has settled how to multiply, and then fail.
+        by_feature = jax.lax.optimization_barrier(jnp.moveaxis(counted, -1, 0)) if turning else None
 
         def back(sums: _Gradients, xs: tuple[Block, Array]) -> tuple[_Gradients, None]:
             block, l = xs
             p = jnp.exp(l - top - log_total + block.offset)
             here = (t[..., None] == block.columns).astype(wide)
-            slope = w[..., None] * (here - p)
+            # What has no weight adds nothing, whatever its logits are.
+            slope = jnp.where(w[..., None] == 0, 0, w[..., None] * (here - p))
             if softcap is not None:
                 slope *= 1 - (l / softcap) ** 2
             of_hidden, of_kernel, of_bias = sums
@@ -160,6 +163,12 @@ def _swept(
             sums = sums._replace(hidden=chunk.put(gradients.hidden, sums.hidden))
         return (jax.tree.map(chunk.put, numbers, own), sums), None
 
+    # In float16 a weight of 1/N times a probability would vanish: the largest weight becomes 1.
+    scale = None
+    if narrow == jnp.float16:
+        most = jnp.max(jnp.abs(weight))
+        scale = jnp.where((most > 0) & jnp.isfinite(most), most, 1)
+        weight = weight / scale
     zero = filled(shape, 0, wide, hidden)
     gradients = _Gradients(
         *(
@@ -168,7 +177,11 @@ def _swept(
         )
     )
     first = jnp.arange(count) * width
-    return jax.lax.scan(step, (Numbers(zero, zero, zero, None, None), gradients), first)[0]
+    init = Numbers(zero, zero, zero, None, None), gradients
+    numbers, gradients = jax.lax.scan(step, init, first)[0]
+    if scale is not None:
+        gradients = jax.tree.map(lambda x: x * scale, gradients)
+    return numbers, gradients
 
 
 def _swept_rule(
@@ -300,7 +313,7 @@ def weighted_log_prob(
     logits, known_token = aligned(logits, known(token, logits), weight)
     counted = spread(counted, varying(logits.hidden) - frozenset(logits.axis or ()))
     arguments = (*logits[:3], known_token)
-    if tile.swept:
+    if tile.swept and token.shape[-1]:
         total, log_prob = _weighted(*arguments, counted, logits.softcap, tile, logits.axis)
     else:
         numbers = numbers_of(*arguments, logits.softcap, tile, False)

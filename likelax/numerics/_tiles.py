@@ -159,7 +159,12 @@ def spread(x: Any, axes: frozenset[str]) -> Any:
     and not wherever it is made.
     """
     more = tuple(sorted(axes - varying(x)))
-    return jax.lax.pcast(x, more, to="varying") if more else x
+    if not more:
+        return x
+    if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2:
+        # The gradient is summed wide; XLA's CPU backend dies of a half-precision all-reduce.
+        return jax.lax.pcast(x.astype(jnp.float32), more, to="varying").astype(x.dtype)
+    return jax.lax.pcast(x, more, to="varying")
 
 
 def filled(shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:

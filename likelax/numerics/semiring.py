@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from likelax.numerics.indexing import pick
 from likelax.numerics.logspace import entropy_term, log_softmax, logsumexp
 
 Product = Callable[[Array, Array], Array]
@@ -162,15 +163,6 @@ def log_normalizer(first: Array, steps: Array) -> Array:
 
 
 # ---- paths ----
-
-
-def pick(index: Array, along: Array, axis: int = -1) -> Array:
-    """`along[..., index]` with broadcasting; 0 for an index that is not there."""
-    # A comparison and a sum rather than a gather: -inf elsewhere does no harm, nor does a sharding.
-    states = jnp.arange(along.shape[axis], dtype=index.dtype)
-    states = states.reshape((-1,) + (1,) * (-1 - axis))
-    here = jnp.expand_dims(index, tuple(range(axis, 0))) == states
-    return jnp.sum(jnp.where(here, along, 0), axis=axis)
 
 
 @jax.jit

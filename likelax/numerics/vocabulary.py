@@ -155,6 +155,36 @@ def given(tangent: Any) -> Any:
     return None if isinstance(tangent, SymbolicZero) else tangent
 
 
+def _widely(tangent: Any, wide: Any) -> Any:
+    """A tangent whose transpose, a sum over tiles, is kept wide."""
+    return None if tangent is None else tangent.astype(wide)
+
+
+def _block_tangents(block: Block, dkernel: Any, dbias: Any, wide: Any) -> tuple[Any, Any]:
+    """Of the columns of one block."""
+    return (
+        None if dkernel is None else _widely(block.linear(dkernel), wide),
+        None if dbias is None else _widely(block.linear(dbias), wide),
+    )
+
+
+def _tile_moves(
+    block: Block, hidden: Array, kernel: Array, softcap: Any, logits: Array, tangents: Any
+) -> Array:
+    """The tangents of one tile's logits, given those of hidden states, kernel and bias there."""
+    dh, dk, db = tangents
+    wide, narrow = logits.dtype, jnp.result_type(hidden, kernel)
+    moves = jnp.zeros(logits.shape, wide)
+    # Products in the inputs' dtype: transposed they are of that dtype, too.
+    if dh is not None:
+        moves += product(dh.astype(hidden.dtype), block.of(kernel), narrow).astype(wide)
+    if dk is not None:
+        moves += product(hidden, dk.astype(kernel.dtype), narrow).astype(wide)
+    if db is not None:
+        moves += db
+    return moves if softcap is None else moves * (1 - (logits / softcap) ** 2)
+
+
 def moves_of(out: Numbers, primals: Any, tangents: Any, softcap: Any, tile: Tile) -> Numbers:
     """The tangents of `out`, the numbers at these primals: linear in the tangents, by tiles."""
     hidden, kernel, bias, token = primals[:4]
@@ -162,29 +192,17 @@ def moves_of(out: Numbers, primals: Any, tangents: Any, softcap: Any, tile: Tile
     if dhidden is None and dkernel is None and dbias is None:
         return jax.tree.map(jnp.zeros_like, out)
     shape, size, wide = token.shape, kernel.shape[-1], out.top.dtype
-    # Backward these are sums over tiles, which are kept wide.
-    dhidden = None if dhidden is None else dhidden.astype(wide)
+    dhidden = _widely(dhidden, wide)
 
     def add(carry: Numbers, block: Block) -> Numbers:
-        dk = None if dkernel is None else block.linear(dkernel).astype(wide)
-        db = None if dbias is None else block.linear(dbias).astype(wide)
+        dk, db = _block_tangents(block, dkernel, dbias, wide)
 
         def chunk(part: Any) -> Numbers:
             @functools.partial(jax.checkpoint, prevent_cse=False)
             def tile_tangents(dh: Any, dk: Any, db: Any) -> Numbers:
                 h, own = part(hidden), jax.tree.map(part, out)
                 logits = tile_logits(block, h, kernel, bias, softcap)
-                moves = jnp.zeros(logits.shape, wide)
-                # Products in the inputs' dtype: transposed they are of that dtype, too.
-                narrow = jnp.result_type(h, kernel)
-                if dh is not None:
-                    moves += product(dh.astype(h.dtype), block.of(kernel), narrow).astype(wide)
-                if dk is not None:
-                    moves += product(h, dk.astype(kernel.dtype), narrow).astype(wide)
-                if db is not None:
-                    moves += db
-                if softcap is not None:
-                    moves *= 1 - (logits / softcap) ** 2
+                moves = _tile_moves(block, h, kernel, softcap, logits, (dh, dk, db))
                 log_p = logits - finite(own.top)[..., None] - finite(own.log_total)[..., None]
                 p = jnp.exp(log_p + block.offset)
                 here = part(token)[..., None] == block.columns
@@ -287,31 +305,75 @@ def summary(numbers: Numbers, token: Array, axis: Any) -> Summary:
 
 def cross_entropy(p: Logits, q: Logits, normalizers: tuple[Array, Array], tile: Tile) -> Array:
     """-sum_v p_v log q_v of each token, given the log-normalisers of both."""
-    shape, size = p.hidden.shape[:-1], p.kernel.shape[-1]
-    wide = normalizers[0].dtype
     (p, _), (q, _) = (aligned(x, normalizers[0], *p[:3], *q[:3], normalizers[1]) for x in (p, q))
+    sides = (*p[:3], normalizers[0]), (*q[:3], normalizers[1])
+    total = _cross_entropy(*sides, (p.softcap, q.softcap), tile)
+    return total if p.axis is None else jax.lax.psum(total, p.axis)
+
+
+def _cross_terms(block: Block, sides: Any, softcaps: Any) -> tuple[Any, Array, Array, Array]:
+    """One tile's logits of both sides, p, log q, and where neither counts."""
+    logits = [
+        tile_logits(block, *arrays, softcap)
+        for (*arrays, _), softcap in zip(sides, softcaps, strict=True)
+    ]
+    log_p, log_q = (l - z[..., None] for l, (*_, z) in zip(logits, sides, strict=True))
+    never = (log_p == -jnp.inf) | (block.offset < 0)
+    return logits, jnp.where(never, 0, jnp.exp(log_p)), jnp.where(never, 0, log_q), never
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _cross_entropy(p: Any, q: Any, softcaps: Any, tile: Tile) -> Array:
+    """`cross_entropy` over the columns at hand, of (hidden, kernel, bias, log-normaliser) twice."""
+    shape, size, wide = p[0].shape[:-1], p[1].shape[-1], p[3].dtype
 
     def add(total: Array, block: Block) -> Array:
         def chunk(part: Any) -> Array:
-            @functools.partial(jax.checkpoint, prevent_cse=False)
-            def tile_sum(arrays: Any, normalizers: tuple[Array, Array]) -> Array:
-                log_p, log_q = (
-                    tile_logits(block, part(hidden), kernel, bias, softcap) - part(z)[..., None]
-                    for (hidden, kernel, bias), softcap, z in zip(
-                        arrays, (p.softcap, q.softcap), normalizers, strict=True
-                    )
-                )
-                never = (log_p == -jnp.inf) | (block.offset < 0)
-                each = jnp.exp(log_p) * jnp.where(never, 0, log_q)
-                return -jnp.sum(jnp.where(never, 0, each), axis=-1)
-
-            return tile_sum((p[:3], q[:3]), normalizers)
+            sides = [(part(h), k, b, part(z)) for h, k, b, z in (p, q)]
+            _, share, log_q, _ = _cross_terms(block, sides, softcaps)
+            return -jnp.sum(share * log_q, axis=-1)
 
         return total + over_chunks(chunk, shape, tile.tokens)
 
-    init = filled(shape, 0, wide, p.hidden)
-    total = over_blocks(add, init, blocks(size, tile.columns, wide))
-    return total if p.axis is None else jax.lax.psum(total, p.axis)
+    return over_blocks(add, filled(shape, 0, wide, p[0]), blocks(size, tile.columns, wide))
+
+
+def _cross_rule(softcaps: Any, tile: Tile, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """By tiles as `moves_of`: d = -sum_v p_v (dlog p_v log q_v + dlog q_v)."""
+    out = _cross_entropy(*primals, softcaps, tile)
+    shape, size, wide = out.shape, primals[0][1].shape[-1], out.dtype
+    tangents = [tuple(map(given, side)) for side in tangents]
+    widened = [(_widely(dh, wide), dk, db, dz) for dh, dk, db, dz in tangents]
+
+    def add(total: Array, block: Block) -> Array:
+        columns = [_block_tangents(block, dk, db, wide) for _, dk, db, _ in widened]
+
+        def chunk(part: Any) -> Array:
+            @functools.partial(jax.checkpoint, prevent_cse=False)
+            def tile_tangent(rows: Any, columns: Any) -> Array:
+                sides = [(part(h), k, b, part(z)) for h, k, b, z in primals]
+                logits, share, log_q, never = _cross_terms(block, sides, softcaps)
+                dlog_p, dlog_q = (
+                    _tile_moves(block, h, k, softcap, l, (dh, *own))
+                    - (0 if dz is None else dz[..., None])
+                    for (h, k, *_), softcap, l, (dh, dz), own in zip(
+                        sides, softcaps, logits, rows, columns, strict=True
+                    )
+                )
+                each = share * (dlog_p * log_q + jnp.where(never, 0, dlog_q))
+                return -jnp.sum(jnp.where(share == 0, 0, each), axis=-1)
+
+            rows = [
+                tuple(None if x is None else part(x) for x in (dh, dz)) for dh, _, _, dz in widened
+            ]
+            return tile_tangent(rows, columns)
+
+        return total + over_chunks(chunk, shape, tile.tokens)
+
+    return out, over_blocks(add, jnp.zeros_like(out), blocks(size, tile.columns, wide))
+
+
+_cross_entropy.defjvp(_cross_rule, symbolic_zeros=True)
 
 
 def best(logits: Logits, count: int, tile: Tile, keys: Array | None = None) -> tuple[Array, Array]:
@@ -343,9 +405,11 @@ def best(logits: Logits, count: int, tile: Tile, keys: Array | None = None) -> t
         columns = first + block.start + jnp.arange(block.columns.shape[-1], dtype=jnp.int32)
 
         def chunk(part: Any) -> tuple[Array, Array]:
-            own = tile_logits(block, part(hidden), kernel, bias, softcap) + block.offset
+            own = tile_logits(block, part(hidden), kernel, bias, softcap)
             if keys is not None:
                 own = own + noise(columns, part(keys))
+            # Columns that are excluded stay ahead of those counted before and of no column at all.
+            own = jnp.maximum(own, jnp.finfo(wide).min) + block.offset
             return _largest(
                 count,
                 jnp.concatenate([part(found[0]), own], axis=-1),
@@ -359,9 +423,9 @@ def best(logits: Logits, count: int, tile: Tile, keys: Array | None = None) -> t
         filled((*shape, held), x, t, hidden) for x, t in ((-jnp.inf, wide), (0, jnp.int32))
     )
     values, columns = over_blocks(add, (values, columns), blocks(size, tile.columns, wide))
-    if axis is None:
-        return values, columns
-    return _largest(count, _gathered(values, axis), _gathered(columns, axis))
+    if axis is not None:
+        values, columns = _largest(count, _gathered(values, axis), _gathered(columns, axis))
+    return jnp.where(values == jnp.finfo(wide).min, -jnp.inf, values), columns
 
 
 def _largest(count: int, values: Array, columns: Array) -> tuple[Array, Array]:

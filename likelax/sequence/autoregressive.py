@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, held
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.heads import HeadLike
@@ -32,6 +32,7 @@ from likelax.objective import (
     target_nll,
     trailing,
 )
+from likelax.sequence._tokens import checked_bytes, classes_of, readable, sizes_of, widened
 from likelax.sequence.packing import Packed, positions_of, starts_of
 from likelax.sequence.sampling import Truncation, continued
 
@@ -73,7 +74,8 @@ class Autoregressive(Objective):
         `lx.bits_per_byte`.
 
     Raises:
-      ValueError: for a target without a time axis, or shapes that do not fit together.
+      ValueError: for a target without a time axis, shapes that do not fit together, or sizes of
+        tokens that are not those of the head's vocabulary.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Autoregressive(Objective):
         if not z_loss >= 0:
             raise ValueError(f"z_loss is not negative, got {z_loss}")
         self.conditional, self.head = Conditional(net, head), head
-        self.start, self.token_bytes = start, token_bytes
+        self.start, self.token_bytes = start, checked_bytes(token_bytes, head)
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.claim = Claim("none") if label_smoothing or z_loss else Claim()
 
@@ -107,13 +109,18 @@ class Autoregressive(Objective):
 
     def prepare(self, batch: Batch) -> Batch:
         """Padding, and first values that are given, are masked out."""
-        values, segments = _parts(batch.target)
+        values, segments = self._parts(batch.target)
         if values.ndim != 2 + len(self.head.event_shape):
             raise ValueError(
                 f"Autoregressive: a target has shape (batch, time, *event) with event "
                 f"{self.head.event_shape}, got {values.shape}; write target[None] for one sequence"
             )
         if segments is not None:
+            if segments.shape != values.shape or not jnp.issubdtype(segments.dtype, jnp.integer):
+                raise ValueError(
+                    "Packed: segments are whole numbers of the shape of the tokens, "
+                    f"{values.shape}; got {segments.dtype} of shape {segments.shape}"
+                )
             first = starts_of(segments)
             scored = segments != 0
         else:
@@ -126,9 +133,17 @@ class Autoregressive(Objective):
         mask = scored if batch.mask is None else scored & trailing(jnp.asarray(batch.mask, bool), 2)
         return dataclasses.replace(batch, mask=mask)
 
+    def _parts(self, target: Any) -> tuple[Array, Array | None]:
+        """Values that can hold the start, too, and segments."""
+        packed = isinstance(target, Packed)
+        values = widened(target.tokens if packed else target)
+        if self.start is not None and jnp.issubdtype(jnp.result_type(self.start), jnp.floating):
+            values = values.astype(jnp.result_type(values, self.start))
+        return values, jnp.asarray(target.segments) if packed else None
+
     def _arguments(self, batch: Batch, keep: Array | None) -> Arguments:
-        values, segments = _parts(batch.target)
-        previous = self._previous(_readable(values, keep, _classes(self.head)), segments)
+        values, segments = self._parts(batch.target)
+        previous = self._previous(readable(values, keep, classes_of(self.head)), segments)
         named: dict[str, Array] = {}
         if segments is not None:
             seen = segments[:, : previous.shape[1]]
@@ -166,7 +181,7 @@ class Autoregressive(Objective):
             train=train,
         )
         given = int(self.start is None)
-        values = _parts(batch.target)[0][:, given:]
+        values = self._parts(batch.target)[0][:, given:]
         if keep is not None and keep.ndim > 1:
             keep = keep[:, given:]
         return dist, values, keep, state
@@ -211,25 +226,22 @@ class Autoregressive(Objective):
             )
         check_shape(dist, values, owner="Autoregressive")
         smoothing = self.label_smoothing
-        numbers = dist._summary(values, every=bool(smoothing))
+        scored: Any = dist if keep is None else held(dist, trailing(keep, dist.batch_ndim))
+        numbers = scored._summary(values, every=bool(smoothing))
         nll = -numbers.log_prob
         cost, terms = nll, {"nll": nll}
         if smoothing:
             cost = -smoothing * jnp.asarray(numbers.mean_log_prob)
             cost = cost + (1 - smoothing) * nll if smoothing < 1 else cost
-            terms["label_smoothing"] = cost - nll
+            terms["label_smoothing"] = jnp.where(jnp.isinf(nll), 0, cost - nll)
         if self.z_loss:
             terms["z_loss"] = self.z_loss * numbers.log_normalizer**2
             cost = cost + terms["z_loss"]
         return cost, terms
 
     def _num_bytes(self, values: Array) -> Array | None:
-        if self.token_bytes is None:
-            return None
-        sizes = jnp.asarray(self.token_bytes, float)
-        if sizes.ndim:
-            sizes = jnp.take(sizes, values, mode="clip")
-        return self._whole(jnp.broadcast_to(sizes, values.shape))
+        sizes = sizes_of(values, self.token_bytes)
+        return None if sizes is None else self._whole(sizes)
 
     def token_log_prob(self, params: Any, batch: Batch, *, state: Any = ()) -> Array:
         """log p(x_t | x_<t), `(batch, time)`; 0 where it is not scored. Dropout off.
@@ -276,8 +288,9 @@ class Autoregressive(Objective):
 
         Compiled once for each shape. By default the network runs over the whole sequence for each
         value. A Flax NNX network whose attention keeps a cache (as `nnx.MultiHeadAttention` does: a
-        method `init_cache` and an attribute `decode`) is given one position at a time instead; the
-        same key gives the same values either way, up to the rounding of the network's output.
+        method `init_cache` and an attribute `decode`) is given one position at a time instead, with
+        `positions=`, `(batch, 1)`, if it has an argument of that name; the same key gives the same
+        values either way, up to the rounding of the network's output.
 
         Args:
           params, state: as from `init` or training.
@@ -286,20 +299,24 @@ class Autoregressive(Objective):
           length: how many values to draw.
           prompt: what comes before, `(time, *event)` or `(*shape, time, *event)`; needed where
             `start` is None.
-          input: the network's second argument, of the same batch.
+          input: the network's second argument, `(*shape, ...)`.
           temperature: of the logits; 0 takes the most probable token.
           top_k: only the k most probable tokens (and those equal to the last of them).
-          top_p: only the most probable tokens that together have this probability (Holtzman et al.
-            2020).
+          top_p: only the fewest most probable tokens that together have this probability (Holtzman
+            et al. 2020).
           min_p: only tokens of at least this share of the largest probability (Nguyen et al. 2024).
             Applied in this order; the draws are the model's own only without them.
           stop: a token after which a sequence is filled up with itself; drawing ends when all have.
           callback: called with the values of each step, `(*shape, *event)`, in order.
-          cache: whether to use the network's cache (default: if it has one and there is no `input`).
+          cache: whether to use the network's cache. By default if it has one, there is no `input`,
+            and on a few positions it gives what a run over the whole sequence gives: layers that
+            look back without a cache, or positions counted from the input's length, do not. Inside
+            a transformation of yours, where that cannot be looked at, ask for it.
 
         Raises:
           TypeError: for a temperature or a truncation where values are no tokens.
-          ValueError: for sizes that do not fit, or a cache that the network does not have.
+          ValueError: for sizes that do not fit, or a cache that the network does not have or that
+            gives something else.
         """
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         event = self.head.event_shape
@@ -311,10 +328,18 @@ class Autoregressive(Objective):
                     "this model takes the first value as given (start=None): pass prompt=, with at "
                     "least one value"
                 )
-            prompt = jnp.zeros((0, *event), jnp.asarray(self.start).dtype)
-        prompt = jnp.asarray(prompt)
-        if jnp.issubdtype(prompt.dtype, jnp.integer):
-            prompt = prompt.astype(jnp.int32)
+            prompt = jnp.zeros((0, *event))
+        prompt, dtype = jnp.asarray(prompt), self._dtype_of_samples(params)
+        if jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(prompt.dtype, jnp.floating):
+            if prompt.size:
+                raise TypeError(
+                    f"the values are whole numbers, the prompt is {prompt.dtype}: write "
+                    "prompt.astype(int)"
+                )
+        prompt = prompt.astype(dtype)
+        classes = classes_of(self.head)
+        if stop is not None and classes is not None and not 0 <= stop < classes:
+            raise ValueError(f"stop is one of the {classes} tokens, got {stop}")
         time = prompt.ndim - 1 - len(event)
         if time < 0 or prompt.shape[time + 1 :] != event or prompt.shape[:time] not in ((), shape):
             raise ValueError(
@@ -330,7 +355,7 @@ class Autoregressive(Objective):
             params,
             stream(check_key(key), "sample"),
             prompt,
-            input,
+            _rows_of(input, shape),
             state,
             Truncation.checked(temperature, top_k, top_p, min_p),
             stop,
@@ -341,29 +366,24 @@ class Autoregressive(Objective):
         )
         return values.reshape(*shape, length, *event)
 
+    def _dtype_of_samples(self, params: Any) -> Any:
+        raw = jax.ShapeDtypeStruct((1, self.head.size), jnp.float32)
+        key, given = jax.random.key(0), params["head"]
+        return jax.eval_shape(lambda raw: self.head(raw, given).sample(key), raw).dtype
+
+
+def _rows_of(input: Any, shape: tuple[int, ...]) -> Any:
+    """The network's input, `(*shape, ...)`, with one batch axis."""
+
+    def rows(leaf: Any) -> Array:
+        if jnp.shape(leaf)[: len(shape)] != shape:
+            raise ValueError(
+                f"input has shape (*shape, ...) with shape {shape}, got {jnp.shape(leaf)}"
+            )
+        leaf = jnp.asarray(leaf)
+        return leaf.reshape(math.prod(shape), *leaf.shape[len(shape) :])
+
+    return jax.tree.map(rows, input)
+
 
 _token_log_prob = jax.jit(Autoregressive.scored_log_prob, static_argnums=(0, 5))
-
-
-def _parts(target: Any) -> tuple[Array, Array | None]:
-    if isinstance(target, Packed):
-        return jnp.asarray(target.tokens), jnp.asarray(target.segments)
-    return jnp.asarray(target), None
-
-
-def _classes(head: Any) -> int | None:
-    """How many tokens there are, where the head says so."""
-    if getattr(head, "family", None) is Categorical:
-        return head.size
-    return getattr(head, "num_categories", None)
-
-
-def _readable(values: Array, keep: Array | None, classes: int | None) -> Array:
-    """`values` with 0 in place of what is masked out and no value: -100, NaN."""
-    if keep is None:
-        return values
-    if jnp.issubdtype(values.dtype, jnp.floating):
-        good = jnp.isfinite(values)
-    else:
-        good = (values >= 0) & (True if classes is None else values < classes)
-    return jnp.where(trailing(keep, values.ndim) | good, values, 0)

@@ -14,6 +14,7 @@ from likelax._pytree import Array, add_axes, node, param
 from likelax.distributions.base import Distribution, _mask
 from likelax.distributions.categorical import Categorical
 from likelax.numerics import semiring
+from likelax.numerics.indexing import pick
 from likelax.sequence._lengths import PAD, aligned, check
 
 
@@ -171,7 +172,7 @@ class LinearChainCRF(Distribution):
         """The labels, the last one carried along beyond the end."""
         if self.lengths is None:
             return value
-        last = semiring.pick(self.lengths - 1, value)
+        last = pick(self.lengths - 1, value)
         return jnp.where(self._within(), value, last[..., None])
 
     def log_prob(self, value: Array) -> Array:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, add_axes, node, param, static
 from likelax.distributions.base import Distribution
+from likelax.numerics.indexing import take
 from likelax.numerics.logspace import log_add_exp, log_softmax, logsumexp
-from likelax.numerics.semiring import pick
 from likelax.sequence._lengths import PAD, aligned, check
 
 
@@ -151,8 +151,8 @@ class CTC(Distribution):
         is_label = self.support.is_label(value)
         # What is beyond the end may be anything, also NaN.
         log_p = log_softmax(jnp.where(self._within()[..., None], self.logits, 0))
-        log_label = pick(value[..., None, :], log_p[..., :, None, :])
-        log_label = jnp.where(is_label[..., None, :], log_label, -jnp.inf)
+        label = jnp.where(is_label, value, 0).astype(jnp.int32)
+        log_label = jnp.where(is_label[..., None, :], take(label[..., None, :], log_p), -jnp.inf)
         first = jnp.ones_like(is_label[..., :1])
         may_skip = jnp.concatenate([first, value[..., 1:] != value[..., :-1]], axis=-1)
         count = jnp.sum(is_label, axis=-1)

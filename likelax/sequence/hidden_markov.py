@@ -10,11 +10,11 @@ from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._pytree import Array, add_axes, node, static
-from likelax.distributions._odds import select
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.mixture import Mixture
 from likelax.numerics import semiring
+from likelax.numerics.indexing import pick
 from likelax.numerics.logspace import logsumexp
 
 
@@ -268,7 +268,7 @@ class HiddenMarkov(Distribution):
         emissions = self._emissions.broadcast_to((*batch, self.num_states))
         values = emissions.sample(key_values, shape)
         states = states.reshape(states.shape + (1,) * event)
-        return select(states, jnp.moveaxis(values, -1 - event, -1)).astype(values.dtype)
+        return pick(states, jnp.moveaxis(values, -1 - event, -1)).astype(values.dtype)
 
     def marginal(self) -> Mixture:
         """Each observation on its own, p(x_t): a `Mixture` of batch shape `(*batch, T)`."""

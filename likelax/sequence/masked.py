@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from likelax._keys import stream
 from likelax._pytree import Array
@@ -15,19 +16,21 @@ from likelax.distributions.base import Distribution
 from likelax.heads import HeadLike
 from likelax.networks import Variables
 from likelax.objective import Batch, Claim, Objective, Scores, measure_of, target_log_prob, trailing
-from likelax.sequence.autoregressive import _classes, _readable
+from likelax.sequence._tokens import checked_bytes, classes_of, readable, sizes_of, widened
 
 
 class _Hidden(Objective):
     """A network that sees all tokens but some, in both directions, and predicts those."""
 
     def __init__(self, net: Any, head: HeadLike, *, mask_token: int):
+        if mask_token < 0:
+            raise ValueError(f"mask_token is a token of the network's, from 0, got {mask_token}")
         self.conditional, self.head = Conditional(net, head), head
         self.mask_token = mask_token
 
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
-        tokens = _readable(jnp.asarray(batch.target), keep, _classes(self.head))
+        tokens = readable(widened(batch.target), keep, classes_of(self.head))
         return self.conditional.init(key, tokens)
 
     def merge(self, params: Any, state: Any = ()) -> Any:
@@ -75,6 +78,8 @@ class AnyOrder(_Hidden):
       net: a network that takes tokens, `(batch, time)`, and looks both ways.
       head: of one token.
       mask_token: what stands where a token is hidden; it may be V, if the network has room for it.
+      token_bytes: how many bytes of raw text a token stands for, a number or `(V,)`, for
+        `lx.bits_per_byte`.
 
     Raises:
       ValueError: for a target of another rank.
@@ -82,25 +87,30 @@ class AnyOrder(_Hidden):
 
     claim = Claim("upper", True, vanishes=None)
 
+    def __init__(
+        self, net: Any, head: HeadLike, *, mask_token: int, token_bytes: ArrayLike | None = None
+    ):
+        super().__init__(net, head, mask_token=mask_token)
+        self.token_bytes = checked_bytes(token_bytes, head)
+
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        target = jnp.asarray(batch.target)
+        target = widened(batch.target)
         kept = self._kept(target, keep)
         count = jnp.sum(kept, axis=1, keepdims=True)  # D
         draws = _rows(stream(key, "order"), target.shape)
         order = jnp.where(kept, draws, jnp.inf)
-        rank = jnp.sum(order[:, :, None] > order[:, None, :], axis=-1)  # 0..D-1 where kept
+        rank = jnp.argsort(jnp.argsort(order, axis=1), axis=1)  # 0..D-1 where kept
         uniform = _rows(stream(key, "number"), (target.shape[0], 1))
         hidden_count = 1 + jnp.minimum(jnp.floor(uniform * count), count - 1)  # k
         hidden = kept & (rank < hidden_count)
-        readable = _readable(target, keep, _classes(self.head))
-        seen = jnp.where(hidden, self.mask_token, readable)
+        seen = jnp.where(hidden, self.mask_token, readable(target, keep, classes_of(self.head)))
         dist, state = self._predict(params, key, seen, state, train)
         nll = -target_log_prob(dist, target, hidden, owner="AnyOrder")
         cost = jnp.where(hidden, nll * (count / jnp.maximum(hidden_count, 1)), 0)
         claim = dataclasses.replace(self.claim, measure=measure_of(dist))
-        return Scores(cost, {}, state, claim)
+        return Scores(cost, {}, state, claim, sizes_of(target, self.token_bytes))
 
 
 class MaskedToken(_Hidden):
@@ -136,7 +146,7 @@ class MaskedToken(_Hidden):
             raise ValueError(f"rate is in (0, 1], got {rate}")
         if min(replace) < 0 or sum(replace) > 1:
             raise ValueError(f"replace is two probabilities, got {replace}")
-        if replace[1] and _classes(head) is None:
+        if replace[1] and classes_of(head) is None:
             raise ValueError(
                 "random tokens need a head that knows how many there are, lx.LinearHead or "
                 "lx.Head(lx.Categorical, num_categories=V); or write replace=(1.0, 0.0)"
@@ -146,14 +156,14 @@ class MaskedToken(_Hidden):
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        target = jnp.asarray(batch.target)
+        target = widened(batch.target)
         chosen = self._kept(target, keep) & (_rows(stream(key, "chosen"), target.shape) < self.rate)
-        seen = _readable(target, keep, _classes(self.head))
+        seen = readable(target, keep, classes_of(self.head))
         how = _rows(stream(key, "how"), target.shape)
         hide, swap = self.replace
         if swap:
             draws = _rows(stream(key, "other"), target.shape)
-            other = jnp.floor(draws * (_classes(self.head) or 1))
+            other = jnp.floor(draws * (classes_of(self.head) or 1))
             swapped = chosen & (how >= hide) & (how < hide + swap)
             seen = jnp.where(swapped, other.astype(seen.dtype), seen)
         seen = jnp.where(chosen & (how < hide), self.mask_token, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ class Packed:
 
 
 def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
-    """Puts documents into rows of `length` tokens, each document into the first row with room.
+    """Puts documents into rows of `length` tokens, each document into the fullest row with room.
 
     Args:
       documents: one-dimensional arrays of tokens; one longer than `length` is cut into pieces, each a
@@ -46,6 +47,7 @@ def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
 
     Raises:
       ValueError: without documents, or for one that is not one-dimensional.
+      TypeError: for documents that are no tokens.
     """
     if length < 1:
         raise ValueError(f"length is at least 1, got {length}")
@@ -54,32 +56,37 @@ def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
         array = np.asarray(document)
         if array.ndim != 1:
             raise ValueError(f"documents are one-dimensional; number {i} has shape {array.shape}")
+        if array.size and array.dtype.kind not in "ui":
+            raise TypeError(
+                f"documents are tokens, whole numbers; number {i} is {array.dtype}: write "
+                "document.astype(int), or give sequences of values a row each, with a mask"
+            )
         pieces += [array[at : at + length] for at in range(0, len(array), length)]
     if not pieces:
         raise ValueError("there is nothing to pack: no documents, or empty ones")
     rows: list[list[np.ndarray]] = []
-    room: list[int] = []
+    room: list[tuple[int, int]] = []  # what is free of a row, and which; in order
     for piece in pieces:
-        row = next((r for r, free in enumerate(room) if free >= len(piece)), len(rows))
+        at = bisect.bisect_left(room, (len(piece), 0))
+        free, row = room.pop(at) if at < len(room) else (length, len(rows))
         if row == len(rows):
             rows.append([])
-            room.append(length)
         rows[row].append(piece)
-        room[row] -= len(piece)
+        if free > len(piece):
+            bisect.insort(room, (free - len(piece), row))
     tokens = np.zeros((len(rows), length), np.int32)
     segments = np.zeros((len(rows), length), np.int32)
     for r, row_pieces in enumerate(rows):
-        filled = length - room[r]
-        tokens[r, :filled] = np.concatenate(row_pieces)
         sizes = [len(piece) for piece in row_pieces]
-        segments[r, :filled] = np.repeat(np.arange(1, len(sizes) + 1), sizes)
+        tokens[r, : sum(sizes)] = np.concatenate(row_pieces)
+        segments[r, : sum(sizes)] = np.repeat(np.arange(1, len(sizes) + 1), sizes)
     return Batch(target=Packed(tokens, segments))
 
 
 def starts_of(segments: Array) -> Array:
     """Whether a token is the first of its document, `(batch, time)`."""
-    before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    return segments != before
+    first = jnp.ones_like(segments[:, :1], bool)
+    return jnp.concatenate([first, segments[:, 1:] != segments[:, :-1]], axis=1)
 
 
 def positions_of(segments: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from likelax._keys import stream
@@ -97,4 +98,12 @@ def _pair(batch: Batch) -> Preference:
         )
     for side in batch.target:
         check_batch(side)
+    counts = [len(jax.tree.leaves(side.target)[0]) for side in batch.target]
+    counts += [len(reference) for reference in batch.input]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "one rejected answer, and the reference's log-probabilities of both, for each chosen one; "
+            f"got {counts[0]} chosen and {counts[1]} rejected, with {counts[2]} and {counts[3]} "
+            "log-probabilities"
+        )
     return batch.target

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
-from likelax._pytree import Array
+from likelax._checks import is_count
+from likelax._pytree import Array, is_traced
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.networks import Arguments
+from likelax.sequence._tokens import classes_of
 
 
 class Truncation(NamedTuple):
@@ -28,14 +32,20 @@ class Truncation(NamedTuple):
     @classmethod
     def checked(cls, temperature: Any, top_k: Any, top_p: Any, min_p: Any) -> Truncation:
         """Raises ValueError for numbers that make no sense."""
-        if not temperature >= 0:
-            raise ValueError(f"temperature is not negative, got {temperature}")
-        if top_k is not None and not (isinstance(top_k, int) and top_k >= 1):
-            raise ValueError(f"top_k is a positive whole number, got {top_k!r}")
+        if top_k is not None:
+            if not is_count(top_k):
+                raise ValueError(f"top_k is a positive whole number, got {top_k!r}")
+            top_k = int(top_k)
         for name, value in (("top_p", top_p), ("min_p", min_p)):
-            if value is not None and not 0 < value <= 1:
+            if value is not None and not is_traced(value) and not 0 < value <= 1:
                 raise ValueError(f"{name} is in (0, 1], got {value}")
-        if temperature == 0:
+        if not is_traced(top_p) and top_p == 1:
+            top_p = None
+        if is_traced(temperature):
+            return cls(temperature, top_k, top_p, min_p)
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature is finite and not negative, got {temperature}")
+        if temperature < np.finfo(np.float32).tiny:
             return cls(top_k=1)
         return cls(None if temperature == 1 else temperature, top_k, top_p, min_p)
 
@@ -43,18 +53,19 @@ class Truncation(NamedTuple):
         return any(x is not None for x in self)
 
     def apply(self, logits: Array) -> Array:
-        """Logits with -inf for what is left out; those equal to the last one kept stay."""
+        """Logits with -inf for what is left out."""
         if self.temperature is not None:
-            logits = logits / self.temperature
+            # The largest first: small temperatures then lead to -inf, not to infinity.
+            logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / self.temperature
         if self.top_k is not None:
             least = jax.lax.top_k(logits, min(self.top_k, logits.shape[-1]))[0][..., -1:]
             logits = jnp.where(logits >= least, logits, -jnp.inf)
         if self.top_p is not None:
-            falling = -jnp.sort(-logits, axis=-1)
-            p = jax.nn.softmax(falling, axis=-1)
+            order = jnp.argsort(-logits, axis=-1)
+            p = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
             kept = jnp.cumsum(p, axis=-1) - p < self.top_p
-            least = jnp.min(jnp.where(kept, falling, jnp.inf), axis=-1, keepdims=True)
-            logits = jnp.where(logits >= least, logits, -jnp.inf)
+            kept = jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1)
+            logits = jnp.where(kept, logits, -jnp.inf)
         if self.min_p is not None:
             least = jnp.max(logits, axis=-1, keepdims=True) + jnp.log(self.min_p)
             logits = jnp.where(logits >= least, logits, -jnp.inf)
@@ -78,6 +89,61 @@ def _draw(dist: Distribution, key: Array, truncation: Truncation) -> Array:
     return Categorical(logits=logits).sample(key)
 
 
+def _outputs(
+    model: Any, params: Any, input: Any, state: Any, shape: tuple[int, int], cache: bool
+) -> tuple[Callable[[Array, ArrayLike, Any], tuple[Array, Any]], Any]:
+    """A function of values, a position and what is remembered of those before it, to the network's
+    output there and what is to be remembered; and what is remembered at first.
+    """
+    net, rest = model.conditional.net, () if input is None else (input,)
+
+    def whole(values: Array, at: ArrayLike, memory: Any) -> tuple[Array, Any]:
+        inputs = Arguments((model._previous(values), *rest))
+        raw, _ = net.apply(params["net"], inputs, key=None, state=state, train=False)
+        return jax.lax.dynamic_index_in_dim(raw, at, axis=1, keepdims=False), memory
+
+    if not cache:
+        return whole, ()
+    stepper = net.stepper(params["net"], state, shape)
+    placed = net.accepts("positions")
+
+    def one(values: Array, at: ArrayLike, memory: Any) -> tuple[Array, Any]:
+        now = jax.lax.dynamic_slice_in_dim(model._previous(values), at, 1, axis=1)
+        named = {"positions": jnp.full(now.shape[:2], at, jnp.int32)} if placed else {}
+        raw, memory = stepper.step(memory, Arguments((now, *rest), named))
+        return raw[:, 0], memory
+
+    return one, stepper.cache
+
+
+# Keys and values are summed up in another order: so many roundings, by the bytes of a number.
+_ROUNDINGS = {2: 32, 4: 4096, 8: 4096}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _agrees(model: Any, params: Any, input: Any, state: Any, values: Array) -> Array:
+    """Whether the network gives the same with its cache as without at each position of `values`."""
+    shape = values.shape[0], values.shape[1]
+    whole, _ = _outputs(model, params, input, state, shape, False)
+    one, memory = _outputs(model, params, input, state, shape, True)
+    good = []
+    for at in range(shape[1] - int(model.start is None)):
+        plain, (cached, memory) = whole(values, at, ())[0], one(values, at, memory)
+        slack = _ROUNDINGS[plain.dtype.itemsize] * jnp.finfo(plain.dtype).eps
+        largest = jnp.max(jnp.where(jnp.isfinite(plain), jnp.abs(plain), 0))
+        good.append((cached == plain) | (jnp.abs(cached - plain) <= slack * largest))
+    return jnp.all(jnp.stack(good))
+
+
+def _first_values(model: Any, like: Array) -> Array:
+    """Four different values in a row, `(1, 4, *event)`, of the dtype and event of `like`."""
+    shape = (1, 4, *like.shape[2:])
+    if jnp.issubdtype(like.dtype, jnp.floating):
+        return jax.random.normal(jax.random.key(0), shape, like.dtype)
+    counted = jnp.arange(1, 1 + math.prod(shape)).reshape(shape)
+    return (counted % (classes_of(model.head) or 5)).astype(like.dtype)
+
+
 @functools.partial(
     jax.jit, static_argnums=0, static_argnames=("top_k", "length", "shape", "callback", "cache")
 )
@@ -99,34 +165,16 @@ def _continued(
 ) -> Array:
     rows, given, *event = prompt.shape
     size, lag = given + length, int(model.start is None)
-    net, head = model.conditional.net, model.head
-    truncation = truncation._replace(top_k=top_k)
+    head, truncation = model.head, truncation._replace(top_k=top_k)
     fill = 0 if stop is None else stop
     values = jnp.full((rows, size, *event), fill, prompt.dtype).at[:, :given].set(prompt)
-    rest = () if input is None else (input,)
-
-    def whole(values: Array, at: Array, memory: Any) -> tuple[Array, Any]:
-        """The network's output at position `at`, by a run over all of them."""
-        inputs = Arguments((model._previous(values), *rest))
-        raw, _ = net.apply(params["net"], inputs, key=None, state=state, train=False)
-        return jax.lax.dynamic_index_in_dim(raw, at, axis=1, keepdims=False), memory
-
-    stepper = net.stepper(params["net"], state, (rows, size)) if cache else None
-
-    def one(values: Array, at: Array, memory: Any) -> tuple[Array, Any]:
-        """The same, given what is remembered of the positions before."""
-        now = jax.lax.dynamic_slice_in_dim(model._previous(values), at, 1, axis=1)
-        raw, memory = stepper.step(memory, Arguments((now, *rest)))  # type: ignore[union-attr]
-        return raw[:, 0], memory
-
-    output = one if stepper else whole
-    memory: Any = ()
-    if stepper:
+    output, memory = _outputs(model, params, input, state, (rows, size), cache)
+    if cache:
         # The prompt goes through the cache; what its positions predict is known.
         def read(at: Array, memory: Any) -> Any:
-            return one(values, at, memory)[1]
+            return output(values, at, memory)[1]
 
-        memory = jax.lax.fori_loop(0, given - lag, read, stepper.cache)
+        memory = jax.lax.fori_loop(0, given - lag, read, memory)
 
     def going(carry: Any) -> Array:
         t, _, done, _ = carry
@@ -177,7 +225,18 @@ def continued(
                 "cache=True needs a Flax NNX network whose attention has init_cache and decode, as "
                 "nnx.MultiHeadAttention does; leave cache out to run over the whole sequence"
             )
-        cache = has is not None
+        traced = is_traced(params, prompt, input, state)
+        trusted = cache if traced else has is not None
+        first = jax.tree.map(lambda leaf: leaf[:1], input)
+        if trusted and not traced:
+            trusted = bool(_agrees(model, params, first, state, _first_values(model, prompt)))
+            if cache and not trusted:
+                raise ValueError(
+                    "with its cache this network gives other outputs than over the whole sequence: "
+                    "each layer that looks back needs a cache, and positions that are counted have to "
+                    "go on; give its call an argument positions=None, (batch, time), or leave cache out"
+                )
+        cache = trusted
     return _continued(
         model,
         params,

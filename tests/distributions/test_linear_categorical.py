@@ -258,7 +258,100 @@ def test_a_batch_too_wide_to_hold_goes_by_tiles(monkeypatch):
     )
 
 
+def test_a_wide_batch_costs_no_more_memory_than_a_long_one():
+    features, columns = 4, 5000
+
+    def temporary(shape):
+        spec = jax.ShapeDtypeStruct
+        hidden = spec((*shape, features), jnp.float32)
+        kernel, token = spec((features, columns), jnp.float32), spec(shape, jnp.int32)
+
+        def loss(hidden, kernel, token):
+            dist = lx.LinearCategorical(hidden, kernel)
+            return dist.weighted_log_prob(token, jnp.ones(token.shape))[0]
+
+        program = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(hidden, kernel, token).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    long, wide = temporary((16384,)), temporary((8192, 2))
+    assert wide < 1.2 * long < 4 * 16384 * columns
+
+
+def test_an_empty_batch_and_weights_of_nothing_beside_logits_that_overflow():
+    def loss(hidden, kernel, token, weight):
+        return lx.LinearCategorical(hidden, kernel).weighted_log_prob(token, weight)[0]
+
+    grad = jax.grad(loss, (0, 1))
+    for shape in ((0,), (3, 0)):
+        none = jnp.zeros((*shape, 5)), KERNEL, jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
+        assert loss(*none) == 0
+        assert all(np.all(g == 0) for g in grad(*none))
+    hidden = jnp.stack([jnp.full(5, 1e30), jnp.ones(5)])
+    kernel = KERNEL.at[:, 0].set(1e30)
+    slopes = grad(hidden, kernel, jnp.array([0, 0]), jnp.array([0.0, 1.0]))
+    np.testing.assert_allclose(slopes[1], 0, atol=1e-6)  # sure of its token
+    bare = grad(hidden, kernel, jnp.array([0, 0]), jnp.array([1.0, 1.0]))
+    assert not np.all(np.isfinite(bare[1]))  # the control
+
+
+def test_the_most_probable_of_fewer_columns_than_are_wanted():
+    bias = jnp.full(13, -jnp.inf).at[jnp.array([5, 9])].set(jnp.array([2.0, 1.0]))
+    dist = lx.LinearCategorical(jnp.zeros(2), jnp.ones((2, 13)), bias, block_size=4)
+    columns, log_prob = dist.top_k(np.int64(5))
+    np.testing.assert_array_equal(columns, jax.lax.top_k(bias, 5)[1])
+    np.testing.assert_allclose(log_prob[:2], jax.nn.log_softmax(jnp.array([2.0, 1.0])), rtol=1e-6)
+    assert np.all(np.asarray(log_prob[2:]) == -np.inf)
+
+
+@pytest.mark.parametrize("columns", [7, 300])
+def test_tied_tables_of_an_ensemble_in_half_precision(columns):
+    rng = np.random.default_rng(2)
+    hidden = jnp.asarray(rng.normal(size=(24, 5)), jnp.bfloat16)
+    tables = jnp.asarray(rng.normal(size=(3, columns, 5)), jnp.bfloat16)
+    token = jnp.asarray(rng.integers(0, columns, 24))
+
+    def tied(table):
+        dist = lx.LinearCategorical(hidden, table.T, block_size=100)
+        return dist.weighted_log_prob(token, jnp.ones(24))[0]
+
+    def whole(table):
+        log_p = jax.nn.log_softmax(hidden.astype(jnp.float32) @ table.T)
+        return jnp.sum(log_p[jnp.arange(24), token])
+
+    got = jax.jit(jax.vmap(jax.grad(tied)))(tables)
+    want = jax.vmap(jax.grad(whole))(tables.astype(jnp.float32))
+    scale = np.abs(want).max()
+    np.testing.assert_allclose(got.astype(jnp.float32), want, atol=1e-2 * scale)
+
+
+def test_small_weights_of_half_precision_keep_their_slopes():
+    hidden, kernel = HIDDEN.astype(jnp.float16), KERNEL.astype(jnp.float16)
+
+    def slope(weight):
+        loss = lambda k: lx.LinearCategorical(hidden, k).weighted_log_prob(TOKEN, weight)[0]  # noqa: E731
+        return np.asarray(jax.grad(loss)(kernel), np.float64)
+
+    one, tiny = slope(WEIGHT), slope(1e-3 * WEIGHT)
+    # The result is of half precision itself: so many units of its smallest.
+    np.testing.assert_allclose(tiny, 1e-3 * one, rtol=2e-3, atol=1e-7)
+
+
 WRONG = {
+    "no columns": (
+        lambda: lx.LinearCategorical(HIDDEN, KERNEL[:, :0]),
+        ValueError,
+        r"kernel has at least one column, got shape \(1, 1, 5, 0\)",
+    ),
+    "a cap that is none": (
+        lambda: lx.LinearCategorical(HIDDEN, KERNEL, softcap=np.inf),
+        ValueError,
+        "softcap is positive and finite, got inf",
+    ),
+    "a block of True": (
+        lambda: lx.LinearCategorical(HIDDEN, KERNEL, block_size=True),
+        ValueError,
+        "block_size is a positive whole number, got True",
+    ),
     "weights of another shape": (
         lambda: of_tiles(HIDDEN, KERNEL, BIAS).weighted_log_prob(TOKEN, WEIGHT[:, 0]),
         ValueError,
@@ -293,7 +386,7 @@ WRONG = {
     "softcap": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL, softcap=-1.0),
         ValueError,
-        r"softcap is positive, got -1\.0",
+        r"softcap is positive and finite, got -1\.0",
     ),
     "top none": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL).top_k(0),

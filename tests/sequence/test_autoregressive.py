@@ -336,6 +336,117 @@ def test_a_cache_gives_the_same_tokens(start):
     assert np.ptp(whole[:, 1:][plain[:, 1:] == 1]) > 1e-3
 
 
+class Placed(nnx.Module):
+    """Attention with learned positions, which a network that is given one input cannot count itself."""
+
+    def __init__(self, *, told, rngs):
+        self.embed = nnx.Embed(V + 1, 8, rngs=rngs)
+        self.place = nnx.Embed(16, 8, embedding_init=nnx.initializers.normal(1.0), rngs=rngs)
+        self.attend = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
+        self.last = nnx.Linear(8, V, kernel_init=nnx.initializers.normal(1.0), rngs=rngs)
+        self.told = told
+
+    def __call__(self, previous, positions=None):
+        if positions is None or not self.told:
+            positions = jnp.arange(previous.shape[1])
+        x = self.embed(previous) + self.place(positions)
+        mask = None if self.attend.decode else nnx.make_causal_mask(previous)
+        return self.last(x + self.attend(x, mask=mask))
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_cache_is_used_where_positions_go_on(told):
+    head = lx.Head(lx.Categorical, num_categories=V)
+    net = Placed(told=told, rngs=nnx.Rngs(0))
+    model = lx.sequence.Autoregressive(net, head, start=V)
+    params = model.init(KEY, lx.Batch(ALL)).params
+    plain = np.asarray(model.sample(params, KEY, (4,), length=8, cache=False))
+    np.testing.assert_array_equal(model.sample(params, KEY, (4,), length=8), plain)
+    if told:
+        np.testing.assert_array_equal(model.sample(params, KEY, (4,), length=8, cache=True), plain)
+    else:
+        with pytest.raises(ValueError, match="with its cache this network gives other outputs"):
+            model.sample(params, KEY, (4,), length=8, cache=True)
+        # The control: asked for where nobody can look, the cache does give other tokens.
+        draw = jax.jit(lambda params: model.sample(params, KEY, (4,), length=8, cache=True))
+        assert np.any(np.asarray(draw(params)) != plain)
+
+
+@pytest.mark.parametrize("given", [{"param_dtype": jnp.bfloat16}, {"dtype": jnp.bfloat16}])
+def test_a_cache_of_a_narrow_network(given):
+    class Narrow(Attention):
+        def __init__(self, *, rngs):
+            super().__init__(V, rngs=rngs)
+            self.embed = nnx.Embed(V + 1, 8, **given, rngs=rngs)
+            self.attend = nnx.MultiHeadAttention(2, 8, decode=False, **given, rngs=rngs)
+
+    head = lx.Head(lx.Categorical, num_categories=V)
+    model = lx.sequence.Autoregressive(Narrow(rngs=nnx.Rngs(0)), head, start=V)
+    params = model.init(KEY, lx.Batch(ALL)).params
+    draws = model.sample(params, KEY, (3,), length=5, temperature=0.0, cache=True)
+    np.testing.assert_array_equal(
+        draws, model.sample(params, KEY, (3,), length=5, temperature=0.0, cache=False)
+    )
+
+
+def test_values_have_the_dtype_that_the_head_draws():
+    series = lx.sequence.Autoregressive(real(2), lx.Head(lx.Normal), start=0)
+    params = series.init(KEY, lx.Batch(np.zeros((2, 3), np.float32))).params
+    draws = np.asarray(series.sample(params, KEY, (3,), length=4))
+    assert draws.dtype == np.float32 and np.all(draws != np.round(draws))
+    same = lx.sequence.Autoregressive(real(2), lx.Head(lx.Normal), start=0.0)
+    np.testing.assert_array_equal(same.sample(params, KEY, (3,), length=4), draws)
+    whole = same.sample(params, KEY, (3,), length=4, prompt=np.array([1, 2]))
+    floats = same.sample(params, KEY, (3,), length=4, prompt=np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(whole, floats)
+    # A start that is no whole number, before values that are: the network sees it as it is.
+    half = lx.sequence.Autoregressive(real(2), lx.Head(lx.Normal), start=0.5)
+    np.testing.assert_array_equal(half._previous(half._parts(ALL[:1])[0])[0, 0], 0.5)
+
+
+def test_an_input_of_many_axes_goes_with_its_sequence(model):
+    model, params = model
+    given = np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 8
+    draws = model.sample(params, KEY, (2, 3), length=3, temperature=0.0, input=given)
+    flat = model.sample(params, KEY, 6, length=3, temperature=0.0, input=given.reshape(6, 4))
+    np.testing.assert_array_equal(draws, flat.reshape(2, 3, 3))
+    with pytest.raises(ValueError, match=r"input has shape \(\*shape, \.\.\.\)"):
+        model.sample(params, KEY, (2, 3), length=3, input=given.reshape(6, 4))
+
+
+def test_narrow_tokens_can_be_next_to_a_wide_start():
+    head = lx.Head(lx.Categorical, num_categories=256)
+    model = lx.sequence.Autoregressive(causal(256, 256), head, start=256)
+    rows = np.array([[1, 255, 7], [0, 3, 9]], np.uint8)
+    params = model.init(KEY, lx.Batch(rows)).params
+    got = model.token_log_prob(params, lx.Batch(rows))
+    want = model.token_log_prob(params, lx.Batch(rows.astype(np.int32)))
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("extra", [{"label_smoothing": 0.1}, {"z_loss": 1e-3}, {}])
+def test_what_is_masked_leaves_the_vocabulary_alone(extra):
+    head = lx.LinearHead(V, features=4)
+
+    def net(params, previous):  # the logarithm of a negative number at token 2
+        return jnp.log(2.0 - previous)[..., None] * params["w"]
+
+    model = lx.sequence.Autoregressive(
+        (lambda key, x: {"w": jnp.ones(4)}, net), head, start=0, **extra
+    )
+    rows = np.array([[1, 1, 0], [2, 1, 1]], np.int32)
+    batch = lx.Batch(rows, mask=np.array([[True] * 3, [True, False, False]]))
+    params = model.init(KEY, batch).params
+
+    def cost(params, batch):
+        return model(params, KEY, batch)[0]
+
+    for slope in jax.tree.leaves(jax.grad(cost)(params, batch)["head"]):
+        assert np.all(np.isfinite(slope)) and np.any(slope != 0)
+    bare = jax.grad(cost)(params, lx.Batch(rows))["head"]["kernel"]
+    assert not np.all(np.isfinite(bare))  # the control: it is not finite where it is scored
+
+
 def test_a_network_without_a_cache_says_so(model):
     model, params = model
     with pytest.raises(ValueError, match="init_cache"):
@@ -370,6 +481,13 @@ def test_truncation_by_hand():
     np.testing.assert_allclose(of(top_p=0.7), [2 / 3, 1 / 3, 0, 0], rtol=1e-5)
     np.testing.assert_allclose(of(top_p=0.45), [1, 0, 0, 0], rtol=1e-5)
     np.testing.assert_allclose(of(min_p=0.3), [5 / 9, 2.5 / 9, 1.5 / 9, 0], rtol=1e-5)
+    # Equal ones: as few as make up top_p.
+    even = Truncation(top_p=0.5).apply(jnp.zeros(10))
+    assert np.sum(np.isfinite(even)) == 5
+    cold = Truncation(temperature=1e-37).apply(jnp.array([3.0, -jnp.inf, 200.0]))
+    np.testing.assert_array_equal(cold, [-np.inf, -np.inf, 0])
+    assert not Truncation.checked(1.0, None, 1.0, None)  # nothing is left out
+    assert Truncation.checked(1e-40, None, None, None) == Truncation(top_k=1)  # 0 in float32
 
 
 def test_temperature_zero_is_greedy_for_either_head():
@@ -397,6 +515,18 @@ def test_one_compilation_serves_all_temperatures(model):
 
 
 BAD = {
+    "prompt of numbers": (
+        lambda m, p: m.sample(p, KEY, length=1, prompt=np.ones(2)),
+        TypeError,
+        r"prompt.astype\(int\)",
+    ),
+    "stop": (lambda m, p: m.sample(p, KEY, length=1, stop=V), ValueError, "stop is one of the 3"),
+    "endless": (
+        lambda m, p: m.sample(p, KEY, length=1, temperature=np.inf),
+        ValueError,
+        "temperature is finite",
+    ),
+    "truth": (lambda m, p: m.sample(p, KEY, length=1, top_k=True), ValueError, "top_k is a pos"),
     "rank": (lambda m, p: m(p, KEY, lx.Batch(ALL[0])), ValueError, r"target\[None\]"),
     "length": (lambda m, p: m.sample(p, KEY, length=0), ValueError, "length is at least 1"),
     "top_p": (lambda m, p: m.sample(p, KEY, length=1, top_p=1.5), ValueError, "top_p is in"),
@@ -435,6 +565,16 @@ def test_more_bad_input():
         lx.sequence.windows(np.arange(9), 4, 5, batch_size=1)
     with pytest.raises(ValueError, match="nothing to pack"):
         lx.sequence.pack([], 4)
+    with pytest.raises(TypeError, match="number 0 is float64"):
+        lx.sequence.pack([np.array([0.5, 1.5])], 4)
+    with pytest.raises(ValueError, match=r"one for each of the 3 tokens; got shape \(2,\)"):
+        make(start=0, token_bytes=np.array([1, 2]))
+    with pytest.raises(ValueError, match="finite, and not negative"):
+        make(start=0, token_bytes=np.array([1, 2, -1]))
+    model, params = tokens_model()
+    wrong = lx.sequence.Packed(ALL[:2], np.ones((2, T)))
+    with pytest.raises(ValueError, match="segments are whole numbers of the shape"):
+        model(params, KEY, lx.Batch(wrong))
 
 
 @pytest.mark.parametrize("peek", [0, 1, 2])
@@ -442,9 +582,82 @@ def test_a_network_that_sees_ahead_is_found(peek):
     model, params = tokens_model(peek=peek)
     batch = lx.Batch(ALL[[5, 40, 77]])
     if peek:
-        with pytest.raises(AssertionError, match="sees ahead: its output at position"):
+        with pytest.raises(AssertionError, match="sees ahead: outputs up to position"):
             lx.testing.check_causal(model, params, batch)
     else:
         lx.testing.check_causal(model, params, batch)
         with pytest.raises(ValueError, match="at least two"):
             lx.testing.check_causal(model, params, lx.Batch(ALL[:1]))
+        with pytest.raises(ValueError, match="these are equal"):
+            lx.testing.check_causal(model, params, lx.Batch(ALL[[5, 5]]))
+
+
+def looking(kind):
+    """Networks whose outputs depend on what they must not see, in ways that are easy to overlook."""
+
+    def apply(params, x, segments=None):
+        y = params["w"][x]
+        ahead = jnp.roll(y, -1, axis=1)
+        if kind == "beside an impossible token":
+            return (y + 3 * ahead).at[..., 0].set(-jnp.inf)
+        if kind == "beside large logits":
+            return (y + 0.05 * ahead) * jnp.array([1, 1000.0, 1])
+        if kind == "other rows":
+            return y + jnp.mean(y, axis=(0, 1))
+        if kind == "other documents":
+            return y + jnp.cumsum(y, axis=1)
+        return y * jnp.nan
+
+    return (lambda key, *x: {"w": jax.random.normal(key, (V + 1, V))}), apply
+
+
+LOOKING = {
+    "beside an impossible token": (AssertionError, "sees ahead"),
+    "beside large logits": (AssertionError, "sees ahead"),
+    "other rows": (AssertionError, "mixes sequences|sees ahead"),
+    "other documents": (AssertionError, "packed documents see one another: outputs of document 2"),
+    "nothing": (ValueError, "output is NaN"),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKING)
+def test_what_is_easy_to_overlook_is_found(kind):
+    error, message = LOOKING[kind]
+    head = lx.Head(lx.Categorical, num_categories=V)
+    model = lx.sequence.Autoregressive(looking(kind), head, start=V)
+    target = ALL[[5, 40, 77]]
+    if kind == "other documents":
+        target = lx.sequence.Packed(target, np.array([[1, 1, 2, 2]] * 3))
+    params = model.init(KEY, lx.Batch(target)).params
+    with pytest.raises(error, match=message):
+        lx.testing.check_causal(model, params, lx.Batch(target))
+    if kind == "other documents":  # the control: each document by itself
+        good = lx.sequence.Autoregressive(causal(V, V), head, start=V)
+        params = good.init(KEY, lx.Batch(target)).params
+        lx.testing.check_causal(good, params, lx.Batch(target))
+
+
+def test_the_number_of_a_document_does_not_matter(model):
+    model, params = tokens_model(start=None)
+    rows = ALL[[5, 40]]
+    losses = [
+        model(params, KEY, lx.Batch(lx.sequence.Packed(rows, np.full((2, T), number))))[1]
+        for number in (7, -1)
+    ]
+    np.testing.assert_array_equal(losses[0].weight, losses[1].weight)
+    np.testing.assert_array_equal(losses[0].per_example, losses[1].per_example)
+
+
+def test_rows_are_filled_by_the_documents_that_fit():
+    sizes = [5, 3, 4, 2, 6, 1, 9]
+    documents = [np.full(n, i) for i, n in enumerate(sizes)]
+    packed = lx.sequence.pack(documents, 7).target
+    tokens, segments = np.asarray(packed.tokens), np.asarray(packed.segments)
+    for i, n in enumerate(sizes):
+        assert np.sum((tokens == i) & (segments > 0)) == n
+    pieces = {(r, s) for r, row in enumerate(segments) for s in row if s}
+    assert len(pieces) == 8  # the one of nine is two
+    for r, s in pieces:
+        own = tokens[r][segments[r] == s]
+        assert len(set(own)) == 1 and len(own) <= 7
+    assert len(tokens) == 5  # 30 tokens: as few rows of seven as hold them

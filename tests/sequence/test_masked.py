@@ -93,6 +93,32 @@ def test_swapped_tokens_are_tokens():
     np.testing.assert_array_less(cost, 21)  # a swap to V, which is no token, would cost log 3
 
 
+def test_narrow_tokens_can_be_hidden_by_a_wide_one():
+    seen = []
+
+    def watch(params, tokens):
+        seen.append(tokens)
+        return 20.0 * jax.nn.one_hot(tokens, 256)
+
+    net, head = (lambda key, tokens: {}, watch), lx.Head(lx.Categorical, num_categories=256)
+    model = lx.sequence.MaskedToken(net, head, mask_token=256, rate=1.0, replace=(1.0, 0.0))
+    params, rows = {"net": {}, "head": {}}, np.full((2, T), 5, np.uint8)
+    cost = model(params, KEY, lx.Batch(rows))[1].per_example
+    # Hidden as 256, none of the classes, all are alike; as 0 one of them would be sure.
+    np.testing.assert_allclose(cost, np.log(256), rtol=1e-6)
+    with pytest.raises(ValueError, match="mask_token is a token"):
+        lx.sequence.AnyOrder(net, head, mask_token=-1)
+
+
+def test_the_bound_has_bits_per_byte():
+    sizes = np.array([1.0, 2.0, 5.0])
+    model = lx.sequence.AnyOrder(NET, HEAD, mask_token=V, token_bytes=sizes)
+    rows = np.tile(ROW, (50, 1))
+    result = lx.evaluate(model, PARAMS, KEY, lx.Batch(rows))
+    want = result.loss * ROW.size / sizes[ROW].sum() / np.log(2)
+    np.testing.assert_allclose(float(lx.bits_per_byte(result)), want, rtol=1e-6)
+
+
 BAD = {
     "rate": (lambda: {"rate": 0.0}, "rate is in"),
     "replace": (lambda: {"replace": (0.9, 0.2)}, "two probabilities"),

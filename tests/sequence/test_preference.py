@@ -66,3 +66,7 @@ def test_bad_input(case):
         lx.sequence.PreferenceLikelihood(policy)(params, KEY, lx.Batch(CHOSEN))
     with pytest.raises(ValueError, match="beta is positive"):
         lx.sequence.PreferenceLikelihood(policy, beta=0.0)
+    policy, params, reference, _, _ = case
+    with pytest.raises(ValueError, match="3 chosen and 1 rejected"):
+        pair = lx.sequence.preferences(policy, reference, lx.Batch(CHOSEN), lx.Batch(REJECTED[:1]))
+        lx.sequence.PreferenceLikelihood(policy)(params, KEY, pair)

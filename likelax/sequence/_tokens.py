@@ -1,0 +1,63 @@
+"""What the objectives of tokens share: which values are tokens, and how large those are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from likelax._pytree import Array
+from likelax.distributions.categorical import Categorical
+from likelax.objective import trailing
+
+
+def widened(values: ArrayLike) -> Array:
+    """Narrow whole numbers as int32: a mask token or a start of 256 is 0 as uint8."""
+    values = jnp.asarray(values)
+    narrow = jnp.issubdtype(values.dtype, jnp.integer) and values.dtype.itemsize < 4
+    return values.astype(jnp.int32) if narrow else values
+
+
+def classes_of(head: Any) -> int | None:
+    """How many tokens there are, where the head says so."""
+    if getattr(head, "family", None) is Categorical:
+        return head.size
+    return getattr(head, "num_categories", None)
+
+
+def checked_bytes(token_bytes: ArrayLike | None, head: Any) -> Any:
+    """`token_bytes`; raises ValueError for sizes that are none, or not one for each token."""
+    if token_bytes is None:
+        return None
+    sizes, classes = np.asarray(token_bytes, float), classes_of(head)
+    if sizes.ndim > 1 or (sizes.ndim and classes is not None and len(sizes) != classes):
+        raise ValueError(
+            f"token_bytes is one number, or one for each of the {classes} tokens; got shape "
+            f"{sizes.shape}"
+        )
+    if not np.all((sizes >= 0) & np.isfinite(sizes)):
+        raise ValueError("token_bytes are sizes: finite, and not negative")
+    return token_bytes
+
+
+def sizes_of(values: Array, token_bytes: Any) -> Array | None:
+    """How many bytes each value stands for."""
+    if token_bytes is None:
+        return None
+    sizes = jnp.asarray(token_bytes, float)
+    if sizes.ndim:
+        sizes = jnp.take(sizes, values, mode="clip")
+    return jnp.broadcast_to(sizes, values.shape)
+
+
+def readable(values: Array, keep: Array | None, classes: int | None) -> Array:
+    """`values` with 0 in place of what is masked out and no value: -100, NaN."""
+    if keep is None:
+        return values
+    if jnp.issubdtype(values.dtype, jnp.floating):
+        good = jnp.isfinite(values)
+    else:
+        good = (values >= 0) & (True if classes is None else values < classes)
+    return jnp.where(trailing(keep, values.ndim) | good, values, 0)
