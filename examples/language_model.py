@@ -3,6 +3,18 @@
 python examples/language_model.py
 python examples/language_model.py --checkpoint runs/bytes          # stop it, and go on later
 python examples/language_model.py --vocab word --steps 500
+
+The first, on 2 cores of an AMD EPYC, in 4 min 20 s:
+
+    8,848,256 parameters, 1500 steps in 229 s
+    bits per byte of the last 505,720 bytes of shakespeare
+      gzip -9                3.0995
+      xz -9e                 2.3838
+      Kneser-Ney, 5 bytes    2.2108
+      Kneser-Ney, 7 bytes    2.0997
+      this model             2.0918 ± 0.0041
+
+So it beats the compressors and the n-grams of 5 bytes; of 7 bytes, by less than two of its errors.
 """
 
 import argparse
@@ -32,9 +44,9 @@ import likelax as lx
 @dataclasses.dataclass(frozen=True)
 class Config:
     features: int = 128
-    layers: int = 4
+    layers: int = 2
     heads: int = 4
-    context: int = 64  # tokens in a row of training
+    context: int = 128  # tokens in a row of training
     batch_size: int = 16
     runs: int = 4  # tables of runs of tokens: of two, three, …
     buckets: int = 16_384  # rows of each of them
@@ -42,8 +54,8 @@ class Config:
     decay: float = 0.1
 
 
-CONFIGS = {"byte": Config(), "word": Config(features=192, runs=2)}
-STEPS = {"byte": 3000, "word": 600}
+CONFIGS = {"byte": Config(), "word": Config(features=192, context=64, runs=2)}
+STEPS = {"byte": 1500, "word": 600}
 
 
 # The network: (batch, time) tokens -> (batch, time, outputs).
@@ -76,7 +88,7 @@ class Embed(nnx.Module):
     """
 
     def __init__(self, tokens: int, config: Config, *, rngs: nnx.Rngs):
-        self.decode, self.gain = False, 10.0  # Adam's steps are alike for all, a rare run's are few
+        self.decode, self.gain = False, 20.0  # Adam's steps are alike for all, a rare run's are few
         self.tokens = nnx.Embed(tokens, config.features, rngs=rngs, embedding_init=normal(1.0))
         self.runs = nnx.List(
             nnx.Embed(config.buckets, config.features, rngs=rngs, embedding_init=normal(0.0))

@@ -20,13 +20,14 @@ from likelax.numerics._tiles import Logits, Tile
 from likelax.numerics.vocabulary import Summary
 
 # One tile's logits: large enough for the matrix products to run at full speed, small beside a model.
-_TILE_BYTES = 16 * 2**20
+_TILE_BYTES = 24 * 2**20
 _COLUMNS = 4096
 _LEAST_COLUMNS = 128
 # Logits of all columns that are held where gradients are made in the forward sweep. Each such chunk
-# of tokens reads and writes the kernel's gradient once, and has to outweigh that.
-_HELD_BYTES = 96 * 2**20
-_HELD_TOKENS = 256
+# of tokens reads and writes the kernel's gradient once, and has to outweigh that: where fewer tokens
+# than these fit (half as many of half precision), the vocabulary is too large, and goes by tiles.
+_HELD_BYTES = 192 * 2**20
+_HELD_TOKENS = 512
 
 
 class LinearCategorical(Distribution):
@@ -285,9 +286,10 @@ def _tile(shape: tuple[int, ...], columns: int, dists: tuple[LinearCategorical, 
     # A step of the last axis cannot be cut: where the batch is wide the blocks are narrower.
     fitting = min(_COLUMNS, max(_LEAST_COLUMNS, _TILE_BYTES // (4 * across)))
     width = min([dist.block_size or fitting for dist in dists] + [columns])
-    narrow = min(jnp.result_type(d.hidden, d.kernel).itemsize for d in dists)
-    held = max(_HELD_TOKENS, _HELD_BYTES * min(narrow, 4) // 4 // (4 * columns))
-    swept = held // across  # none: a wide batch of long rows goes by tiles
+    share = min(4, *(jnp.result_type(d.hidden, d.kernel).itemsize for d in dists)) / 4
+    held = int(share * _HELD_BYTES) // (4 * columns)
+    # None: a wide batch of long rows goes by tiles.
+    swept = held // across if held >= share * _HELD_TOKENS else 0
     return Tile(max(1, _TILE_BYTES // (4 * width * across)), width, swept)
 
 

@@ -137,7 +137,9 @@ def test_the_divergence_of_two_heads_in_every_derivative():
         return run
 
     got = quick_jit(everything(kl_by_tiles(TILE, 2.5)))(*arrays, *tangents)
-    close(got, exact(everything(functools.partial(kl_whole, softcap=2.5)), *arrays, *tangents), 4e-6)
+    close(
+        got, exact(everything(functools.partial(kl_whole, softcap=2.5)), *arrays, *tangents), 4e-6
+    )
 
 
 def test_a_divergence_of_half_precision_sums_in_float32():
