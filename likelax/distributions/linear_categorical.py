@@ -25,9 +25,11 @@ _COLUMNS = 4096
 _LEAST_COLUMNS = 128
 # Logits of all columns that are held where gradients are made in the forward sweep. Each such chunk
 # of tokens reads and writes the kernel's gradient once, and has to outweigh that: where fewer tokens
-# than these fit (half as many of half precision), the vocabulary is too large, and goes by tiles.
+# than these fit (half as many of half precision), the vocabulary is too large, and goes by tiles; more
+# than the last number gain nothing.
 _HELD_BYTES = 192 * 2**20
 _HELD_TOKENS = 512
+_MOST_TOKENS = 4096
 
 
 class LinearCategorical(Distribution):
@@ -269,9 +271,10 @@ def _kl_linear_categorical(p: LinearCategorical, q: LinearCategorical) -> Array:
     batch = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
 
     def kl(one: Logits, other: Logits, token: Array, tile: Tile) -> Array:
-        mine, yours = (vocabulary.summarize(x, token, tile) for x in (one, other))
-        normalizers = mine.log_normalizer, yours.log_normalizer
-        return vocabulary.cross_entropy(one, other, normalizers, tile) - mine.entropy
+        normalizers = tuple(
+            vocabulary.summarize(x, token, tile, every=False).log_normalizer for x in (one, other)
+        )
+        return vocabulary.divergence(one, other, normalizers, tile)
 
     return _by_tiles(kl, (p, q), jnp.zeros(batch, jnp.int32))
 
@@ -287,7 +290,7 @@ def _tile(shape: tuple[int, ...], columns: int, dists: tuple[LinearCategorical, 
     fitting = min(_COLUMNS, max(_LEAST_COLUMNS, _TILE_BYTES // (4 * across)))
     width = min([dist.block_size or fitting for dist in dists] + [columns])
     share = min(4, *(jnp.result_type(d.hidden, d.kernel).itemsize for d in dists)) / 4
-    held = int(share * _HELD_BYTES) // (4 * columns)
+    held = min(_MOST_TOKENS, int(share * _HELD_BYTES) // (4 * columns))
     # None: a wide batch of long rows goes by tiles.
     swept = held // across if held >= share * _HELD_TOKENS else 0
     return Tile(max(1, _TILE_BYTES // (4 * width * across)), width, swept)

@@ -303,77 +303,88 @@ def summary(numbers: Numbers, token: Array, axis: Any) -> Summary:
     return Summary(chosen - log_total, top + log_total, mean, entropy)
 
 
-def cross_entropy(p: Logits, q: Logits, normalizers: tuple[Array, Array], tile: Tile) -> Array:
-    """-sum_v p_v log q_v of each token, given the log-normalisers of both."""
+def divergence(p: Logits, q: Logits, normalizers: tuple[Array, Array], tile: Tile) -> Array:
+    """KL(p || q) = sum_v p_v (log p_v - log q_v) of each token, given the log-normalisers of both."""
     (p, _), (q, _) = (aligned(x, normalizers[0], *p[:3], *q[:3], normalizers[1]) for x in (p, q))
     sides = (*p[:3], normalizers[0]), (*q[:3], normalizers[1])
-    total = _cross_entropy(*sides, (p.softcap, q.softcap), tile)
-    return total if p.axis is None else jax.lax.psum(total, p.axis)
+    return _divergence(*sides, (p.softcap, q.softcap), tile, p.axis)
 
 
-def _cross_terms(block: Block, sides: Any, softcaps: Any) -> tuple[Any, Array, Array, Array]:
-    """One tile's logits of both sides, p, log q, and where neither counts."""
+def _two_sides(block: Block, sides: Any, softcaps: Any) -> tuple[Any, Array, Array, Array]:
+    """One tile's logits of both sides, p, q, and log p - log q, which is 0 where p is."""
     logits = [
         tile_logits(block, *arrays, softcap)
         for (*arrays, _), softcap in zip(sides, softcaps, strict=True)
     ]
-    log_p, log_q = (l - z[..., None] for l, (*_, z) in zip(logits, sides, strict=True))
-    never = (log_p == -jnp.inf) | (block.offset < 0)
-    return logits, jnp.where(never, 0, jnp.exp(log_p)), jnp.where(never, 0, log_q), never
+    log_p, log_q = (
+        l - z[..., None] + block.offset for l, (*_, z) in zip(logits, sides, strict=True)
+    )
+    none = log_p == -jnp.inf
+    ratio = jnp.where(none, 0, log_p) - jnp.where(none, 0, log_q)
+    return logits, jnp.exp(log_p), jnp.exp(log_q), ratio
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _cross_entropy(p: Any, q: Any, softcaps: Any, tile: Tile) -> Array:
-    """`cross_entropy` over the columns at hand, of (hidden, kernel, bias, log-normaliser) twice."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _divergence(p: Any, q: Any, softcaps: Any, tile: Tile, axis: Any) -> Array:
+    """`divergence`, of (hidden, kernel, bias, log-normaliser) twice."""
     shape, size, wide = p[0].shape[:-1], p[1].shape[-1], p[3].dtype
 
     def add(total: Array, block: Block) -> Array:
         def chunk(part: Any) -> Array:
             sides = [(part(h), k, b, part(z)) for h, k, b, z in (p, q)]
-            _, share, log_q, _ = _cross_terms(block, sides, softcaps)
-            return -jnp.sum(share * log_q, axis=-1)
+            _, share, _, ratio = _two_sides(block, sides, softcaps)
+            return jnp.sum(jnp.where(share == 0, 0, share * ratio), axis=-1)
 
         return total + over_chunks(chunk, shape, tile.tokens)
 
-    return over_blocks(add, filled(shape, 0, wide, p[0]), blocks(size, tile.columns, wide))
+    init = filled(shape, 0, wide, p[0])
+    total = over_blocks(add, init, blocks(size, tile.columns, wide))
+    return total if axis is None else jax.lax.psum(total, axis)
 
 
-def _cross_rule(softcaps: Any, tile: Tile, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    """By tiles as `moves_of`: d = -sum_v p_v (dlog p_v log q_v + dlog q_v)."""
-    out = _cross_entropy(*primals, softcaps, tile)
+def _divergence_rule(
+    softcaps: Any, tile: Tile, axis: Any, primals: Any, tangents: Any
+) -> tuple[Array, Array]:
+    """By tiles as `moves_of`: d = sum_v p_v (log p_v - log q_v - KL) dl_v + (q_v - p_v) dm_v, of the
+    logits l and m of both sides. The log-normalisers' own tangents are in that: apart they would
+    nearly cancel, each with its rounding.
+    """
+    out = _divergence(*primals, softcaps, tile, axis)
     shape, size, wide = out.shape, primals[0][1].shape[-1], out.dtype
-    tangents = [tuple(map(given, side)) for side in tangents]
-    widened = [(_widely(dh, wide), dk, db, dz) for dh, dk, db, dz in tangents]
+    moving = [tuple(map(given, side[:3])) for side in tangents]
+    moving = [(_widely(dh, wide), dk, db) for dh, dk, db in moving]
+    # Where a class of p has no probability in q, KL is infinite: no slope.
+    level = spread(jnp.where(jnp.isinf(out), 0, out), varying(primals[0][3]))
+    finite_only = spread(jnp.isfinite(out), varying(primals[0][3]))
 
     def add(total: Array, block: Block) -> Array:
-        columns = [_block_tangents(block, dk, db, wide) for _, dk, db, _ in widened]
+        columns = [_block_tangents(block, dk, db, wide) for _, dk, db in moving]
 
         def chunk(part: Any) -> Array:
             @functools.partial(jax.checkpoint, prevent_cse=False)
             def tile_tangent(rows: Any, columns: Any) -> Array:
                 sides = [(part(h), k, b, part(z)) for h, k, b, z in primals]
-                logits, share, log_q, never = _cross_terms(block, sides, softcaps)
-                dlog_p, dlog_q = (
+                logits, share, other, ratio = _two_sides(block, sides, softcaps)
+                dl, dm = (
                     _tile_moves(block, h, k, softcap, l, (dh, *own))
-                    - (0 if dz is None else dz[..., None])
-                    for (h, k, *_), softcap, l, (dh, dz), own in zip(
+                    for (h, k, *_), softcap, l, dh, own in zip(
                         sides, softcaps, logits, rows, columns, strict=True
                     )
                 )
-                each = share * (dlog_p * log_q + jnp.where(never, 0, dlog_q))
-                return -jnp.sum(jnp.where(share == 0, 0, each), axis=-1)
+                slope = jnp.where(share == 0, 0, share * (ratio - part(level)[..., None]))
+                slope = jnp.where(part(finite_only)[..., None], slope, 0)
+                return jnp.sum(slope * dl + (other - share) * dm, axis=-1)
 
-            rows = [
-                tuple(None if x is None else part(x) for x in (dh, dz)) for dh, _, _, dz in widened
-            ]
-            return tile_tangent(rows, columns)
+            return tile_tangent([None if dh is None else part(dh) for dh, *_ in moving], columns)
 
         return total + over_chunks(chunk, shape, tile.tokens)
 
-    return out, over_blocks(add, jnp.zeros_like(out), blocks(size, tile.columns, wide))
+    init = filled(shape, 0, wide, primals[0][0])
+    moved = over_blocks(add, init, blocks(size, tile.columns, wide))
+    return out, moved if axis is None else jax.lax.psum(moved, axis)
 
 
-_cross_entropy.defjvp(_cross_rule, symbolic_zeros=True)
+_divergence.defjvp(_divergence_rule, symbolic_zeros=True)
 
 
 def best(logits: Logits, count: int, tile: Tile, keys: Array | None = None) -> tuple[Array, Array]:

@@ -297,7 +297,7 @@ def test_an_empty_batch_and_weights_of_nothing_beside_logits_that_overflow():
 def test_the_most_probable_of_fewer_columns_than_are_wanted():
     bias = jnp.full(13, -jnp.inf).at[jnp.array([5, 9])].set(jnp.array([2.0, 1.0]))
     dist = lx.LinearCategorical(jnp.zeros(2), jnp.ones((2, 13)), bias, block_size=4)
-    columns, log_prob = dist.top_k(np.int64(5))
+    columns, log_prob = dist.top_k(5)
     np.testing.assert_array_equal(columns, jax.lax.top_k(bias, 5)[1])
     np.testing.assert_allclose(log_prob[:2], jax.nn.log_softmax(jnp.array([2.0, 1.0])), rtol=1e-6)
     assert np.all(np.asarray(log_prob[2:]) == -np.inf)

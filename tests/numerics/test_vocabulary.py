@@ -98,9 +98,8 @@ def kl_by_tiles(tile, softcap=None):
     def total(p, q):
         sides = Logits(*p, softcap), Logits(*q, None)
         token = jnp.zeros(p[0].shape[:-1], jnp.int32)
-        mine, yours = (vocabulary.summarize(x, token, tile) for x in sides)
-        normalizers = mine.log_normalizer, yours.log_normalizer
-        return jnp.sum(vocabulary.cross_entropy(*sides, normalizers, tile) - mine.entropy)
+        normalizers = tuple(vocabulary.summarize(x, token, tile).log_normalizer for x in sides)
+        return jnp.sum(vocabulary.divergence(*sides, normalizers, tile))
 
     return total
 
