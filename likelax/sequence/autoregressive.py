@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from likelax._keys import check_key, stream
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution, held
 from likelax.distributions.categorical import Categorical
@@ -338,6 +338,12 @@ class Autoregressive(Objective):
                 )
         prompt = prompt.astype(dtype)
         classes = classes_of(self.head)
+        if classes is not None and prompt.size and not is_traced(prompt):
+            low, high = int(jnp.min(prompt)), int(jnp.max(prompt))
+            if low < 0 or high >= classes:
+                raise ValueError(
+                    f"the prompt is of tokens 0..{classes - 1}, got values from {low} to {high}"
+                )
         if stop is not None and classes is not None and not 0 <= stop < classes:
             raise ValueError(f"stop is one of the {classes} tokens, got {stop}")
         time = prompt.ndim - 1 - len(event)

@@ -520,6 +520,11 @@ BAD = {
         TypeError,
         r"prompt.astype\(int\)",
     ),
+    "prompt of no tokens": (
+        lambda m, p: m.sample(p, KEY, length=1, prompt=np.array([1, 99])),
+        ValueError,
+        r"tokens 0\.\.2, got values from 1 to 99",
+    ),
     "stop": (lambda m, p: m.sample(p, KEY, length=1, stop=V), ValueError, "stop is one of the 3"),
     "endless": (
         lambda m, p: m.sample(p, KEY, length=1, temperature=np.inf),
