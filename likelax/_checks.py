@@ -23,7 +23,7 @@ _mode = jax.make_user_context(default_value=None)
 
 def is_count(x: Any) -> bool:
     """Whether x is a whole number of 1 or more, Python's or NumPy's."""
-    return isinstance(x, int | np.integer) and not isinstance(x, bool) and x >= 1
+    return isinstance(x, int | np.integer) and not isinstance(x, bool) and bool(x >= 1)
 
 
 def checking() -> bool:

@@ -271,9 +271,8 @@ def _kl_linear_categorical(p: LinearCategorical, q: LinearCategorical) -> Array:
     batch = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
 
     def kl(one: Logits, other: Logits, token: Array, tile: Tile) -> Array:
-        normalizers = tuple(
-            vocabulary.summarize(x, token, tile, every=False).log_normalizer for x in (one, other)
-        )
+        mine, yours = (vocabulary.summarize(x, token, tile, every=False) for x in (one, other))
+        normalizers = mine.log_normalizer, yours.log_normalizer
         return vocabulary.divergence(one, other, normalizers, tile)
 
     return _by_tiles(kl, (p, q), jnp.zeros(batch, jnp.int32))
