@@ -14,14 +14,18 @@ from likelax.numerics.logspace import as_floats, divide, standardize
 from likelax.numerics.normal import log_normal_pdf
 
 
-def _exponential_slope(slope):
-    """`slope(x, rate)`, 0 where the density is."""
-    return lambda x, rate: jnp.where((x < 0) | (x == jnp.inf), 0.0, slope(x, rate))
+def _masked(outside, slope):
+    """`slope`, 0 where outside; a parameter that is NaN shows there, too."""
+    return jnp.where(outside & ~jnp.isnan(slope), 0.0, slope)
+
+
+def _no_wait(x):
+    return (x < 0) | (x == jnp.inf)
 
 
 @with_partials(
-    _exponential_slope(lambda x, rate: -rate),
-    _exponential_slope(lambda x, rate: divide(1.0, rate) - x),
+    lambda x, rate: jnp.where(_no_wait(x), 0.0, -rate),
+    lambda x, rate: _masked(_no_wait(x), divide(1.0, rate) - x),
 )
 def _exponential_log_pdf(x, rate):
     return jnp.log(rate) - rate * jnp.where(x < 0, jnp.inf, x)
@@ -38,23 +42,30 @@ def _log_or_infinity(x):
     return jnp.where(outside, jnp.inf, jnp.log(jnp.where(outside, 1.0, x)))
 
 
-def _lognormal_slope(slope):
-    """`slope(z, scale, x)`, 0 where the density is."""
-
-    def guarded(x, loc, scale):
-        log_x = _log_or_infinity(x)
-        outside = log_x == jnp.inf
-        z = standardize(jnp.where(outside, 0.0, log_x), loc, scale)
-        return jnp.where(outside, 0.0, slope(z, scale, jnp.where(outside, 1.0, x)))
-
-    return guarded
+def _parts(x, loc, scale):
+    """Where the density is 0, and a z to compute slopes with."""
+    log_x = _log_or_infinity(x)
+    outside = log_x == jnp.inf
+    return outside, standardize(jnp.where(outside, 0.0, log_x), loc, scale)
 
 
-@with_partials(
-    _lognormal_slope(lambda z, scale, x: -divide(divide(z, scale) + 1.0, x)),
-    _lognormal_slope(lambda z, scale, x: divide(z, scale)),
-    _lognormal_slope(lambda z, scale, x: divide((z - 1.0) * (z + 1.0), scale)),
-)
+def _lognormal_slope_x(x, loc, scale):
+    outside, z = _parts(x, loc, scale)
+    slope = -divide(divide(z, scale) + 1.0, jnp.where(outside, 1.0, x))
+    return jnp.where(outside, 0.0, slope)
+
+
+def _lognormal_slope_loc(x, loc, scale):
+    outside, z = _parts(x, loc, scale)
+    return _masked(outside, divide(z, scale))
+
+
+def _lognormal_slope_scale(x, loc, scale):
+    outside, z = _parts(x, loc, scale)
+    return _masked(outside, divide((z - 1.0) * (z + 1.0), scale))
+
+
+@with_partials(_lognormal_slope_x, _lognormal_slope_loc, _lognormal_slope_scale)
 def _lognormal_log_pdf(x, loc, scale):
     log_x = _log_or_infinity(x)
     return log_normal_pdf(standardize(log_x, loc, scale)) - jnp.log(scale) - log_x

@@ -67,5 +67,9 @@ def test_nan_stays(name):
     f, _, at = CASES[name]
     for i in range(len(at)):
         assert np.isnan(f(*(np.nan if i == j else a for j, a in enumerate(at))))
+        slopes = jax.grad(f, tuple(range(len(at))))(
+            np.float32(-1.0), *(np.float32(np.nan) if i == j else a for j, a in enumerate(at) if j)
+        )
+        assert np.isnan(slopes[i]) == (i > 0) and slopes[0] == 0  # off it, too
     # The control: a textbook formula is finite, or worse, where there is no density.
     assert np.isfinite(jnp.log(0.7) - 0.7 * -1.0)
