@@ -42,27 +42,29 @@ def _log_or_infinity(x):
     return jnp.where(outside, jnp.inf, jnp.log(jnp.where(outside, 1.0, x)))
 
 
-def _parts(x, loc, scale):
-    """Where the density is 0, and a z to compute slopes with."""
+def _z(x, loc, scale, instead):
+    """z as the value has it, and `instead` where the density is 0; NaN stays."""
     log_x = _log_or_infinity(x)
-    outside = log_x == jnp.inf
-    return outside, standardize(jnp.where(outside, 0.0, log_x), loc, scale)
+    z = standardize(log_x, loc, scale)
+    return jnp.where((log_x == jnp.inf) & ~jnp.isnan(z), instead, z)
+
+
+# `instead` makes the slope 0.
 
 
 def _lognormal_slope_x(x, loc, scale):
-    outside, z = _parts(x, loc, scale)
-    slope = -divide(divide(z, scale) + 1.0, jnp.where(outside, 1.0, x))
+    outside = _log_or_infinity(x) == jnp.inf
+    slope = -divide(divide(_z(x, loc, scale, 0.0), scale) + 1.0, jnp.where(outside, 1.0, x))
     return jnp.where(outside, 0.0, slope)
 
 
 def _lognormal_slope_loc(x, loc, scale):
-    outside, z = _parts(x, loc, scale)
-    return _masked(outside, divide(z, scale))
+    return divide(_z(x, loc, scale, 0.0), scale)
 
 
 def _lognormal_slope_scale(x, loc, scale):
-    outside, z = _parts(x, loc, scale)
-    return _masked(outside, divide((z - 1.0) * (z + 1.0), scale))
+    z = _z(x, loc, scale, 1.0)
+    return divide((z - 1.0) * (z + 1.0), scale)
 
 
 @with_partials(_lognormal_slope_x, _lognormal_slope_loc, _lognormal_slope_scale)
