@@ -199,7 +199,8 @@ class LinearCategorical(Distribution):
 
     def weighted_log_prob(self, value: Array, weight: Array) -> tuple[Array, Array]:
         """As of every distribution. The gradients of the sum are made in the forward sweep, three
-        matrix products instead of four: a chunk of tokens against all columns at a time.
+        matrix products instead of four: a chunk of tokens against all columns at a time, where
+        enough tokens fit; a larger vocabulary goes by tiles, at the memory of `log_prob`.
         """
         per_token = jnp.broadcast_to(value, weight.shape), weight
         return _by_tiles(_weighted, (self,), per_token, total=True)
