@@ -20,7 +20,7 @@ from likelax.numerics._tiles import Logits, Tile
 from likelax.numerics.vocabulary import Summary
 
 # One tile's logits: large enough for the matrix products to run at full speed, small beside a model.
-_TILE_BYTES = 24 * 2**20
+_TILE_BYTES = 16 * 2**20
 _COLUMNS = 4096
 _LEAST_COLUMNS = 128
 # Logits of all columns that are held where gradients are made in the forward sweep. Each such chunk
