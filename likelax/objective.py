@@ -212,6 +212,10 @@ class Objective:
         """The batch that is scored; a subclass may mask out what it takes as given."""
         return batch
 
+    def check(self, batch: Batch) -> None:
+        """Raises where this is no batch; a subclass may look at values, where they are known."""
+        check_batch(batch)
+
     def __call__(
         self, params: Any, key: Array, batch: Batch, *, state: Any = (), train: bool = True
     ) -> tuple[Array, Aux]:
@@ -227,8 +231,8 @@ class Objective:
         Raises:
           ValueError: when shapes do not fit together.
         """
-        check_batch(batch)
         key = check_key(key)
+        self.check(batch)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)
         eager = not is_traced(params, key, batch, state)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from likelax import _checks
 from likelax._pytree import Array
 from likelax.distributions.categorical import Categorical
-from likelax.objective import trailing
+from likelax.objective import check_target, trailing
 
 
 def widened(values: ArrayLike) -> Array:
@@ -52,6 +53,18 @@ def sizes_of(values: Array, token_bytes: Any) -> Array | None:
     return jnp.broadcast_to(sizes, values.shape)
 
 
+def is_token(values: Array, classes: int) -> Array:
+    """Whether each value is one of the tokens 0..classes-1."""
+    return (values >= 0) & (values < classes)
+
+
+def check_scored(values: Array, keep: Array | None, classes: int | None, *, owner: str) -> None:
+    """Under `debug_checks`, before the network sees them: raises unless what is scored is a token."""
+    if classes is not None and _checks.checking():
+        what = f"the target is {{value}}, none of the tokens 0..{classes - 1}"
+        check_target(is_token(values, classes), values, keep, f"{owner}: at {{index}} {what}")
+
+
 def readable(values: Array, keep: Array | None, classes: int | None) -> Array:
     """`values` with 0 in place of what is masked out and no value: -100, NaN."""
     if keep is None:
@@ -59,5 +72,5 @@ def readable(values: Array, keep: Array | None, classes: int | None) -> Array:
     if jnp.issubdtype(values.dtype, jnp.floating):
         good = jnp.isfinite(values)
     else:
-        good = (values >= 0) & (True if classes is None else values < classes)
+        good = values >= 0 if classes is None else is_token(values, classes)
     return jnp.where(trailing(keep, values.ndim) | good, values, 0)

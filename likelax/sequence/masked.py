@@ -16,7 +16,14 @@ from likelax.distributions.base import Distribution
 from likelax.heads import HeadLike
 from likelax.networks import Variables
 from likelax.objective import Batch, Claim, Objective, Scores, measure_of, target_log_prob, trailing
-from likelax.sequence._tokens import checked_bytes, classes_of, readable, sizes_of, widened
+from likelax.sequence._tokens import (
+    check_scored,
+    checked_bytes,
+    classes_of,
+    readable,
+    sizes_of,
+    widened,
+)
 
 
 class _Hidden(Objective):
@@ -30,8 +37,7 @@ class _Hidden(Objective):
 
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
-        tokens = readable(widened(batch.target), keep, classes_of(self.head))
-        return self.conditional.init(key, tokens)
+        return self.conditional.init(key, self._tokens(batch, keep)[1])
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         return self.conditional.merge(params, state)
@@ -44,6 +50,12 @@ class _Hidden(Objective):
                 "target[None] for one sequence"
             )
         return batch
+
+    def _tokens(self, batch: Batch, keep: Array | None) -> tuple[Array, Array]:
+        """The tokens, and what the network can read of them."""
+        target, classes = widened(batch.target), classes_of(self.head)
+        check_scored(target, keep, classes, owner=type(self).__name__)
+        return target, readable(target, keep, classes)
 
     def _kept(self, target: Array, keep: Array | None) -> Array:
         kept = jnp.ones(target.shape, bool)
@@ -96,7 +108,7 @@ class AnyOrder(_Hidden):
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        target = widened(batch.target)
+        target, given = self._tokens(batch, keep)
         kept = self._kept(target, keep)
         count = jnp.sum(kept, axis=1, keepdims=True)  # D
         draws = _rows(stream(key, "order"), target.shape)
@@ -105,7 +117,7 @@ class AnyOrder(_Hidden):
         uniform = _rows(stream(key, "number"), (target.shape[0], 1))
         hidden_count = 1 + jnp.minimum(jnp.floor(uniform * count), count - 1)  # k
         hidden = kept & (rank < hidden_count)
-        seen = jnp.where(hidden, self.mask_token, readable(target, keep, classes_of(self.head)))
+        seen = jnp.where(hidden, self.mask_token, given)
         dist, state = self._predict(params, key, seen, state, train)
         nll = -target_log_prob(dist, target, hidden, owner="AnyOrder")
         cost = jnp.where(hidden, nll * (count / jnp.maximum(hidden_count, 1)), 0)
@@ -156,9 +168,8 @@ class MaskedToken(_Hidden):
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        target = widened(batch.target)
+        target, seen = self._tokens(batch, keep)
         chosen = self._kept(target, keep) & (_rows(stream(key, "chosen"), target.shape) < self.rate)
-        seen = readable(target, keep, classes_of(self.head))
         how = _rows(stream(key, "how"), target.shape)
         hide, swap = self.replace
         if swap:

@@ -95,6 +95,17 @@ def positions_of(segments: Array) -> Array:
     return at - jax.lax.cummax(jnp.where(starts_of(segments), at, 0), axis=1)
 
 
+def precedes(scored: Array, segments: Array | None) -> Array:
+    """Whether something that is scored comes later in the same document, or here, `(batch, time)`."""
+    if segments is None:
+        document = jnp.zeros(scored.shape, int)
+    else:
+        document = jnp.cumsum(starts_of(segments), axis=1)
+    none = scored.shape[1] + 1
+    following = jax.lax.cummin(jnp.where(scored, document, none), axis=1, reverse=True)
+    return following == document
+
+
 def span_mask(length: int, *, start: ArrayLike = 0, stop: ArrayLike | None = None) -> Array:
     """Whether start <= t < stop, `(*shape of start and stop, length)`, for `Batch.mask`.
 

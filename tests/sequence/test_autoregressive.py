@@ -126,6 +126,60 @@ def test_padding_may_hold_what_is_no_token(model, pad):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got_grad, want_grad)
 
 
+@pytest.mark.parametrize("bad", [-100, V])
+def test_a_prompt_of_no_tokens_is_refused(model, bad):
+    model, params = model
+    rows, mask = ALL[[5, 40, 77]].copy(), lx.sequence.span_mask(T, start=np.array([0, 2, 1]))
+    rows[1, 1] = bad
+    message = rf"index \(1, 1\) stands {bad}, none of the tokens 0\.\.2.*span_mask\(time, start="
+    # The mask as weights, the objective's own mask of first values, and each way in.
+    first = np.where(np.arange(T) == 0, bad, ALL[:2])
+    given = tokens_model(start=None)[0]
+    calls = [
+        lambda: model(params, KEY, lx.Batch(rows, mask=mask)),
+        lambda: model.init(KEY, lx.Batch(rows, weight=np.asarray(mask, float))),
+        lambda: model.token_log_prob(params, lx.Batch(rows, mask=mask)),
+        lambda: jax.jit(lambda p: model(p, KEY, lx.Batch(rows, mask=mask)))(params),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(ValueError, match=rf"index \(0, 0\) stands {bad}"):
+        given(params, KEY, lx.Batch(first))
+    # What is traced has no values to look at, but on request.
+    step = jax.jit(lambda rows: model(params, KEY, lx.Batch(rows, mask=mask))[0])
+    assert step(rows) == step(np.where(rows == bad, 0, rows))  # read as token 0
+    with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+        with lx.debug_checks():
+            step(rows)
+
+
+def test_what_is_no_token_may_end_a_document():
+    model, params = tokens_model(start=V)
+    segments = np.array([[1, 1, 1, 2, 2, 0]])
+    tokens = np.array([[0, 2, -100, 1, -100, -100]])
+    mask = np.array([[True, True, False, True, False, False]])
+    packed = lx.sequence.Packed(tokens, segments)
+    good = lx.Batch(lx.sequence.Packed(np.maximum(tokens, 0), segments), mask=mask)
+    assert model(params, KEY, lx.Batch(packed, mask=mask))[0] == model(params, KEY, good)[0]
+    one = lx.sequence.Packed(tokens, np.minimum(segments, 1))  # the same in one document
+    with pytest.raises(ValueError, match=r"index \(0, 2\) stands -100"):
+        model(params, KEY, lx.Batch(one, mask=mask))
+
+
+def test_checks_name_the_token_and_not_what_the_network_makes_of_it():
+    head = lx.LinearHead(V, features=8)
+    model = lx.sequence.Autoregressive(Attention(8, rngs=nnx.Rngs(0)), head, start=None)
+    params, rows = model.init(KEY, lx.Batch(ALL[:2])).params, ALL[[5, 40]].copy()
+    rows[1, 2] = 9
+    assert np.isnan(model(params, KEY, lx.Batch(rows))[0])  # no row of the embedding
+    with lx.debug_checks(), pytest.raises(ValueError, match=r"\(1, 2\) the target is 9, none of"):
+        model(params, KEY, lx.Batch(rows))
+    masked = lx.sequence.AnyOrder(Attention(8, rngs=nnx.Rngs(0)), head, mask_token=V)
+    with lx.debug_checks(), pytest.raises(ValueError, match=r"AnyOrder: at index \(1, 2\).*is 9"):
+        masked(params, KEY, lx.Batch(rows))
+
+
 @pytest.mark.parametrize("start", [V, None])
 def test_packed_documents_are_scored_as_if_alone(start):
     model, params = tokens_model(start=start)
