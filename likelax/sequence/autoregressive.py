@@ -352,6 +352,8 @@ class Autoregressive(Objective):
             a transformation of yours, where that cannot be looked at, ask for it.
 
         Raises:
+          FloatingPointError: where the network's output is NaN and values are tokens, with the step. In
+            code under a transformation of yours, which cannot look, the token is -1 there.
           TypeError: for a temperature or a truncation where values are no tokens.
           ValueError: for sizes that do not fit, or a cache that the network does not have or that
             gives something else.

@@ -426,6 +426,36 @@ def test_a_cache_is_used_where_positions_go_on(told):
         assert np.any(np.asarray(draw(params)) != plain)
 
 
+@pytest.mark.parametrize("told", [True, False])  # with its cache, and without
+def test_what_is_drawn_from_nan_is_no_token(told):
+    head = lx.Head(lx.Categorical, num_categories=V)
+    net = Placed(told=told, rngs=nnx.Rngs(0))  # a table of 16 positions
+    model = lx.sequence.Autoregressive(net, head, start=V)
+    params, prompt = model.init(KEY, lx.Batch(ALL)).params, np.array([1, 0])
+
+    def draw(params, length):
+        return model.sample(params, KEY, (3,), length=length, prompt=prompt)
+
+    assert np.all(np.asarray(draw(params, 14)) >= 0)
+    # Masked attention multiplies NaN by 0: without a cache the first step has it already.
+    step = 14 if told else 0
+    message = rf"NaN at step {step}, position {step + 2} of a sequence of 20"
+    with pytest.raises(FloatingPointError, match=message):
+        draw(params, 18)
+    drawn = np.asarray(
+        jax.jit(lambda p: model.sample(p, KEY, (3,), length=18, prompt=prompt, cache=told))(params)
+    )
+    assert np.all(drawn[:, step:] == -1) and np.all(drawn[:, :step] >= 0)
+
+
+def test_parameters_of_a_head_that_are_nan_draw_no_token():
+    model, params = tokens_model(lx.LinearHead(V, features=5))
+    spoilt = params | {"head": {"kernel": params["head"]["kernel"].at[2, 1].set(jnp.nan)}}
+    with pytest.raises(FloatingPointError, match="NaN at step 0, position 0 of a sequence of 3"):
+        model.sample(spoilt, KEY, (2,), length=3)
+    assert np.all(np.asarray(model.sample(params, KEY, (2,), length=3)) >= 0)  # the control
+
+
 @pytest.mark.parametrize("given", [{"param_dtype": jnp.bfloat16}, {"dtype": jnp.bfloat16}])
 def test_a_cache_of_a_narrow_network(given):
     class Narrow(Attention):
