@@ -36,7 +36,8 @@ def section(settings: Settings) -> Section:
     before, after = text.train[-TRAINED_ON:], text.validation[:HELD_OUT]
     rows = [trained(name, net, before, after, settings) for name, net in NETS.items()]
     best = min(rows, key=lambda row: row.held_out.loss)
-    notes = [f"bits per byte: {best.name} {metrics.bits_per_byte(best.held_out)}"]
+    bits = metrics.bits_per_byte(best.held_out)
+    notes = [f"bits per byte: {best.name} {bits:.4f} ± {bits.standard_error:.4f} ({bits.claim})"]
     notes += [
         f"  {name} {compressed(compress, before, after):.4f}, given the training text"
         for name, compress in COMPRESSORS.items()

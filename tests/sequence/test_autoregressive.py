@@ -288,7 +288,7 @@ def test_bits_per_byte_count_bytes_not_tokens():
     np.testing.assert_allclose(perplexity, 2**per_token, rtol=1e-5)
     slope = perplexity * np.log(2) * per_token.standard_error
     np.testing.assert_allclose(perplexity.standard_error, slope, rtol=1e-6)
-    assert str(bits) == f"{bits:.4f} ± {bits.standard_error:.4f}"
+    assert str(bits) == f"{bits:.4f} ± {bits.standard_error:.4f} bits per byte (exact)"
     aux = model(params, KEY, lx.Batch(rows, mask=mask))[1]
     np.testing.assert_allclose(lx.bits_per_byte(aux), bits, rtol=1e-5)
 
