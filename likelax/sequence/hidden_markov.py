@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from likelax import supports
-from likelax._pytree import Array, add_axes, node, static
+from likelax import _checks, supports
+from likelax._pytree import Array, add_axes, is_traced, node, static
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.mixture import Mixture
@@ -52,7 +52,8 @@ class HiddenMarkov(Distribution):
         states, `(*batch, T - 1, K)`.
 
     Raises:
-      ValueError: for numbers of states or steps that do not agree.
+      ValueError: for numbers of states or steps that do not agree, and in eager code for arrays whose
+        rows do not sum to 1.
 
     Source: L. R. Rabiner (1989), "A tutorial on hidden Markov models", section III; in parallel,
     S. Sarkka and A. F. Garcia-Fernandez (2021), "Temporal parallelization of Bayesian smoothers".
@@ -73,10 +74,8 @@ class HiddenMarkov(Distribution):
         num_steps: int | None = None,
         transition_per_step: bool = False,
     ):
-        def of(given: Any) -> Categorical:
-            return given if isinstance(given, Categorical) else Categorical(probs=given)
-
-        super().__init__(of(initial), of(transition), emission, num_steps, transition_per_step)
+        initial, transition = _states("initial", initial), _states("transition", transition)
+        super().__init__(initial, transition, emission, num_steps, transition_per_step)
 
     # Shapes.
 
@@ -280,6 +279,23 @@ class HiddenMarkov(Distribution):
 
     def variance(self) -> Array:
         return self.marginal().variance()
+
+
+def _states(name: str, given: Categorical | ArrayLike) -> Categorical:
+    """A distribution of states from that or from probabilities, which are looked at where known."""
+    if isinstance(given, Categorical):
+        return given
+    if not is_traced(given):
+        p = jnp.asarray(given)
+        p = p if jnp.issubdtype(p.dtype, jnp.floating) else p.astype(float)
+        _checks.check_known(
+            supports.simplex.contains(p),
+            p,
+            f"HiddenMarkov: {name} has probabilities of states on its last axis, {supports.simplex}; at "
+            f"{{index}} they are {{value}}; write {name} / {name}.sum(-1, keepdims=True), or "
+            f"lx.Categorical(logits={name}) for logits",
+        )
+    return Categorical(probs=given)
 
 
 def _times(log_weight: Array, log_density: Array) -> Array:

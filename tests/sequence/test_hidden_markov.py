@@ -368,6 +368,23 @@ BAD = {
 }
 
 
+def test_probabilities_are_looked_at_where_they_are_known():
+    turned = np.array(TRANSITION).T  # columns that sum to 1, a common slip
+    message = r"transition has probabilities.*at index \(0\) they are .*write transition / tr"
+    with pytest.raises(ValueError, match=message):
+        HiddenMarkov(INITIAL, turned, normals(), 4)
+    with pytest.raises(ValueError, match=r"initial has.*at index \(\) they are \[2. 1. 1.\]"):
+        HiddenMarkov(np.array([2, 1, 1]), TRANSITION, normals(), 4)
+    # Narrow rows sum to 1 as closely as their dtype has it, and logits to anything.
+    HiddenMarkov(INITIAL, jnp.asarray(TRANSITION, jnp.bfloat16), normals(), 4)
+    HiddenMarkov(INITIAL, lx.Categorical(logits=turned), normals(), 4)
+    made = jax.jit(lambda p: HiddenMarkov(INITIAL, p, normals(), 4))
+    made(turned)  # traced, it is looked at on request
+    with lx.debug_checks(), pytest.raises(jax.errors.JaxRuntimeError, match="summing to 1"):
+        made(turned)
+        jax.effects_barrier()
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name):
     make, message = BAD[name]
