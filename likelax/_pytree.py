@@ -152,6 +152,9 @@ def _params_of(cls: type[Node]) -> tuple[Param, ...]:
 
 def _signature(cls: type[Node]) -> inspect.Signature:
     """The constructor's signature, for help(): positional fields, then keyword ones."""
+    if cls.__init__ is not Node.__init__:
+        own = inspect.signature(cls.__init__)
+        return own.replace(parameters=list(own.parameters.values())[1:])
     positional, keyword = [], []
     grouped = {p.group for p in cls._params if p.group != p.name}
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
