@@ -61,8 +61,8 @@ class HiddenMarkov(Distribution):
 
     _delegates = True
     initial: Categorical = node()
-    transition: Categorical = node()
-    emission: Distribution = node()
+    transition: Categorical = node(extra_ndims=1)
+    emission: Distribution = node(extra_ndims=1)
     num_steps: int | None = static(default=None)
     transition_per_step: bool = static(default=False)
 
