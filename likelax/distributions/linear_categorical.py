@@ -14,6 +14,7 @@ from likelax import _checks, supports
 from likelax._pytree import Array, _made, node, param, static
 from likelax.distributions import _mesh
 from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Categorical
 from likelax.distributions.kl import register_kl
 from likelax.numerics import _sweep, vocabulary
 from likelax.numerics._tiles import Logits, Tile
@@ -36,8 +37,8 @@ class LinearCategorical(Distribution):
     """One of V tokens: the Categorical whose logits are hidden @ kernel + bias, without ever holding
     them.
 
-    `log_prob`, `entropy`, `log_normalizer`, KL and all their derivatives, in any mode and order,
-    are computed tile by tile, some tokens by some columns of the kernel; so are samples, the mode
+    `log_prob`, `entropy`, `log_normalizer`, KL (to another such head, to and from a `Categorical`) and
+    all their derivatives, in any mode and order, are computed tile by tile, some tokens by some columns of the kernel; so are samples, the mode
     and `top_k`. Memory does not grow with tokens times V. Sums are float32 or wider; products are
     of the inputs' dtype, which may be bfloat16.
 
@@ -265,10 +266,7 @@ class LinearCategorical(Distribution):
 @register_kl(LinearCategorical, LinearCategorical)
 def _kl_linear_categorical(p: LinearCategorical, q: LinearCategorical) -> Array:
     """KL between two heads over one vocabulary, as in distillation."""
-    if p.num_categories != q.num_categories:
-        raise ValueError(
-            f"KL: {p.num_categories} and {q.num_categories} categories are not the same ones"
-        )
+    _check_same_vocabulary(p, q)
     batch = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
 
     def kl(one: Logits, other: Logits, token: Array, tile: Tile) -> Array:
@@ -277,6 +275,35 @@ def _kl_linear_categorical(p: LinearCategorical, q: LinearCategorical) -> Array:
         return vocabulary.divergence(one, other, normalizers, tile)
 
     return _by_tiles(kl, (p, q), jnp.zeros(batch, jnp.int32))
+
+
+@register_kl(LinearCategorical, Categorical)
+def _kl_to_logits(p: LinearCategorical, q: Categorical) -> Array:
+    _check_same_vocabulary(p, q)
+    return _kl_linear_categorical(p, _of_logits(q, p))
+
+
+@register_kl(Categorical, LinearCategorical)
+def _kl_from_logits(p: Categorical, q: LinearCategorical) -> Array:
+    """KL from logits that are held, such as a teacher's."""
+    _check_same_vocabulary(p, q)
+    return _kl_linear_categorical(_of_logits(p, q), q)
+
+
+def _check_same_vocabulary(p: Any, q: Any) -> None:
+    if p.num_categories != q.num_categories:
+        raise ValueError(
+            f"KL: {p.num_categories} and {q.num_categories} categories are not the same ones"
+        )
+
+
+def _of_logits(dist: Categorical, like: LinearCategorical) -> LinearCategorical:
+    """The same distribution, its logits as biases; on a mesh its columns lie as those of `like`."""
+    # By zeros of theirs, which are divided over a mesh as they are.
+    hidden = jnp.sum(jnp.zeros_like(dist.logits), axis=-1, keepdims=True)
+    kernel = jnp.zeros_like(like.kernel[..., :1, :])
+    axes = {"vocabulary_axis": like.vocabulary_axis, "batch_spec": like.batch_spec}
+    return LinearCategorical(hidden, kernel, dist.logits, **axes)
 
 
 def _weighted(logits: Logits, per_token: tuple[Array, Array], tile: Tile) -> tuple[Array, Array]:
