@@ -62,6 +62,9 @@ class LinearCategorical(Distribution):
     device's own columns: tokens still count through the whole vocabulary, and results are the same
     on all devices along the axis. Sums over tokens are then of the device's own tokens.
 
+    Where there is one device and no mesh the two keywords change nothing, so that the same code runs
+    on a laptop and on a cluster; where there are several, and no mesh, they are an error.
+
     Args:
       softcap: logits become softcap tanh(logits / softcap).
       block_size: how many columns at a time (default: 4096).
@@ -169,6 +172,16 @@ class LinearCategorical(Distribution):
         # Zeros instead: 0 times NaN would reach the kernel, which other elements share.
         alive = alive.reshape(alive.shape + (1,) * (self.batch_ndim - alive.ndim + 1))
         return _made(type(self), {**self.__dict__, "hidden": jnp.where(alive, self.hidden, 0)})
+
+    def broadcast_to(self, batch_shape: tuple[int, ...]) -> LinearCategorical:
+        """The same with hidden states of this full batch shape.
+
+        Kernel and bias, which the batch shares, are not repeated: they keep axes of length 1. So
+        `jax.vmap` does not take the node itself; map over the hidden states and close over the kernel::
+
+            jax.vmap(lambda h, t: lx.LinearCategorical(h, kernel).log_prob(t))(hidden, token)
+        """
+        return super().broadcast_to(batch_shape)
 
     @property
     def num_categories(self) -> int:

@@ -161,6 +161,16 @@ def test_masks_events_and_indices_leave_the_kernel_as_it_is(dist, plain):
     assert masked.base.kernel.size == KERNEL.size
 
 
+def test_vmap_is_over_hidden_states_and_not_over_the_node():
+    wide = lx.LinearCategorical(HIDDEN[0], KERNEL).broadcast_to(BATCH)
+    assert wide.hidden.shape == (*BATCH, FEATURES) and wide.kernel.shape == (1, 1, *KERNEL.shape)
+    with pytest.raises(ValueError, match="inconsistent sizes"):
+        jax.vmap(lambda dist, token: dist.log_prob(token))(wide, TOKEN)
+    mapped = jax.vmap(lambda h, t: lx.LinearCategorical(h, KERNEL).log_prob(t))
+    want = lx.LinearCategorical(HIDDEN, KERNEL).log_prob(TOKEN)
+    np.testing.assert_allclose(mapped(HIDDEN, TOKEN), want, atol=3e-6)
+
+
 def test_kernels_of_an_ensemble(dist, plain):
     kernels = jnp.stack([KERNEL, -KERNEL])
     many = jax.vmap(lambda k: lx.LinearCategorical(HIDDEN, k, BIAS, block_size=17))(kernels)
