@@ -37,10 +37,10 @@ class LinearCategorical(Distribution):
     """One of V tokens: the Categorical whose logits are hidden @ kernel + bias, without ever holding
     them.
 
-    `log_prob`, `entropy`, `log_normalizer`, KL (to another such head, to and from a `Categorical`) and
-    all their derivatives, in any mode and order, are computed tile by tile, some tokens by some columns of the kernel; so are samples, the mode
-    and `top_k`. Memory does not grow with tokens times V. Sums are float32 or wider; products are
-    of the inputs' dtype, which may be bfloat16.
+    `log_prob`, `entropy`, `log_normalizer`, KL (to another such head, to and from a `Categorical`)
+    and all their derivatives, in any mode and order, are computed tile by tile, some tokens by some
+    columns of the kernel; so are samples, the mode and `top_k`. Memory does not grow with tokens
+    times V. Sums are float32 or wider; products are of the inputs' dtype, which may be bfloat16.
 
     Values are integers; a token that is no column has log-density -inf.
 
