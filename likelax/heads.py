@@ -476,3 +476,9 @@ class LinearHead:
 
     def __repr__(self) -> str:
         return f"LinearHead({self.num_categories}, {self.size})"
+
+
+def may_be_of_classes(head: HeadLike) -> bool:
+    """False for a head that is known to give something else than classes with logits."""
+    known = isinstance(head, Head | MixtureHead | TransformedHead)
+    return not known or issubclass(getattr(head, "family", Distribution), Categorical)

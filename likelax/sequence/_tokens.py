@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.typing import ArrayLike
 from likelax import _checks
 from likelax._pytree import Array
 from likelax.distributions.categorical import Categorical
+from likelax.heads import HeadLike, MixtureHead, may_be_of_classes
 from likelax.objective import check_target, trailing
 
 
@@ -23,9 +25,29 @@ def widened(values: ArrayLike) -> Array:
 
 def classes_of(head: Any) -> int | None:
     """How many tokens there are, where the head says so."""
+    if isinstance(head, MixtureHead):
+        return classes_of(head.head)
     if getattr(head, "family", None) is Categorical:
-        return head.size
+        return head.size // math.prod(head.event_shape) or None
     return getattr(head, "num_categories", None)
+
+
+def check_head(head: HeadLike, *, owner: str) -> None:
+    """Raises TypeError for a head that is known not to be of tokens."""
+    if not may_be_of_classes(head):
+        raise TypeError(
+            f"{owner}: a head of tokens wanted, lx.LinearHead(V, features) or "
+            f"lx.Head(lx.Categorical, num_categories=V); got {head!r}"
+        )
+
+
+def check_whole(values: Array, head: HeadLike, *, owner: str) -> None:
+    """Raises TypeError for tokens that are real numbers."""
+    if classes_of(head) is not None and not jnp.issubdtype(values.dtype, jnp.integer):
+        raise TypeError(
+            f"{owner}: tokens are whole numbers, got {values.dtype} of shape {values.shape}; write "
+            "target.astype(int)"
+        )
 
 
 def checked_bytes(token_bytes: ArrayLike | None, head: Any) -> Any:

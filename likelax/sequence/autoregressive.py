@@ -34,7 +34,9 @@ from likelax.objective import (
     trailing,
 )
 from likelax.sequence._tokens import (
+    check_head,
     check_scored,
+    check_whole,
     checked_bytes,
     classes_of,
     is_token,
@@ -84,6 +86,7 @@ class Autoregressive(Objective):
         `lx.bits_per_byte`.
 
     Raises:
+      TypeError: for tokens that are real numbers, or label smoothing of a head that is not of tokens.
       ValueError: for a target without a time axis, shapes that do not fit together, sizes of tokens
         that are not those of the head's vocabulary; and, where values are known or under
         `lx.debug_checks`, for a prompt of what is no token.
@@ -103,6 +106,8 @@ class Autoregressive(Objective):
             raise ValueError(f"label_smoothing is in [0, 1], got {label_smoothing}")
         if not z_loss >= 0:
             raise ValueError(f"z_loss is not negative, got {z_loss}")
+        if label_smoothing or z_loss:
+            check_head(head, owner="label_smoothing and z_loss")
         self.conditional, self.head = Conditional(net, head), head
         self.start, self.token_bytes = start, checked_bytes(token_bytes, head)
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
@@ -126,6 +131,7 @@ class Autoregressive(Objective):
                 f"Autoregressive: a target has shape (batch, time, *event) with event "
                 f"{self.head.event_shape}, got {values.shape}; write target[None] for one sequence"
             )
+        check_whole(values, self.head, owner="Autoregressive")
         if segments is not None:
             if segments.shape != values.shape or not jnp.issubdtype(segments.dtype, jnp.integer):
                 raise ValueError(
@@ -386,6 +392,11 @@ class Autoregressive(Objective):
                 )
         if stop is not None and classes is not None and not 0 <= stop < classes:
             raise ValueError(f"stop is one of the {classes} tokens, got {stop}")
+        truncation = Truncation.checked(temperature, top_k, top_p, min_p)
+        if truncation.top_k is not None and classes is not None and truncation.top_k > classes:
+            raise ValueError(
+                f"top_k is at most the number of tokens, {classes}, got {top_k}; leave it out for all"
+            )
         time = prompt.ndim - 1 - len(event)
         if time < 0 or prompt.shape[time + 1 :] != event or prompt.shape[:time] not in ((), shape):
             raise ValueError(
@@ -403,7 +414,7 @@ class Autoregressive(Objective):
             prompt,
             _rows_of(input, shape),
             state,
-            Truncation.checked(temperature, top_k, top_p, min_p),
+            truncation,
             stop,
             length=length,
             shape=shape,

@@ -13,11 +13,13 @@ from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.heads import HeadLike
+from likelax.heads import HeadLike, MixtureHead
 from likelax.networks import Variables
 from likelax.objective import Batch, Claim, Objective, Scores, measure_of, target_log_prob, trailing
 from likelax.sequence._tokens import (
+    check_head,
     check_scored,
+    check_whole,
     checked_bytes,
     classes_of,
     readable,
@@ -30,6 +32,8 @@ class _Hidden(Objective):
     """A network that sees all tokens but some, in both directions, and predicts those."""
 
     def __init__(self, net: Any, head: HeadLike, *, mask_token: int):
+        # A mixture of tokens is one, too: nothing but its log-probabilities is asked for.
+        check_head(head.head if isinstance(head, MixtureHead) else head, owner=type(self).__name__)
         if mask_token < 0:
             raise ValueError(f"mask_token is a token of the network's, from 0, got {mask_token}")
         self.conditional, self.head = Conditional(net, head), head
@@ -49,6 +53,7 @@ class _Hidden(Objective):
                 f"{type(self).__name__}: a target has shape (batch, time), got {shape}; write "
                 "target[None] for one sequence"
             )
+        check_whole(widened(batch.target), self.head, owner=type(self).__name__)
         return batch
 
     def _tokens(self, batch: Batch, keep: Array | None) -> tuple[Array, Array]:
@@ -94,6 +99,7 @@ class AnyOrder(_Hidden):
         `lx.bits_per_byte`.
 
     Raises:
+      TypeError: for a head that is not of tokens, or tokens that are real numbers.
       ValueError: for a target of another rank.
     """
 
@@ -139,6 +145,7 @@ class MaskedToken(_Hidden):
       replace: probabilities that a chosen token is hidden, and that it becomes a random one.
 
     Raises:
+      TypeError: for a head that is not of tokens, or tokens that are real numbers.
       ValueError: for probabilities that are none, or a target of another rank.
     """
 

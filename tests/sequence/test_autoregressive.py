@@ -619,6 +619,16 @@ BAD = {
     "rank": (lambda m, p: m(p, KEY, lx.Batch(ALL[0])), ValueError, r"target\[None\]"),
     "length": (lambda m, p: m.sample(p, KEY, length=0), ValueError, "length is at least 1"),
     "top_p": (lambda m, p: m.sample(p, KEY, length=1, top_p=1.5), ValueError, "top_p is in"),
+    "too many": (
+        lambda m, p: m.sample(p, KEY, length=1, top_k=V + 1),
+        ValueError,
+        "top_k is at most the number of tokens, 3, got 4",
+    ),
+    "real tokens": (
+        lambda m, p: m(p, KEY, lx.Batch(1.0 * ALL)),
+        TypeError,
+        r"tokens are whole numbers, got float.* of shape \(81, 4\); write target\.astype\(int\)",
+    ),
     "top_k": (lambda m, p: m.sample(p, KEY, length=1, top_k=0), ValueError, "top_k is a positive"),
     "hot": (lambda m, p: m.sample(p, KEY, length=1, temperature=-1), ValueError, "temperature"),
     "prompt": (
@@ -643,6 +653,9 @@ def test_more_bad_input():
         make(start=0, label_smoothing=2.0)
     with pytest.raises(ValueError, match="z_loss"):
         make(start=0, z_loss=-1.0)
+    for extra in ({"label_smoothing": 0.1}, {"z_loss": 0.1}):
+        with pytest.raises(TypeError, match=r"a head of tokens wanted.*got Head\(Normal\)"):
+            lx.sequence.Autoregressive(real(2), lx.Head(lx.Normal), start=0.0, **extra)
     model, params = tokens_model(start=None)
     with pytest.raises(ValueError, match="pass prompt="):
         model.sample(params, KEY, length=2)
