@@ -338,9 +338,17 @@ def _check_leading(name: str, factor: Any, target: Any) -> None:
         if shape != wanted[: len(shape)]:
             raise ValueError(
                 f"Batch.{name} has shape {shape}, the target {wanted}: {name} must have its shape, "
-                "or its first axes; "
-                f"write {name}={name}.reshape({wanted[:1]})"
+                f"or its first axes; {_mend_leading(name, shape, wanted)}"
             )
+
+
+def _mend_leading(name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    own = tuple(size for size in got if size != 1)
+    if own == wanted[: len(own)]:
+        return f"write {name}={name}.reshape({own})"
+    if got[::-1] == wanted[: len(got)]:
+        return f"write {name}={name}.T"
+    return f"are {name} and target of one batch?"
 
 
 def _check_factors(batch: Batch) -> None:

@@ -141,10 +141,14 @@ SHAPES = {
         lx.Batch(Y[:4], X),
         r"the target has \(4,\); are input and target of one batch",
     ),
-    "column mask": (lx.Batch(Y, X, MASK[:, None]), r"mask has shape \(6, 1\).*mask\.reshape"),
+    "column mask": (lx.Batch(Y, X, MASK[:, None]), r"mask has shape \(6, 1\).*write mask=mask\.reshape\(\(6,\)\)$"),
     "short weight": (
         lx.Batch(Y, X, weight=np.ones(3)),
-        r"weight has shape \(3,\), the target \(6,\)",
+        r"weight has shape \(3,\), the target \(6,\).*are weight and target of one batch\?",
+    ),
+    "turned mask": (
+        lx.Batch(np.stack([Y] * 3, 1), X, np.ones((3, 6), bool)),
+        r"mask has shape \(3, 6\), the target \(6, 3\).*write mask=mask\.T$",
     ),
 }
 

@@ -46,6 +46,11 @@ class CTC(Distribution):
         ctc = CTC(logits, lengths=frames, num_labels=labels.shape[-1])    # logits (batch, T, V)
         loss = -ctc.log_prob(labels)                                      # labels (batch, N)
 
+    The paddings that `optax.ctc_loss` takes, 1 at what does not count, become ::
+
+        lengths = (logit_paddings == 0).sum(-1)
+        labels = jnp.where(label_paddings == 0, labels, -1)
+
     What no alignment gives has log-density -inf with zero gradient: more labels than frames (equal
     neighbours need a blank between them), the blank inside a sequence, numbers that are no label, a
     label after a -1.

@@ -55,7 +55,12 @@ def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
     for i, document in enumerate(documents):
         array = np.asarray(document)
         if array.ndim != 1:
-            raise ValueError(f"documents are one-dimensional; number {i} has shape {array.shape}")
+            each = "pack([document], length)" if array.ndim == 0 else "pack(list(document), length)"
+            raise ValueError(
+                f"pack takes a list of documents, one-dimensional arrays; number {i} has shape "
+                f"{array.shape}; write {each}"
+                + (" for its rows, without their padding" if array.ndim else " for one document")
+            )
         if array.size and array.dtype.kind not in "ui":
             raise TypeError(
                 f"documents are tokens, whole numbers; number {i} is {array.dtype}: write "

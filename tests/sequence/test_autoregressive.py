@@ -667,6 +667,10 @@ def test_more_bad_input():
         lx.sequence.windows(np.arange(9), 4, 5, batch_size=1)
     with pytest.raises(ValueError, match="nothing to pack"):
         lx.sequence.pack([], 4)
+    with pytest.raises(ValueError, match=r"has shape \(\); write pack\(\[document\], length\)"):
+        lx.sequence.pack(np.arange(5), 4)
+    with pytest.raises(ValueError, match=r"number 1 has shape \(2, 3\); write pack\(list\(docum"):
+        lx.sequence.pack([np.arange(3), np.zeros((2, 3), int)], 4)
     with pytest.raises(TypeError, match="number 0 is float64"):
         lx.sequence.pack([np.array([0.5, 1.5])], 4)
     with pytest.raises(ValueError, match=r"one for each of the 3 tokens; got shape \(2,\)"):
