@@ -141,7 +141,10 @@ SHAPES = {
         lx.Batch(Y[:4], X),
         r"the target has \(4,\); are input and target of one batch",
     ),
-    "column mask": (lx.Batch(Y, X, MASK[:, None]), r"mask has shape \(6, 1\).*write mask=mask\.reshape\(\(6,\)\)$"),
+    "column mask": (
+        lx.Batch(Y, X, MASK[:, None]),
+        r"mask has shape \(6, 1\).*write mask=mask\.reshape\(\(6,\)\)$",
+    ),
     "short weight": (
         lx.Batch(Y, X, weight=np.ones(3)),
         r"weight has shape \(3,\), the target \(6,\).*are weight and target of one batch\?",

@@ -105,6 +105,12 @@ class LinearCategorical(Distribution):
                 raise ValueError(
                     f"LinearCategorical: {name} has at least {least} axes, got shape {array.shape}"
                 )
+        kernel, bias = values["kernel"], values["bias"]
+        if bias is not None and bias.shape[-1] != kernel.shape[-1]:
+            raise ValueError(
+                f"LinearCategorical: bias of shape {bias.shape} does not fit kernel of shape "
+                f"{kernel.shape}: both have the axis 'num_categories'"
+            )
         return values
 
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -131,11 +137,6 @@ class LinearCategorical(Distribution):
 
     def _check(self) -> None:
         super()._check()
-        if self.bias is not None and self.bias.shape[-1] != self.kernel.shape[-1]:
-            raise ValueError(
-                f"LinearCategorical: bias of shape {self.bias.shape} does not fit kernel of shape "
-                f"{self.kernel.shape}: both have the axis 'num_categories'"
-            )
         if not self.kernel.shape[-1]:
             raise ValueError(
                 f"LinearCategorical: kernel has at least one column, got shape {self.kernel.shape}"

@@ -84,8 +84,8 @@ class CTC(Distribution):
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:
         logits, lengths = values["logits"], values["lengths"]
         rank = max(logits.ndim - 2, 0 if lengths is None else jnp.ndim(lengths))
-        values = values | {"logits": add_axes(logits, rank - logits.ndim + 2)}
-        return aligned(values, rank, "CTC")
+        values = aligned(values, rank, "CTC", "logits")
+        return values | {"logits": add_axes(logits, rank - logits.ndim + 2)}
 
     def _check(self) -> None:
         frames, tokens = self.logits.shape[-2:]
@@ -112,13 +112,7 @@ class CTC(Distribution):
     def batch_shape(self) -> tuple[int, ...]:
         """What the batch axes of the logits and the lengths broadcast to."""
         lengths = () if self.lengths is None else self.lengths.shape
-        try:
-            return jnp.broadcast_shapes(self.logits.shape[:-2], lengths)
-        except ValueError:
-            raise ValueError(
-                f"CTC: lengths of shape {lengths} do not fit logits of shape {self.logits.shape}: "
-                f"they have one entry for each sequence, shape {self.logits.shape[:-2]}"
-            ) from None
+        return jnp.broadcast_shapes(self.logits.shape[:-2], lengths)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -98,23 +98,27 @@ class HiddenMarkov(Distribution):
                     f"batch shape {values[f].batch_shape}"
                     + ("; give num_steps=, or that axis" if f == "emission" and n == 2 else "")
                 )
+        self._check_states(values)
         rank = max(ranks.values())
         return values | {f: add_axes(values[f], rank - own) for f, own in ranks.items()}
 
-    def _check(self) -> None:
-        count = self.num_states
-        shapes = {
-            "transition: its classes": self.transition.num_categories,
-            "transition: its rows": self.transition.batch_shape[-1],
-            "emission: its last batch axis": self.emission.batch_shape[-1],
+    def _check_states(self, values: dict[str, Any]) -> None:
+        initial, transition, emission = (values[f] for f in ("initial", "transition", "emission"))
+        count = initial.num_categories
+        sizes = {
+            "transition: its classes": transition.num_categories,
+            "transition: its rows": transition.batch_shape[-1],
+            "emission: its last batch axis": emission.batch_shape[-1],
         }
-        for name, got in shapes.items():
+        for name, got in sizes.items():
             if got != count:
                 raise ValueError(
                     f"HiddenMarkov: initial has {count} states, but {name} are {got}: initial has "
-                    f"batch shape {self.initial.batch_shape}, transition "
-                    f"{self.transition.batch_shape}, emission {self.emission.batch_shape}"
+                    f"batch shape {initial.batch_shape}, transition {transition.batch_shape}, "
+                    f"emission {emission.batch_shape}"
                 )
+
+    def _check(self) -> None:
         steps = self.num_steps
         if steps is not None and not (isinstance(steps, int) and steps > 0):
             raise ValueError(

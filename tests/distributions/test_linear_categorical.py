@@ -410,12 +410,12 @@ WRONG = {
     "kernel turned": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL.T),
         ValueError,
-        r"kernel of shape \(1, 1, 53, 5\) does not fit hidden of shape \(3, 11, 5\)",
+        r"kernel of shape \(53, 5\) does not fit hidden of shape \(3, 11, 5\)",
     ),
     "bias": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL, BIAS[:5]),
         ValueError,
-        r"bias of shape \(1, 1, 5\) does not fit kernel of shape \(1, 1, 5, 53\)",
+        r"bias of shape \(5,\) does not fit kernel of shape \(5, 53\)",
     ),
     "kernel flat": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL[0]),

@@ -341,6 +341,10 @@ BAD = {
         lambda: HiddenMarkov(INITIAL, TRANSITION, lx.Normal(np.zeros(4), 1.0), 4),
         r"3 states, but emission: its last batch axis are 4.*emission \(4,\)",
     ),
+    "as they were given": (
+        lambda: HiddenMarkov(INITIAL, TRANSITION, lx.Normal(np.zeros((2, 5, 4)), 1.0)),
+        r"initial has batch shape \(\), transition \(3,\), emission \(2, 5, 4\)",
+    ),
     "no axis of states": (
         lambda: HiddenMarkov(INITIAL, TRANSITION, lx.Normal(0.0, 1.0), 4),
         r"emission ends with the axes of states, got batch shape \(\)",
