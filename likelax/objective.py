@@ -212,7 +212,7 @@ class Objective:
         """The batch that is scored; a subclass may mask out what it takes as given."""
         return batch
 
-    def check(self, batch: Batch) -> None:
+    def check(self, batch: Any) -> None:
         """Raises where this is no batch; a subclass may look at values, where they are known."""
         check_batch(batch)
 

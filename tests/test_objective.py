@@ -143,7 +143,7 @@ SHAPES = {
     ),
     "column mask": (
         lx.Batch(Y, X, MASK[:, None]),
-        r"mask has shape \(6, 1\).*write mask=mask\.reshape\(\(6,\)\)$",
+        r"mask has shape \(6, 1\).*write mask=mask\.reshape\(\(6,\)\)",
     ),
     "short weight": (
         lx.Batch(Y, X, weight=np.ones(3)),
@@ -151,7 +151,7 @@ SHAPES = {
     ),
     "turned mask": (
         lx.Batch(np.stack([Y] * 3, 1), X, np.ones((3, 6), bool)),
-        r"mask has shape \(3, 6\), the target \(6, 3\).*write mask=mask\.T$",
+        r"mask has shape \(3, 6\), the target \(6, 3\).*write mask=mask\.T",
     ),
 }
 

@@ -158,7 +158,7 @@ class Autoregressive(Objective):
             values = values.astype(jnp.result_type(values, self.start))
         return values, jnp.asarray(target.segments) if packed else None
 
-    def check(self, batch: Batch) -> None:
+    def check(self, batch: Any) -> None:
         """Raises, where values are known, for a prompt of what is no token."""
         super().check(batch)
         if not is_traced(batch):
