@@ -239,7 +239,7 @@ class Head:
         for name in family._nodes + family._statics:
             if name not in given and name not in family._defaults:
                 # What has batch axes of its own no head gives.
-                field = family.__dataclass_fields__[name]  # type: ignore[attr-defined]
+                field = family.__dataclass_fields__[name]
                 is_whole = not field.metadata.get("extra_ndims", 1)
                 missing[name] = f"{name}=lx.Head(...)" if is_whole else f"{name}=..."
         if not missing:

@@ -299,7 +299,7 @@ def _states(name: str, given: Categorical | ArrayLike) -> Categorical:
             f"{{index}} they are {{value}}; write {name} / {name}.sum(-1, keepdims=True), or "
             f"lx.Categorical(logits={name}) for logits",
         )
-    return Categorical(probs=given)
+    return Categorical(probs=jnp.asarray(given))
 
 
 def _times(log_weight: Array, log_density: Array) -> Array:
