@@ -171,10 +171,8 @@ class Autoregressive(Objective):
         if classes is None:
             return
         if keep is not None:
-            kept = jnp.broadcast_to(trailing(keep, 2), values.shape[:2])
-            good = jnp.all(is_token(values, classes), axis=tuple(range(2, values.ndim)))
             _checks.check_known(
-                good | kept | ~precedes(kept, segments),
+                _is_prompt_of_tokens(values, segments, keep, classes),
                 values,
                 f"Autoregressive: at {{index}} stands {{value}}, none of the tokens 0..{classes - 1}: it "
                 "is not scored, but what follows it is, and the network would read token 0 there; keep "
@@ -441,6 +439,14 @@ def _rows_of(input: Any, shape: tuple[int, ...]) -> Any:
         return leaf.reshape(math.prod(shape), *leaf.shape[len(shape) :])
 
     return jax.tree.map(rows, input)
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _is_prompt_of_tokens(values: Array, segments: Array | None, keep: Array, classes: int) -> Array:
+    """False where what is not scored is no token, and is seen by what is, `(batch, time)`."""
+    kept = jnp.broadcast_to(trailing(keep, 2), values.shape[:2])
+    good = jnp.all(is_token(values, classes), axis=tuple(range(2, values.ndim)))
+    return good | kept | ~precedes(kept, segments)
 
 
 @functools.partial(jax.jit, static_argnums=0)

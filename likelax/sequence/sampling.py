@@ -125,9 +125,9 @@ def _check_drawn(values: Array, given: int) -> None:
     """Raises, where values are known, for a token that was drawn from NaN."""
     if is_traced(values):
         return
-    lost = np.any(np.asarray(values) == _LOST, axis=0).reshape(values.shape[1], -1).any(axis=1)
-    if lost.any():
-        step, size = int(np.argmax(lost)), given + values.shape[1]
+    lost = jnp.any(values == _LOST, axis=(0, *range(2, values.ndim)))
+    if jnp.any(lost):
+        step, size = int(jnp.argmax(lost)), given + values.shape[1]
         raise FloatingPointError(
             f"sample: the network's output is NaN at step {step}, position {given + step} of a sequence "
             f"of {size}: look for a table of positions of fewer than {size} rows (take a smaller "
