@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ class Packed:
     segments: Any
 
 
-def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
+def pack(documents: Iterable[ArrayLike], length: int) -> Batch:
     """Puts documents into rows of `length` tokens, each document into the fullest row with room.
 
     Args:
