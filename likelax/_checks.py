@@ -1,7 +1,8 @@
 """Checks of values on request.
 
 Shapes, dtypes and static values are always checked, where they are used. Checks of *values* need
-the numbers, which `jit` does not have while it traces; they run only under `debug_checks`.
+the numbers, which `jit` does not have while it traces; they run only under `debug_checks`. A few
+that are cheap, and whose failure nothing else would show, run in eager code always: `check_known`.
 """
 
 from __future__ import annotations
@@ -85,6 +86,17 @@ def debug_checks(function: Callable[..., Any] | None = None) -> Any:
       jax.errors.JaxRuntimeError: the same, found in code under a `jax.jit` of your own.
     """
     return _raising() if function is None else checked(function)
+
+
+def check_known(good: jax.Array, values: jax.Array, message: str) -> None:
+    """As `check_values`, and where the numbers are known, in eager code, with checks off, too."""
+    if isinstance(good, jax.core.Tracer):
+        check_values(good, values, message)
+        return
+    with jax.ensure_compile_time_eval():
+        if not jnp.all(good):
+            with _mode("raise"):
+                check_values(good, values, message)
 
 
 def check_values(good: jax.Array, values: jax.Array, message: str) -> None:

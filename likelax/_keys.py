@@ -6,6 +6,7 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def check_key(key: object) -> jax.Array:
@@ -24,7 +25,14 @@ def check_key(key: object) -> jax.Array:
                 f"one random key wanted, got an array of keys of shape {key.shape}; "
                 "map over them: jax.vmap(f)(keys)"
             )
-    raise TypeError(f"a random key wanted, got {key!r}; write jax.random.key(0)")
+    leaves = jax.tree.leaves(key)
+    if leaves and leaves[0] is not key:
+        raise TypeError(
+            f"a random key wanted, got a {type(key).__name__} of {len(leaves)} arrays; "
+            "params come before the key: write objective(params, jax.random.key(0), batch)"
+        )
+    got = f"{key.dtype} of shape {key.shape}" if isinstance(key, jax.Array | np.ndarray) else key
+    raise TypeError(f"a random key wanted, got {got}; write jax.random.key(0)")
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:

@@ -152,6 +152,9 @@ def _params_of(cls: type[Node]) -> tuple[Param, ...]:
 
 def _signature(cls: type[Node]) -> inspect.Signature:
     """The constructor's signature, for help(): positional fields, then keyword ones."""
+    if cls.__init__ is not Node.__init__:
+        own = inspect.signature(cls.__init__)
+        return own.replace(parameters=list(own.parameters.values())[1:])
     positional, keyword = [], []
     grouped = {p.group for p in cls._params if p.group != p.name}
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
@@ -212,8 +215,9 @@ class Node:
         )
 
     def __init__(self, *args: Any, **kwargs: Any):
-        values = self._bind(args, kwargs)
-        values = self._align(self._convert(values))
+        values = self._convert(self._bind(args, kwargs))
+        self._check_axes(values)
+        values = self._align(values)
         # In the order of the fields, however they were given: it is part of the tree's structure.
         self.__dict__.update({f: values[f] for f in self.__dataclass_fields__ if f in values})  # type: ignore[attr-defined]
         self._check()
@@ -296,38 +300,33 @@ class Node:
                 )
         return values
 
-    def _align(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The same number of batch axes everywhere (see the module's docstring)."""
-        cls = type(self)
-        ranks = {
-            p.name: values[p.name].ndim - p.core_ndims for p in cls._params if p.name in values
-        }
-        for f in cls._nodes:
-            if isinstance(values[f], Node):
-                extra = cls.__dataclass_fields__[f].metadata["extra_ndims"]  # type: ignore[attr-defined]
-                ranks[f] = values[f].batch_ndim - extra
-        if len(set(ranks.values())) > 1:
-            rank = max(ranks.values())
-            for f, own in ranks.items():
-                values[f] = add_axes(values[f], rank - own)
-        return values
-
-    def _check(self) -> None:
-        """Static checks: shapes fit together. Subclasses add theirs."""
+    def _check_axes(self, values: dict[str, Any]) -> None:
+        """Axes of one name have one size; the message has the shapes that were given."""
         sizes: dict[str, tuple[int, str]] = {}
         for p in type(self)._params:
-            value = self.__dict__.get(p.name)
+            value = values.get(p.name)
             if value is None:
                 continue
             for axis, label in enumerate(p.shape, start=-p.core_ndims):
                 size = value.shape[axis]
                 if sizes.setdefault(label, (size, p.name))[0] != size:
-                    other = self.__dict__[sizes[label][1]]
+                    first = sizes[label][1]
                     raise ValueError(
                         f"{type(self).__name__}: {p.name} of shape {value.shape} does not fit "
-                        f"{sizes[label][1]} of shape "
-                        f"{other.shape}: both have the axis '{label}'"
+                        f"{first} of shape {values[first].shape}: both have the axis '{label}'"
                     )
+
+    def _align(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The same number of batch axes everywhere (see the module's docstring)."""
+        shapes = self._batch_shapes(values)
+        if len({len(shape) for shape in shapes.values()}) > 1:
+            rank = len(self._joint(shapes))
+            for f, shape in shapes.items():
+                values[f] = add_axes(values[f], rank - len(shape))
+        return values
+
+    def _check(self) -> None:
+        """Static checks: what was given fits together. Subclasses add theirs."""
         self.batch_shape  # noqa: B018  (raises when the batch shapes do not broadcast)
 
     def _check_params(self) -> None:
@@ -347,18 +346,26 @@ class Node:
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """What the batch axes of all parameters broadcast to."""
+        return self._joint(self._batch_shapes(self.__dict__))
+
+    def _batch_shapes(self, values: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The batch axes of each parameter and node."""
         cls = type(self)
         shapes = {}
         for p in cls._params:
-            value = self.__dict__.get(p.name)
+            value = values.get(p.name)
             if value is not None:
                 shapes[p.name] = value.shape[: value.ndim - p.core_ndims]
         for f in cls._nodes:
-            inner = self.__dict__[f]
+            inner = values[f]
             if isinstance(inner, Node):
                 extra = cls.__dataclass_fields__[f].metadata["extra_ndims"]  # type: ignore[attr-defined]
                 shape = inner.batch_shape
                 shapes[f] = shape[: len(shape) - extra]
+        return shapes
+
+    def _joint(self, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+        """What these batch shapes broadcast to."""
         distinct = set(shapes.values())
         if len(distinct) == 1:
             return distinct.pop()
@@ -367,7 +374,7 @@ class Node:
         except ValueError:
             parts = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise ValueError(
-                f"{cls.__name__}: the batch shapes do not broadcast: {parts}; add axes of length "
+                f"{type(self).__name__}: the batch shapes do not broadcast: {parts}; add axes of length "
                 "1, e.g. x[:, None]"
             ) from None
 

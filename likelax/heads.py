@@ -113,6 +113,20 @@ def _checked(head: Any, raw: Any) -> Array:
     return jnp.asarray(raw).astype(parameter_dtype([raw]))
 
 
+def _public_name(family: type[Distribution]) -> str:
+    """What to write for it: `lx.Normal`, `lx.sequence.CTC`, or the name of a class of the user's."""
+    package, _, path = family.__module__.partition(".")
+    if package != "likelax":
+        return family.__name__
+    room = path.split(".")[0]
+    return f"lx.{family.__name__}" if room == "distributions" else f"lx.{room}.{family.__name__}"
+
+
+def _brief(value: Any) -> str:
+    """A value as it was written, if that is short."""
+    return repr(value) if isinstance(value, int | float | str | tuple | None) else "..."
+
+
 class Head:
     """Turns a network's output into a distribution of one family.
 
@@ -155,24 +169,23 @@ class Head:
         self.family = family
         self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         is_vector = any("event" in p.shape for p in family._params)
-        if is_vector and not self.event_shape:
-            raise ValueError(
-                f"{family.__name__} is a distribution over vectors; write "
-                f"lx.Head(lx.{family.__name__}, event_shape=(3,))"
-            )
         self._repeats = self.event_shape[:-1] if is_vector else self.event_shape
         axes = {name for p in family._params for name in p.shape} - {"event"}
         sizes: dict[str, Any] = {n: v for n, v in sizes_or_fixed.items() if n in axes}
         given = {n: v for n, v in sizes_or_fixed.items() if n not in axes}
         self._check_names(given, axes)
-        if is_vector:
+        if is_vector and self.event_shape:
             sizes["event"] = self.event_shape[-1]
+        sources = {name: self._source(name, group, given) for name, group in family._groups.items()}
+        self._check_complete(sources, given, sizes)
         self._fixed: dict[str, Any] = {}
         self._learned: dict[str, tuple[_Link, learned]] = {}
         self._read: dict[str, _Link] = {}
         self._heads: dict[str, HeadLike] = {}
-        for canonical, group in family._groups.items():
-            self._place(canonical, group, given, sizes)
+        for canonical, spec in sources.items():
+            if spec is not None:
+                own = next(p for p in family._groups[canonical] if p.name == canonical)
+                self._place(spec, own, given, sizes)
         for name in family._nodes + family._statics:
             self._place_field(name, given)
         count = math.prod(self._repeats)
@@ -198,36 +211,58 @@ class Head:
                     "one"
                 )
 
-    def _core_shape(self, spec: Param, sizes: dict[str, Any]) -> tuple[int, ...]:
-        for name in spec.shape:
-            if name not in sizes:
-                raise ValueError(
-                    f"{self.family.__name__} needs the size of its axis; write "
-                    f"lx.Head(lx.{self.family.__name__}, {name}=10)"
-                )
-        return tuple(int(sizes[name]) for name in spec.shape)
-
-    def _place(
-        self, canonical: str, group: tuple[Param, ...], given: dict[str, Any], sizes: dict[str, Any]
-    ) -> None:
-        own = next(p for p in group if p.name == canonical)
+    def _source(
+        self, canonical: str, group: tuple[Param, ...], given: dict[str, Any]
+    ) -> Param | None:
+        """The one of these alternatives that is given or read; None where the default serves."""
         for spec in group:
-            if spec.name not in given:
-                continue
-            value = given[spec.name]
-            self._check_value(spec, value.init if isinstance(value, learned) else value)
-            if isinstance(value, learned):
-                link = _Link(spec, own, self._core_shape(spec, sizes))
-                self._learned[spec.name] = link, value
-            else:
-                self._fixed[spec.name] = value
-            return
+            if spec.name in given:
+                return spec
         if self.family._defaults.get(canonical) is not None:
-            return
+            return None
         # A parameter on the whole line needs no link that could overflow: take that alternative.
         free = [p for p in group if p.support is not None and p.support.is_everything]
-        spec = free[0] if free else own
-        self._read[spec.name] = _Link(spec, own, self._core_shape(spec, sizes))
+        return (free or [p for p in group if p.name == canonical])[0]
+
+    def _check_complete(
+        self, sources: dict[str, Param | None], given: dict[str, Any], sizes: dict[str, Any]
+    ) -> None:
+        """Raises for all that is missing at once: sizes of parameters, and fields."""
+        family = self.family
+        missing: dict[str, str] = {}
+        if any("event" in p.shape for p in family._params) and "event" not in sizes:
+            missing["event_shape"] = "event_shape=(3,)"
+        for spec in filter(None, sources.values()):
+            if spec.name not in given or isinstance(given[spec.name], learned):
+                unknown = [n for n in spec.shape if n != "event" and n not in sizes]
+                missing |= {n: f"{n}=10" for n in unknown}
+        for name in family._nodes + family._statics:
+            if name not in given and name not in family._defaults:
+                # What has batch axes of its own no head gives.
+                field = family.__dataclass_fields__[name]
+                is_whole = not field.metadata.get("extra_ndims", 1)
+                missing[name] = f"{name}=lx.Head(...)" if is_whole else f"{name}=..."
+        if not missing:
+            return
+        event = [f"event_shape={self.event_shape}"] if self.event_shape else []
+        kept = {n: v for n, v in (sizes | given).items() if n != "event"}
+        line = [_public_name(family), *event, *(f"{n}={_brief(v)}" for n, v in kept.items())]
+        raise ValueError(
+            f"{family.__name__} needs {', '.join(missing)}; write "
+            f"lx.Head({', '.join([*line, *missing.values()])})"
+        )
+
+    def _place(self, spec: Param, own: Param, given: dict[str, Any], sizes: dict[str, Any]) -> None:
+        core_shape = tuple(int(sizes[n]) for n in spec.shape if n in sizes)
+        if spec.name not in given:
+            self._read[spec.name] = _Link(spec, own, core_shape)
+            return
+        value = given[spec.name]
+        self._check_value(spec, value.init if isinstance(value, learned) else value)
+        if isinstance(value, learned):
+            self._learned[spec.name] = _Link(spec, own, core_shape), value
+        else:
+            self._fixed[spec.name] = value
 
     def _check_value(self, spec: Param, value: Any) -> None:
         """A fixed value, or one to start from, lies in the parameter's support."""
@@ -241,16 +276,10 @@ class Head:
             )
 
     def _place_field(self, name: str, given: dict[str, Any]) -> None:
-        family = self.family
         if name in given and isinstance(given[name], HeadLike):
             self._heads[name] = given[name]
         elif name in given:
             self._fixed[name] = given[name]
-        elif name not in family._defaults:
-            wanted = f"{name}=lx.Head(...)" if name in family._nodes else f"{name}=..."
-            raise ValueError(
-                f"{family.__name__} needs {name}; write lx.Head(lx.{family.__name__}, {wanted})"
-            )
 
     # Parameters and application.
 
@@ -447,3 +476,9 @@ class LinearHead:
 
     def __repr__(self) -> str:
         return f"LinearHead({self.num_categories}, {self.size})"
+
+
+def may_be_of_classes(head: HeadLike) -> bool:
+    """False for a head that is known to give something else than classes with logits."""
+    known = isinstance(head, Head | MixtureHead | TransformedHead)
+    return not known or issubclass(getattr(head, "family", Distribution), Categorical)

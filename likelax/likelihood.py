@@ -14,7 +14,7 @@ from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution, held
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
-from likelax.heads import HeadLike
+from likelax.heads import HeadLike, may_be_of_classes
 from likelax.networks import Variables
 from likelax.numerics.logspace import log1mexp
 from likelax.objective import (
@@ -114,10 +114,18 @@ class CrossEntropy(_Supervised):
       net: a network, as in `Likelihood`.
       head: of a Categorical; for labels `lx.LinearHead`, too.
       label_smoothing: s, in [0, 1].
+
+    Raises:
+      TypeError: for a head that gives no classes.
     """
 
     def __init__(self, net: Any, head: HeadLike, *, label_smoothing: float = 0.0):
         super().__init__(net, head)
+        if not may_be_of_classes(head):
+            raise TypeError(
+                "CrossEntropy: a head of classes wanted, lx.Head(lx.Categorical, num_categories=K) or "
+                f"lx.LinearHead(K, features); got {head!r}"
+            )
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing is in [0, 1], got {label_smoothing}")
         self.label_smoothing = label_smoothing

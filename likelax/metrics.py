@@ -16,27 +16,31 @@ from likelax.objective import Aux, Batch, Claim, Objective
 
 
 class Estimate(float):
-    """A number with its standard error; prints as `1.2345 ± 0.0067`.
+    """A number with its standard error, unit and claim: `2.3145 ± 0.0167 bits per byte (upper bound)`.
 
     Attributes:
       standard_error: what another sample of examples of this size would change.
+      unit: what it counts.
+      claim: how it relates to the number of the true likelihood.
     """
 
     standard_error: float
+    unit: str
+    claim: Claim
 
-    def __new__(cls, value: float, standard_error: float) -> Estimate:
+    def __new__(cls, value: float, standard_error: float, unit: str, claim: Claim) -> Estimate:
         self = super().__new__(cls, value)
-        self.standard_error = float(standard_error)
+        self.standard_error, self.unit, self.claim = float(standard_error), unit, claim
         return self
 
-    def __getnewargs__(self) -> tuple[float, float]:  # for pickle and copy
-        return float(self), self.standard_error
+    def __getnewargs__(self) -> tuple[float, float, str, Claim]:  # for pickle and copy
+        return float(self), self.standard_error, self.unit, self.claim
 
     def __str__(self) -> str:
-        return f"{float(self):.4f} ± {self.standard_error:.4f}"
+        return f"{float(self):.4f} ± {self.standard_error:.4f} {self.unit} ({self.claim})"
 
     def __repr__(self) -> str:
-        return f"Estimate({float(self)!r}, {self.standard_error!r})"
+        return f"Estimate({float(self)!r}, {self.standard_error!r}, {self.unit!r}, {self.claim!r})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,17 +173,20 @@ def _claim_of(result: Any, what: str) -> Claim:
     return claim
 
 
-def _linear(result: Aux | Evaluation, factor: float, shift: float = 0.0) -> Array | Estimate:
+def _bits(
+    result: Aux | Evaluation, factor: float, claim: Claim, shift: float = 0.0
+) -> Array | Estimate:
     """factor * loss + shift, with its standard error where there is one."""
     if isinstance(result, Evaluation):
-        return Estimate(factor * result.loss + shift, factor * result.standard_error)
+        value, error = factor * result.loss + shift, factor * result.standard_error
+        return Estimate(value, error, "bits per dimension", claim)
     return factor * jnp.asarray(result.loss) + shift
 
 
 def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) -> Array | Estimate:
     """nats / (dims log 2): the code length of one dimension, in bits; of tokens, bits per token.
 
-    Of an `Evaluation` it comes with its standard error, as an `Estimate`.
+    Of an `Evaluation` it comes with its standard error and its claim, as an `Estimate`.
 
     Args:
       result: an `Aux` or an `Evaluation`; dims is the event's size.
@@ -200,21 +207,24 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
     if claim.measure.kind == "counting":
         if bin_width is not None:
             raise ValueError("bin_width is for densities; these are probabilities: leave it out")
-        return _linear(result, factor)
+        return _bits(result, factor, claim)
     if bin_width is None:
         raise ValueError(
             "bits per dimension of a density depend on the unit of the data; write "
             "bits_per_dim(result, bin_width=1/256), "
             "or score the discrete values themselves: lx.Quantized(base, low, high, bins)"
         )
-    return _linear(result, factor, -math.log2(bin_width))
+    # Of the data as they are the number is a bound (Theis et al. 2016, section 3.1).
+    bound = dataclasses.replace(claim + Claim("upper"), measure=claim.measure)
+    return _bits(result, factor, bound, -math.log2(bin_width))
 
 
 def bits_per_byte(result: Aux | Evaluation) -> Array | Estimate:
     """All nats over log 2 times all bytes of the raw data: comparable between tokenisers, and with
     what a compressor makes of the text.
 
-    Of an `Evaluation` it comes with its standard error (of a ratio of sums), as an `Estimate`.
+    Of an `Evaluation` it comes with its standard error (of a ratio of sums) and its claim, as an
+    `Estimate`.
 
     Raises:
       ValueError: for a loss that is no likelihood, or one that does not know its bytes.
@@ -232,7 +242,7 @@ def bits_per_byte(result: Aux | Evaluation) -> Array | Estimate:
         )
     if isinstance(result, Evaluation):
         nats, error = _ratio(result.per_example * result.weight, result.num_bytes)
-        return Estimate(nats / math.log(2), error / math.log(2))
+        return Estimate(nats / math.log(2), error / math.log(2), "bits per byte", claim)
     total = jnp.sum(result.weight * result.per_example)
     return total / (jnp.sum(result.weight * result.num_bytes) * math.log(2))
 
@@ -240,7 +250,8 @@ def bits_per_byte(result: Aux | Evaluation) -> Array | Estimate:
 def perplexity(result: Aux | Evaluation) -> Array | Estimate:
     """exp(nats per dimension): the number of equally likely values that would be as hard to guess.
 
-    Of an `Evaluation` it comes with its standard error (by the delta method), as an `Estimate`.
+    Of an `Evaluation` it comes with its standard error (by the delta method) and its claim, as an
+    `Estimate`.
 
     Raises:
       ValueError: for a loss that is no likelihood, or for a density.
@@ -251,7 +262,8 @@ def perplexity(result: Aux | Evaluation) -> Array | Estimate:
     if isinstance(result, Evaluation):
         with np.errstate(over="ignore", invalid="ignore"):
             value = np.exp(result.loss / claim.measure.dims)
-            return Estimate(value, value * result.standard_error / claim.measure.dims)
+            error = value * result.standard_error / claim.measure.dims
+            return Estimate(value, error, "perplexity", claim)
     return jnp.exp(jnp.asarray(result.loss) / claim.measure.dims)
 
 

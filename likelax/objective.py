@@ -212,6 +212,10 @@ class Objective:
         """The batch that is scored; a subclass may mask out what it takes as given."""
         return batch
 
+    def check(self, batch: Any) -> None:
+        """Raises where this is no batch; a subclass may look at values, where they are known."""
+        check_batch(batch)
+
     def __call__(
         self, params: Any, key: Array, batch: Batch, *, state: Any = (), train: bool = True
     ) -> tuple[Array, Aux]:
@@ -227,8 +231,8 @@ class Objective:
         Raises:
           ValueError: when shapes do not fit together.
         """
-        check_batch(batch)
         key = check_key(key)
+        self.check(batch)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)
         eager = not is_traced(params, key, batch, state)
@@ -334,9 +338,17 @@ def _check_leading(name: str, factor: Any, target: Any) -> None:
         if shape != wanted[: len(shape)]:
             raise ValueError(
                 f"Batch.{name} has shape {shape}, the target {wanted}: {name} must have its shape, "
-                "or its first axes; "
-                f"write {name}={name}.reshape({wanted[:1]})"
+                f"or its first axes; {_mend_leading(name, shape, wanted)}"
             )
+
+
+def _mend_leading(name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    own = tuple(size for size in got if size != 1)
+    if own == wanted[: len(own)]:
+        return f"write {name}={name}.reshape({own})"
+    if got[::-1] == wanted[: len(got)]:
+        return f"write {name}={name}.T"
+    return f"are {name} and target of one batch?"
 
 
 def _check_factors(batch: Batch) -> None:

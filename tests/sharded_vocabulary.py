@@ -40,7 +40,9 @@ def arrays(dtype="float32"):
 
 
 def numbers(weighted, total=lambda x: x, **keywords):
-    """Values and gradients of a training loss, or of every number of each token."""
+    """Values and gradients of a training loss, of every number of each token, or of KL to and from
+    logits that are "held".
+    """
 
     def head(hidden, kernel, bias):
         return lx.LinearCategorical(hidden, kernel, bias, block_size=20, **keywords)
@@ -54,7 +56,15 @@ def numbers(weighted, total=lambda x: x, **keywords):
         each = weight * dist.log_prob(token) + dist.entropy() * jnp.cos(dist.log_normalizer())
         return total(jnp.sum(each)), dist.mode()
 
-    return jax.value_and_grad(loss if weighted else parts, (0, 1, 2, 3), has_aux=True)
+    def held(hidden, kernel, bias, weight, token):
+        dist = head(hidden, kernel, bias)
+        logits = jnp.cos(weight[..., None] * jnp.arange(kernel.shape[-1]))
+        other = lx.Categorical(logits=logits)
+        each = dist.kl_divergence(other) + 2 * other.kl_divergence(dist)
+        return total(jnp.sum(each)), each
+
+    function = held if weighted == "held" else loss if weighted else parts
+    return jax.value_and_grad(function, (0, 1, 2, 3), has_aux=True)
 
 
 def inside(mesh, tokens, columns):

@@ -211,6 +211,29 @@ REFUSED = {
     ),
     "no size": (lambda: lx.Head(lx.Categorical), ValueError, r"num_categories=10"),
     "no event": (lambda: lx.Head(lx.Dirichlet), ValueError, r"event_shape=\(3,\)"),
+    "sizes of CTC": (
+        lambda: lx.Head(lx.sequence.CTC, num_labels=3, blank=2),
+        ValueError,
+        r"CTC needs num_frames, num_tokens; write lx\.Head\(lx\.sequence\.CTC, num_labels=3, "
+        r"blank=2, num_frames=10, num_tokens=10\)$",
+    ),
+    "sizes of a CRF": (
+        lambda: lx.Head(lx.sequence.LinearChainCRF, transition=np.zeros((3, 3))),
+        ValueError,
+        r"needs event_shape, num_labels; write lx\.Head\(lx\.sequence\.LinearChainCRF, "
+        r"transition=\.\.\., event_shape=\(3,\), num_labels=10\)$",
+    ),
+    "one size of a CRF": (
+        lambda: lx.Head(lx.sequence.LinearChainCRF, event_shape=7),
+        ValueError,
+        r"needs num_labels; write .*CRF, event_shape=\(7,\), num_labels=10\)$",
+    ),
+    "parts of a hidden Markov model": (
+        lambda: lx.Head(lx.sequence.HiddenMarkov, num_steps=4),
+        ValueError,
+        r"needs initial, transition, emission; write lx\.Head\(lx\.sequence\.HiddenMarkov, "
+        r"num_steps=4, initial=lx\.Head\(\.\.\.\), transition=\.\.\., emission=\.\.\.\)$",
+    ),
     "no count": (lambda: lx.Head(lx.Binomial), ValueError, "cannot learn total_count: fix it"),
     "no base": (lambda: lx.Head(lx.ZeroInflated), ValueError, r"base=lx\.Head\(\.\.\.\)"),
     "uniform": (lambda: lx.Head(lx.Uniform), ValueError, "cannot learn low: fix it"),
@@ -255,6 +278,34 @@ def test_a_value_outside_its_support_is_refused():
             lx.Head(lx.Normal, event_shape=np.shape(value), scale=value)
     made = jax.jit(lambda r: lx.Head(lx.Normal, scale=2.0)(r).log_prob(0.0))(jnp.zeros((3, 1)))
     np.testing.assert_allclose(made, stats.norm(0, 2).logpdf(0), rtol=1e-6)
+
+
+class Own(lx.Distribution):
+    """A family that is none of likelax's rooms."""
+
+    level: lx.Array = lx.param(lx.supports.real, shape=("num_levels",))
+
+
+def test_messages_give_the_line_to_write():
+    with pytest.raises(ValueError, match=r"needs num_levels; write lx\.Head\(Own, num_levels=10"):
+        lx.Head(Own)
+    # As they say, they work: sizes need not be those of what is fixed.
+    assert lx.Head(lx.sequence.CTC, num_labels=3, num_frames=10, num_tokens=5).size == 50
+    crf = lx.Head(lx.sequence.LinearChainCRF, 7, transition=np.zeros((3, 3)), num_labels=3)
+    assert crf.size == 7 * 3 + 3 + 3
+    states = lx.Head(lx.Categorical, num_categories=2)
+    hmm = lx.Head(
+        lx.sequence.HiddenMarkov,
+        initial=states,
+        transition=np.eye(2),
+        emission=lx.Normal(np.array([0.0, 3.0]), 1.0),
+        num_steps=4,
+    )
+    dist = hmm(jnp.zeros((5, 2)))
+    assert (dist.batch_shape, dist.event_shape) == ((5,), (4,))
+    each = stats.norm.logpdf(np.array([[0.0], [3.0]]), np.zeros(4)).sum(1)
+    want = np.logaddexp(*(each + np.log(0.5)))
+    np.testing.assert_allclose(dist.log_prob(np.zeros((5, 4))), want, rtol=1e-5)
 
 
 def test_a_squeezed_output_is_named():

@@ -1,11 +1,14 @@
 """Evaluation, bits per dimension, perplexity and comparison: right numbers, honest refusals."""
 
+import copy
 import dataclasses
 import math
+import pickle
 
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 import likelax as lx
 from likelax.metrics import _claim_of
@@ -83,6 +86,34 @@ def test_bits_count_the_dimensions_of_an_event():
     np.testing.assert_allclose(lx.bits_per_dim(fake(64 * math.log(2) * 3, dims=64)), 3.0)
     density = fake(64 * math.log(2) * -5, kind="lebesgue", dims=64)
     np.testing.assert_allclose(lx.bits_per_dim(density, bin_width=1 / 256), 3.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("relation", ["exact", "upper", "estimate"])
+def test_what_is_printed_says_what_it_claims(relation):
+    words = {"upper": "upper bound"}.get(relation, relation)
+    result = dataclasses.replace(fake(2 * math.log(2), relation), num_bytes=np.full(400, 4.0))
+    numbers = lx.bits_per_byte(result), lx.bits_per_dim(result), lx.perplexity(result)
+    units = "bits per byte", "bits per dimension", "perplexity"
+    values = 0.5, 2.0, 4.0
+    for number, unit, value in zip(numbers, units, values, strict=True):
+        assert str(number) == f"{value:.4f} ± {number.standard_error:.4f} {unit} ({words})"
+        again = pickle.loads(pickle.dumps(copy.copy(number)))
+        assert (again, again.claim, str(again)) == (number, result.claim, str(number))
+
+
+def test_bits_of_dequantised_data_bound_those_of_the_data():
+    """Of the bins of a Normal: the code length is -log2 of their mass, the number by Jensen above."""
+    edges = np.arange(-6, 6.1, 0.5)
+    mass = np.diff(stats.norm.cdf(edges))
+    shortest = -np.sum(mass * np.log2(mass))
+    inside = edges[:-1, None] + 0.5 * (np.arange(200) + 0.5) / 200
+    nats = -np.sum(mass * stats.norm.logpdf(inside).mean(1))
+    bits = lx.bits_per_dim(fake(nats, kind="lebesgue"), bin_width=0.5)
+    assert shortest < bits < shortest + 0.1
+    assert bits.claim.relation == "upper" and "upper bound" in str(bits)
+    # The control: the value of a bound from below is on neither side of it.
+    below = lx.bits_per_dim(fake(nats, "lower", kind="lebesgue"), bin_width=0.5)
+    assert below.claim.relation == "none"
 
 
 REFUSED = {

@@ -124,6 +124,12 @@ def test_no_batch_and_no_key_are_refused(normal):
         call(model, params, KEY, (X, Y))
     with pytest.raises(TypeError, match=r"jax\.random\.key\(0\)"):
         call(model, params, 0, lx.Batch(Y, X))
+    with pytest.raises(TypeError) as swapped:
+        call(model, KEY, params, lx.Batch(Y, X))
+    want = "got a dict of 1 arrays; params come before the key: write objective(params, jax.random"
+    assert want in str(swapped.value) and len(str(swapped.value)) < 200
+    with pytest.raises(TypeError, match=r"got float32 of shape \(1000,\); write"):
+        call(model, params, np.zeros(1000, np.float32), lx.Batch(Y, X))
 
 
 SHAPES = {
@@ -135,10 +141,17 @@ SHAPES = {
         lx.Batch(Y[:4], X),
         r"the target has \(4,\); are input and target of one batch",
     ),
-    "column mask": (lx.Batch(Y, X, MASK[:, None]), r"mask has shape \(6, 1\).*mask\.reshape"),
+    "column mask": (
+        lx.Batch(Y, X, MASK[:, None]),
+        r"mask has shape \(6, 1\).*write mask=mask\.reshape\(\(6,\)\)",
+    ),
     "short weight": (
         lx.Batch(Y, X, weight=np.ones(3)),
-        r"weight has shape \(3,\), the target \(6,\)",
+        r"weight has shape \(3,\), the target \(6,\).*are weight and target of one batch\?",
+    ),
+    "turned mask": (
+        lx.Batch(np.stack([Y] * 3, 1), X, np.ones((3, 6), bool)),
+        r"mask has shape \(3, 6\), the target \(6, 3\).*write mask=mask\.T",
     ),
 }
 

@@ -148,20 +148,19 @@ def enter(
     over_tokens = tuple(name for entry in layout.tokens for name in entry)
     tokens = PartitionSpec(*(_entry(entry) for entry in layout.tokens))
 
+    def lead(x: Array, rank: int) -> list[Any]:
+        """Of the tokens' axes that a kernel or a bias has, too."""
+        entries = layout.tokens[len(layout.tokens) - rank :]
+        sizes = x.shape[:rank]
+        return [_entry(e) if n > 1 else None for n, e in zip(sizes, entries, strict=True)]
+
     def specs(arrays: Any) -> Any:
         hidden, kernel, bias = arrays
-        rank = kernel.ndim - 2
-        lead = [
-            _entry(entry) if size > 1 else None
-            for size, entry in zip(
-                kernel.shape, layout.tokens[-rank:] if rank else (), strict=False
-            )
-        ]
-        columns = _entry(layout.columns)
+        rank, columns = kernel.ndim - 2, _entry(layout.columns)
         return (
             PartitionSpec(*tokens, None),
-            PartitionSpec(*lead, None, columns),
-            None if bias is None else PartitionSpec(*_of_bias(bias, lead), columns),
+            PartitionSpec(*lead(kernel, rank), None, columns),
+            None if bias is None else PartitionSpec(*lead(bias, rank), columns),
         )
 
     def local(given: Any, per_token: Any) -> Any:
@@ -184,10 +183,6 @@ def enter(
         return run(*jax.tree.map(functools.partial(_placed, layout.mesh), arguments, in_specs))
 
     return placed(given, per_token)
-
-
-def _of_bias(bias: Array, lead: list[Any]) -> list[Any]:
-    return [entry if size > 1 else None for size, entry in zip(bias.shape, lead, strict=False)]
 
 
 def _placed(mesh: Any, x: Array, spec: PartitionSpec) -> Array:

@@ -14,6 +14,7 @@ from likelax import _checks, supports
 from likelax._pytree import Array, _made, node, param, static
 from likelax.distributions import _mesh
 from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Categorical
 from likelax.distributions.kl import register_kl
 from likelax.numerics import _sweep, vocabulary
 from likelax.numerics._tiles import Logits, Tile
@@ -36,10 +37,10 @@ class LinearCategorical(Distribution):
     """One of V tokens: the Categorical whose logits are hidden @ kernel + bias, without ever holding
     them.
 
-    `log_prob`, `entropy`, `log_normalizer`, KL and all their derivatives, in any mode and order,
-    are computed tile by tile, some tokens by some columns of the kernel; so are samples, the mode
-    and `top_k`. Memory does not grow with tokens times V. Sums are float32 or wider; products are
-    of the inputs' dtype, which may be bfloat16.
+    `log_prob`, `entropy`, `log_normalizer`, KL (to another such head, to and from a `Categorical`)
+    and all their derivatives, in any mode and order, are computed tile by tile, some tokens by some
+    columns of the kernel; so are samples, the mode and `top_k`. Memory does not grow with tokens
+    times V. Sums are float32 or wider; products are of the inputs' dtype, which may be bfloat16.
 
     Values are integers; a token that is no column has log-density -inf.
 
@@ -60,6 +61,9 @@ class LinearCategorical(Distribution):
     Inside a `jax.shard_map` of one's own over "model" give `vocabulary_axis="model"` and the
     device's own columns: tokens still count through the whole vocabulary, and results are the same
     on all devices along the axis. Sums over tokens are then of the device's own tokens.
+
+    Where there is one device and no mesh the two keywords change nothing, so that the same code runs
+    on a laptop and on a cluster; where there are several, and no mesh, they are an error.
 
     Args:
       softcap: logits become softcap tanh(logits / softcap).
@@ -101,6 +105,12 @@ class LinearCategorical(Distribution):
                 raise ValueError(
                     f"LinearCategorical: {name} has at least {least} axes, got shape {array.shape}"
                 )
+        kernel, bias = values["kernel"], values["bias"]
+        if bias is not None and bias.shape[-1] != kernel.shape[-1]:
+            raise ValueError(
+                f"LinearCategorical: bias of shape {bias.shape} does not fit kernel of shape "
+                f"{kernel.shape}: both have the axis 'num_categories'"
+            )
         return values
 
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -127,11 +137,6 @@ class LinearCategorical(Distribution):
 
     def _check(self) -> None:
         super()._check()
-        if self.bias is not None and self.bias.shape[-1] != self.kernel.shape[-1]:
-            raise ValueError(
-                f"LinearCategorical: bias of shape {self.bias.shape} does not fit kernel of shape "
-                f"{self.kernel.shape}: both have the axis 'num_categories'"
-            )
         if not self.kernel.shape[-1]:
             raise ValueError(
                 f"LinearCategorical: kernel has at least one column, got shape {self.kernel.shape}"
@@ -168,6 +173,16 @@ class LinearCategorical(Distribution):
         # Zeros instead: 0 times NaN would reach the kernel, which other elements share.
         alive = alive.reshape(alive.shape + (1,) * (self.batch_ndim - alive.ndim + 1))
         return _made(type(self), {**self.__dict__, "hidden": jnp.where(alive, self.hidden, 0)})
+
+    def broadcast_to(self, batch_shape: tuple[int, ...]) -> LinearCategorical:
+        """The same with hidden states of this full batch shape.
+
+        Kernel and bias, which the batch shares, are not repeated: they keep axes of length 1. So
+        `jax.vmap` does not take the node itself; map over the hidden states and close over the kernel::
+
+            jax.vmap(lambda h, t: lx.LinearCategorical(h, kernel).log_prob(t))(hidden, token)
+        """
+        return super().broadcast_to(batch_shape)
 
     @property
     def num_categories(self) -> int:
@@ -265,10 +280,7 @@ class LinearCategorical(Distribution):
 @register_kl(LinearCategorical, LinearCategorical)
 def _kl_linear_categorical(p: LinearCategorical, q: LinearCategorical) -> Array:
     """KL between two heads over one vocabulary, as in distillation."""
-    if p.num_categories != q.num_categories:
-        raise ValueError(
-            f"KL: {p.num_categories} and {q.num_categories} categories are not the same ones"
-        )
+    _check_same_vocabulary(p, q)
     batch = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
 
     def kl(one: Logits, other: Logits, token: Array, tile: Tile) -> Array:
@@ -277,6 +289,35 @@ def _kl_linear_categorical(p: LinearCategorical, q: LinearCategorical) -> Array:
         return vocabulary.divergence(one, other, normalizers, tile)
 
     return _by_tiles(kl, (p, q), jnp.zeros(batch, jnp.int32))
+
+
+@register_kl(LinearCategorical, Categorical)
+def _kl_to_logits(p: LinearCategorical, q: Categorical) -> Array:
+    _check_same_vocabulary(p, q)
+    return _kl_linear_categorical(p, _of_logits(q, p))
+
+
+@register_kl(Categorical, LinearCategorical)
+def _kl_from_logits(p: Categorical, q: LinearCategorical) -> Array:
+    """KL from logits that are held, such as a teacher's."""
+    _check_same_vocabulary(p, q)
+    return _kl_linear_categorical(_of_logits(p, q), q)
+
+
+def _check_same_vocabulary(p: Any, q: Any) -> None:
+    if p.num_categories != q.num_categories:
+        raise ValueError(
+            f"KL: {p.num_categories} and {q.num_categories} categories are not the same ones"
+        )
+
+
+def _of_logits(dist: Categorical, like: LinearCategorical) -> LinearCategorical:
+    """The same distribution, its logits as biases; on a mesh its columns lie as those of `like`."""
+    # By zeros of theirs, which are divided over a mesh as they are.
+    hidden = jnp.sum(jnp.zeros_like(dist.logits), axis=-1, keepdims=True)
+    kernel = jnp.zeros_like(like.kernel[..., :1, :])
+    axes = {"vocabulary_axis": like.vocabulary_axis, "batch_spec": like.batch_spec}
+    return LinearCategorical(hidden, kernel, dist.logits, **axes)
 
 
 def _weighted(logits: Logits, per_token: tuple[Array, Array], tile: Tile) -> tuple[Array, Array]:

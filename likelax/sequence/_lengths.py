@@ -13,8 +13,10 @@ from likelax._pytree import Array, add_axes
 PAD = -1
 
 
-def aligned(values: dict[str, Any], rank: int, name: str) -> dict[str, Any]:
-    """`values` with `lengths` as integers of `rank` axes, if there are any."""
+def aligned(values: dict[str, Any], rank: int, name: str, scores: str) -> dict[str, Any]:
+    """`values` with `lengths` as integers of `rank` axes, if there are any. `scores` is the field of
+    shape `(*batch, steps, ...)`, as it was given.
+    """
     if values["lengths"] is None:
         return values
     lengths = jnp.asarray(values["lengths"])
@@ -23,6 +25,14 @@ def aligned(values: dict[str, Any], rank: int, name: str) -> dict[str, Any]:
             f"{name}: lengths are whole numbers of the batch's shape, got {lengths.dtype} of shape "
             f"{lengths.shape}; write lengths.astype(int)"
         )
+    shape = values[scores].shape
+    try:
+        jnp.broadcast_shapes(lengths.shape, shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"{name}: lengths of shape {lengths.shape} do not fit {scores} of shape {shape}: they have "
+            f"one entry for each sequence, shape {shape[:-2]}"
+        ) from None
     return values | {"lengths": add_axes(lengths, rank - lengths.ndim)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from likelax import _checks
 from likelax._keys import check_key, stream
 from likelax._pytree import Array, is_traced
 from likelax.conditional import Conditional
@@ -25,15 +27,24 @@ from likelax.objective import (
     Deferred,
     Objective,
     Scores,
-    check_batch,
     check_shape,
     measure_of,
     target_log_prob,
     target_nll,
     trailing,
 )
-from likelax.sequence._tokens import checked_bytes, classes_of, readable, sizes_of, widened
-from likelax.sequence.packing import Packed, positions_of, starts_of
+from likelax.sequence._tokens import (
+    check_head,
+    check_scored,
+    check_whole,
+    checked_bytes,
+    classes_of,
+    is_token,
+    readable,
+    sizes_of,
+    widened,
+)
+from likelax.sequence.packing import Packed, positions_of, precedes, starts_of
 from likelax.sequence.sampling import Truncation, continued
 
 
@@ -48,8 +59,9 @@ class Autoregressive(Objective):
 
     The target is `(batch, time)` whole numbers, or `(batch, time, *event)` values of any head. A mask
     or weight of shape `(batch, time)` says what is scored: padding out, a prompt out, an answer in
-    (`lx.sequence.span_mask`). What is not scored is still seen by what follows it. `per_example` is
-    of each value, `(batch, time)`, and the loss the mean over those that are scored.
+    (`lx.sequence.span_mask`). What is not scored is still seen by what follows it, so a prompt keeps
+    its tokens; only padding behind all that is scored may hold what is no token, such as -100.
+    `per_example` is of each value, `(batch, time)`, and the loss the mean over those that are scored.
 
     The network is causal: its output at position t may depend on its inputs up to t only
     (`lx.testing.check_causal` looks). It is called
@@ -74,8 +86,10 @@ class Autoregressive(Objective):
         `lx.bits_per_byte`.
 
     Raises:
-      ValueError: for a target without a time axis, shapes that do not fit together, or sizes of
-        tokens that are not those of the head's vocabulary.
+      TypeError: for tokens that are real numbers, or label smoothing of a head that is not of tokens.
+      ValueError: for a target without a time axis, shapes that do not fit together, sizes of tokens
+        that are not those of the head's vocabulary; and, where values are known or under
+        `lx.debug_checks`, for a prompt of what is no token.
     """
 
     def __init__(
@@ -92,13 +106,15 @@ class Autoregressive(Objective):
             raise ValueError(f"label_smoothing is in [0, 1], got {label_smoothing}")
         if not z_loss >= 0:
             raise ValueError(f"z_loss is not negative, got {z_loss}")
+        if label_smoothing or z_loss:
+            check_head(head, owner="label_smoothing and z_loss")
         self.conditional, self.head = Conditional(net, head), head
         self.start, self.token_bytes = start, checked_bytes(token_bytes, head)
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.claim = Claim("none") if label_smoothing or z_loss else Claim()
 
     def init(self, key: Array, batch: Batch) -> Variables:
-        check_batch(batch)
+        self.check(batch)
         batch, keep = self._prepared(batch)
         return self.conditional.init(key, self._arguments(batch, keep))
 
@@ -115,6 +131,7 @@ class Autoregressive(Objective):
                 f"Autoregressive: a target has shape (batch, time, *event) with event "
                 f"{self.head.event_shape}, got {values.shape}; write target[None] for one sequence"
             )
+        check_whole(values, self.head, owner="Autoregressive")
         if segments is not None:
             if segments.shape != values.shape or not jnp.issubdtype(segments.dtype, jnp.integer):
                 raise ValueError(
@@ -141,8 +158,33 @@ class Autoregressive(Objective):
             values = values.astype(jnp.result_type(values, self.start))
         return values, jnp.asarray(target.segments) if packed else None
 
+    def check(self, batch: Any) -> None:
+        """Raises, where values are known, for a prompt of what is no token."""
+        super().check(batch)
+        if not is_traced(batch):
+            with jax.ensure_compile_time_eval():
+                self._check_tokens(*_parts_and_mask(self, batch))
+
+    def _check_tokens(self, values: Array, segments: Array | None, keep: Array | None) -> None:
+        """What is scored is tokens, and so is what the network sees before it."""
+        classes = classes_of(self.head)
+        if classes is None:
+            return
+        if keep is not None:
+            _checks.check_known(
+                _is_prompt_of_tokens(values, segments, keep, classes),
+                values,
+                f"Autoregressive: at {{index}} stands {{value}}, none of the tokens 0..{classes - 1}: it "
+                "is not scored, but what follows it is, and the network would read token 0 there; keep "
+                "the tokens of a prompt and leave them out of the loss with "
+                "Batch(mask=lx.sequence.span_mask(time, start=prompt_lengths))",
+            )
+        check_scored(values, keep, classes, owner="Autoregressive")
+
     def _arguments(self, batch: Batch, keep: Array | None) -> Arguments:
         values, segments = self._parts(batch.target)
+        if _checks.checking():
+            self._check_tokens(values, segments, keep)
         previous = self._previous(readable(values, keep, classes_of(self.head)), segments)
         named: dict[str, Array] = {}
         if segments is not None:
@@ -248,7 +290,7 @@ class Autoregressive(Objective):
 
         Weights other than 0 change nothing. Label smoothing and z-loss are left out.
         """
-        check_batch(batch)
+        self.check(batch)
         return _token_log_prob(self, params, jax.random.key(0), batch, state, False)[0]
 
     def log_prob(self, params: Any, batch: Batch, *, state: Any = ()) -> Array:
@@ -314,6 +356,8 @@ class Autoregressive(Objective):
             a transformation of yours, where that cannot be looked at, ask for it.
 
         Raises:
+          FloatingPointError: where the network's output is NaN and values are tokens, with the step. In
+            code under a transformation of yours, which cannot look, the token is -1 there.
           TypeError: for a temperature or a truncation where values are no tokens.
           ValueError: for sizes that do not fit, or a cache that the network does not have or that
             gives something else.
@@ -346,6 +390,11 @@ class Autoregressive(Objective):
                 )
         if stop is not None and classes is not None and not 0 <= stop < classes:
             raise ValueError(f"stop is one of the {classes} tokens, got {stop}")
+        truncation = Truncation.checked(temperature, top_k, top_p, min_p)
+        if truncation.top_k is not None and classes is not None and truncation.top_k > classes:
+            raise ValueError(
+                f"top_k is at most the number of tokens, {classes}, got {top_k}; leave it out for all"
+            )
         time = prompt.ndim - 1 - len(event)
         if time < 0 or prompt.shape[time + 1 :] != event or prompt.shape[:time] not in ((), shape):
             raise ValueError(
@@ -363,7 +412,7 @@ class Autoregressive(Objective):
             prompt,
             _rows_of(input, shape),
             state,
-            Truncation.checked(temperature, top_k, top_p, min_p),
+            truncation,
             stop,
             length=length,
             shape=shape,
@@ -390,6 +439,23 @@ def _rows_of(input: Any, shape: tuple[int, ...]) -> Any:
         return leaf.reshape(math.prod(shape), *leaf.shape[len(shape) :])
 
     return jax.tree.map(rows, input)
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _is_prompt_of_tokens(values: Array, segments: Array | None, keep: Array, classes: int) -> Array:
+    """False where what is not scored is no token, and is seen by what is, `(batch, time)`."""
+    kept = jnp.broadcast_to(trailing(keep, 2), values.shape[:2])
+    good = jnp.all(is_token(values, classes), axis=tuple(range(2, values.ndim)))
+    return good | kept | ~precedes(kept, segments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _parts_and_mask(
+    model: Autoregressive, batch: Batch
+) -> tuple[Array, Array | None, Array | None]:
+    """Values, segments, and which values are scored."""
+    batch, keep = model._prepared(batch)
+    return *model._parts(batch.target), keep
 
 
 _token_log_prob = jax.jit(Autoregressive.scored_log_prob, static_argnums=(0, 5))

@@ -91,9 +91,10 @@ class LinearChainCRF(Distribution):
         lengths = values["lengths"]
         ranks = [values[name].ndim - ndims for name, ndims in core.items()]
         rank = max(*ranks, 0 if lengths is None else jnp.ndim(lengths))
+        values = aligned(values, rank, "LinearChainCRF", "unary")
         for name, own in zip(core, ranks, strict=True):
             values[name] = add_axes(values[name], rank - own)
-        return aligned(values, rank, "LinearChainCRF")
+        return values
 
     def _check(self) -> None:
         if not self._steps:
@@ -110,14 +111,7 @@ class LinearChainCRF(Distribution):
     def batch_shape(self) -> tuple[int, ...]:
         """What the batch axes of all parameters and the lengths broadcast to."""
         lengths = () if self.lengths is None else self.lengths.shape
-        try:
-            return jnp.broadcast_shapes(super().batch_shape, lengths)
-        except ValueError:
-            raise ValueError(
-                f"LinearChainCRF: lengths of shape {lengths} do not fit unary of shape "
-                f"{self.unary.shape}: they have one entry for each sequence, shape "
-                f"{self.unary.shape[:-2]}"
-            ) from None
+        return self._joint({"parameters": super().batch_shape, "lengths": lengths})
 
     @property
     def num_labels(self) -> int:

@@ -46,6 +46,11 @@ class CTC(Distribution):
         ctc = CTC(logits, lengths=frames, num_labels=labels.shape[-1])    # logits (batch, T, V)
         loss = -ctc.log_prob(labels)                                      # labels (batch, N)
 
+    The paddings that `optax.ctc_loss` takes, 1 at what does not count, become ::
+
+        lengths = (logit_paddings == 0).sum(-1)
+        labels = jnp.where(label_paddings == 0, labels, -1)
+
     What no alignment gives has log-density -inf with zero gradient: more labels than frames (equal
     neighbours need a blank between them), the blank inside a sequence, numbers that are no label, a
     label after a -1.
@@ -79,8 +84,8 @@ class CTC(Distribution):
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:
         logits, lengths = values["logits"], values["lengths"]
         rank = max(logits.ndim - 2, 0 if lengths is None else jnp.ndim(lengths))
-        values = values | {"logits": add_axes(logits, rank - logits.ndim + 2)}
-        return aligned(values, rank, "CTC")
+        values = aligned(values, rank, "CTC", "logits")
+        return values | {"logits": add_axes(logits, rank - logits.ndim + 2)}
 
     def _check(self) -> None:
         frames, tokens = self.logits.shape[-2:]
@@ -107,13 +112,7 @@ class CTC(Distribution):
     def batch_shape(self) -> tuple[int, ...]:
         """What the batch axes of the logits and the lengths broadcast to."""
         lengths = () if self.lengths is None else self.lengths.shape
-        try:
-            return jnp.broadcast_shapes(self.logits.shape[:-2], lengths)
-        except ValueError:
-            raise ValueError(
-                f"CTC: lengths of shape {lengths} do not fit logits of shape {self.logits.shape}: "
-                f"they have one entry for each sequence, shape {self.logits.shape[:-2]}"
-            ) from None
+        return jnp.broadcast_shapes(self.logits.shape[:-2], lengths)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

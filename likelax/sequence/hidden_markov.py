@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from likelax import supports
-from likelax._pytree import Array, add_axes, node, static
+from likelax import _checks, supports
+from likelax._pytree import Array, add_axes, is_traced, node, static
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.mixture import Mixture
@@ -52,7 +52,8 @@ class HiddenMarkov(Distribution):
         states, `(*batch, T - 1, K)`.
 
     Raises:
-      ValueError: for numbers of states or steps that do not agree.
+      ValueError: for numbers of states or steps that do not agree, and in eager code for arrays whose
+        rows do not sum to 1.
 
     Source: L. R. Rabiner (1989), "A tutorial on hidden Markov models", section III; in parallel,
     S. Sarkka and A. F. Garcia-Fernandez (2021), "Temporal parallelization of Bayesian smoothers".
@@ -60,8 +61,8 @@ class HiddenMarkov(Distribution):
 
     _delegates = True
     initial: Categorical = node()
-    transition: Categorical = node()
-    emission: Distribution = node()
+    transition: Categorical = node(extra_ndims=1)
+    emission: Distribution = node(extra_ndims=1)
     num_steps: int | None = static(default=None)
     transition_per_step: bool = static(default=False)
 
@@ -73,10 +74,8 @@ class HiddenMarkov(Distribution):
         num_steps: int | None = None,
         transition_per_step: bool = False,
     ):
-        def of(given: Any) -> Categorical:
-            return given if isinstance(given, Categorical) else Categorical(probs=given)
-
-        super().__init__(of(initial), of(transition), emission, num_steps, transition_per_step)
+        initial, transition = _states("initial", initial), _states("transition", transition)
+        super().__init__(initial, transition, emission, num_steps, transition_per_step)
 
     # Shapes.
 
@@ -99,23 +98,27 @@ class HiddenMarkov(Distribution):
                     f"batch shape {values[f].batch_shape}"
                     + ("; give num_steps=, or that axis" if f == "emission" and n == 2 else "")
                 )
+        self._check_states(values)
         rank = max(ranks.values())
         return values | {f: add_axes(values[f], rank - own) for f, own in ranks.items()}
 
-    def _check(self) -> None:
-        count = self.num_states
-        shapes = {
-            "transition: its classes": self.transition.num_categories,
-            "transition: its rows": self.transition.batch_shape[-1],
-            "emission: its last batch axis": self.emission.batch_shape[-1],
+    def _check_states(self, values: dict[str, Any]) -> None:
+        initial, transition, emission = (values[f] for f in ("initial", "transition", "emission"))
+        count = initial.num_categories
+        sizes = {
+            "transition: its classes": transition.num_categories,
+            "transition: its rows": transition.batch_shape[-1],
+            "emission: its last batch axis": emission.batch_shape[-1],
         }
-        for name, got in shapes.items():
+        for name, got in sizes.items():
             if got != count:
                 raise ValueError(
                     f"HiddenMarkov: initial has {count} states, but {name} are {got}: initial has "
-                    f"batch shape {self.initial.batch_shape}, transition "
-                    f"{self.transition.batch_shape}, emission {self.emission.batch_shape}"
+                    f"batch shape {initial.batch_shape}, transition {transition.batch_shape}, "
+                    f"emission {emission.batch_shape}"
                 )
+
+    def _check(self) -> None:
         steps = self.num_steps
         if steps is not None and not (isinstance(steps, int) and steps > 0):
             raise ValueError(
@@ -280,6 +283,23 @@ class HiddenMarkov(Distribution):
 
     def variance(self) -> Array:
         return self.marginal().variance()
+
+
+def _states(name: str, given: Categorical | ArrayLike) -> Categorical:
+    """A distribution of states from that or from probabilities, which are looked at where known."""
+    if isinstance(given, Categorical):
+        return given
+    if not is_traced(given):
+        p = jnp.asarray(given)
+        p = p if jnp.issubdtype(p.dtype, jnp.floating) else p.astype(float)
+        _checks.check_known(
+            supports.simplex.contains(p),
+            p,
+            f"HiddenMarkov: {name} has probabilities of states on its last axis, {supports.simplex}; at "
+            f"{{index}} they are {{value}}; write {name} / {name}.sum(-1, keepdims=True), or "
+            f"lx.Categorical(logits={name}) for logits",
+        )
+    return Categorical(probs=jnp.asarray(given))
 
 
 def _times(log_weight: Array, log_density: Array) -> Array:

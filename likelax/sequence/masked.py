@@ -13,16 +13,27 @@ from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.heads import HeadLike
+from likelax.heads import HeadLike, MixtureHead
 from likelax.networks import Variables
 from likelax.objective import Batch, Claim, Objective, Scores, measure_of, target_log_prob, trailing
-from likelax.sequence._tokens import checked_bytes, classes_of, readable, sizes_of, widened
+from likelax.sequence._tokens import (
+    check_head,
+    check_scored,
+    check_whole,
+    checked_bytes,
+    classes_of,
+    readable,
+    sizes_of,
+    widened,
+)
 
 
 class _Hidden(Objective):
     """A network that sees all tokens but some, in both directions, and predicts those."""
 
     def __init__(self, net: Any, head: HeadLike, *, mask_token: int):
+        # A mixture of tokens is one, too: nothing but its log-probabilities is asked for.
+        check_head(head.head if isinstance(head, MixtureHead) else head, owner=type(self).__name__)
         if mask_token < 0:
             raise ValueError(f"mask_token is a token of the network's, from 0, got {mask_token}")
         self.conditional, self.head = Conditional(net, head), head
@@ -30,8 +41,7 @@ class _Hidden(Objective):
 
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
-        tokens = readable(widened(batch.target), keep, classes_of(self.head))
-        return self.conditional.init(key, tokens)
+        return self.conditional.init(key, self._tokens(batch, keep)[1])
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         return self.conditional.merge(params, state)
@@ -43,7 +53,14 @@ class _Hidden(Objective):
                 f"{type(self).__name__}: a target has shape (batch, time), got {shape}; write "
                 "target[None] for one sequence"
             )
+        check_whole(widened(batch.target), self.head, owner=type(self).__name__)
         return batch
+
+    def _tokens(self, batch: Batch, keep: Array | None) -> tuple[Array, Array]:
+        """The tokens, and what the network can read of them."""
+        target, classes = widened(batch.target), classes_of(self.head)
+        check_scored(target, keep, classes, owner=type(self).__name__)
+        return target, readable(target, keep, classes)
 
     def _kept(self, target: Array, keep: Array | None) -> Array:
         kept = jnp.ones(target.shape, bool)
@@ -82,6 +99,7 @@ class AnyOrder(_Hidden):
         `lx.bits_per_byte`.
 
     Raises:
+      TypeError: for a head that is not of tokens, or tokens that are real numbers.
       ValueError: for a target of another rank.
     """
 
@@ -96,7 +114,7 @@ class AnyOrder(_Hidden):
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        target = widened(batch.target)
+        target, given = self._tokens(batch, keep)
         kept = self._kept(target, keep)
         count = jnp.sum(kept, axis=1, keepdims=True)  # D
         draws = _rows(stream(key, "order"), target.shape)
@@ -105,7 +123,7 @@ class AnyOrder(_Hidden):
         uniform = _rows(stream(key, "number"), (target.shape[0], 1))
         hidden_count = 1 + jnp.minimum(jnp.floor(uniform * count), count - 1)  # k
         hidden = kept & (rank < hidden_count)
-        seen = jnp.where(hidden, self.mask_token, readable(target, keep, classes_of(self.head)))
+        seen = jnp.where(hidden, self.mask_token, given)
         dist, state = self._predict(params, key, seen, state, train)
         nll = -target_log_prob(dist, target, hidden, owner="AnyOrder")
         cost = jnp.where(hidden, nll * (count / jnp.maximum(hidden_count, 1)), 0)
@@ -127,6 +145,7 @@ class MaskedToken(_Hidden):
       replace: probabilities that a chosen token is hidden, and that it becomes a random one.
 
     Raises:
+      TypeError: for a head that is not of tokens, or tokens that are real numbers.
       ValueError: for probabilities that are none, or a target of another rank.
     """
 
@@ -156,9 +175,8 @@ class MaskedToken(_Hidden):
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        target = widened(batch.target)
+        target, seen = self._tokens(batch, keep)
         chosen = self._kept(target, keep) & (_rows(stream(key, "chosen"), target.shape) < self.rate)
-        seen = readable(target, keep, classes_of(self.head))
         how = _rows(stream(key, "how"), target.shape)
         hide, swap = self.replace
         if swap:

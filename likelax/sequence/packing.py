@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ class Packed:
     segments: Any
 
 
-def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
+def pack(documents: Iterable[ArrayLike], length: int) -> Batch:
     """Puts documents into rows of `length` tokens, each document into the fullest row with room.
 
     Args:
@@ -55,7 +55,12 @@ def pack(documents: Sequence[ArrayLike], length: int) -> Batch:
     for i, document in enumerate(documents):
         array = np.asarray(document)
         if array.ndim != 1:
-            raise ValueError(f"documents are one-dimensional; number {i} has shape {array.shape}")
+            each = "pack([document], length)" if array.ndim == 0 else "pack(list(document), length)"
+            raise ValueError(
+                f"pack takes a list of documents, one-dimensional arrays; number {i} has shape "
+                f"{array.shape}; write {each}"
+                + (" for its rows, without their padding" if array.ndim else " for one document")
+            )
         if array.size and array.dtype.kind not in "ui":
             raise TypeError(
                 f"documents are tokens, whole numbers; number {i} is {array.dtype}: write "
@@ -93,6 +98,17 @@ def positions_of(segments: Array) -> Array:
     """How many tokens of its document precede each token, `(batch, time)`."""
     at = jnp.arange(segments.shape[1])
     return at - jax.lax.cummax(jnp.where(starts_of(segments), at, 0), axis=1)
+
+
+def precedes(scored: Array, segments: Array | None) -> Array:
+    """Whether something that is scored comes later in the same document, or here, `(batch, time)`."""
+    if segments is None:
+        document = jnp.zeros(scored.shape, int)
+    else:
+        document = jnp.cumsum(starts_of(segments), axis=1)
+    none = scored.shape[1] + 1
+    following = jax.lax.cummin(jnp.where(scored, document, none), axis=1, reverse=True)
+    return following == document
 
 
 def span_mask(length: int, *, start: ArrayLike = 0, stop: ArrayLike | None = None) -> Array:

@@ -39,7 +39,11 @@ def preferences(
       chosen, rejected: batches of whole sequences, question and answer; masks leave the questions out
         (`lx.sequence.span_mask`).
       state: the reference's state.
+
+    Raises:
+      TypeError: for a policy that is no `Autoregressive`.
     """
+    _check_policy(policy)
     pair = Preference(chosen, rejected)
     reference = [policy.log_prob(reference_params, batch, state=state) for batch in pair]
     return Batch(target=pair, input=Preference(*reference))
@@ -58,12 +62,14 @@ class PreferenceLikelihood(Objective):
       beta: the weight of the log-ratio, positive.
 
     Raises:
+      TypeError: for a policy that is no `Autoregressive`.
       ValueError: for a beta that is not positive.
     """
 
     claim = Claim("exact", True, Measure("counting", 1))
 
     def __init__(self, policy: Autoregressive, *, beta: float = 0.1):
+        _check_policy(policy)
         if not beta > 0:
             raise ValueError(f"beta is positive, got {beta}")
         self.policy, self.beta = policy, beta
@@ -88,6 +94,14 @@ class PreferenceLikelihood(Objective):
         cost = -Bernoulli(logits=margin).log_prob(jnp.ones_like(margin))
         terms = {"margin": margin, "accuracy": (margin > 0).astype(margin.dtype)}
         return Scores(cost, terms, state, self.claim)
+
+
+def _check_policy(policy: Any) -> None:
+    if not isinstance(policy, Autoregressive):
+        raise TypeError(
+            f"a policy is a model of sequences, got {type(policy).__name__}; write "
+            "lx.sequence.Autoregressive(net, head, start=...)"
+        )
 
 
 def _pair(batch: Batch) -> Preference:

@@ -18,6 +18,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.networks import Arguments
+from likelax.objective import trailing
 from likelax.sequence._tokens import classes_of
 
 
@@ -116,6 +117,24 @@ def _outputs(
     return one, stepper.cache
 
 
+# What stands in place of a token where the network's output is NaN.
+_LOST = -1
+
+
+def _check_drawn(values: Array, given: int) -> None:
+    """Raises, where values are known, for a token that was drawn from NaN."""
+    if is_traced(values):
+        return
+    lost = jnp.any(values == _LOST, axis=(0, *range(2, values.ndim)))
+    if jnp.any(lost):
+        step, size = int(jnp.argmax(lost)), given + values.shape[1]
+        raise FloatingPointError(
+            f"sample: the network's output is NaN at step {step}, position {given + step} of a sequence "
+            f"of {size}: look for a table of positions of fewer than {size} rows (take a smaller "
+            "length=, or a shorter prompt), and for parameters that are NaN"
+        )
+
+
 # Keys and values are summed up in another order: so many roundings, by the bytes of a number.
 _ROUNDINGS = {2: 32, 4: 4096, 8: 4096}
 
@@ -169,6 +188,9 @@ def _continued(
     fill = 0 if stop is None else stop
     values = jnp.full((rows, size, *event), fill, prompt.dtype).at[:, :given].set(prompt)
     output, memory = _outputs(model, params, input, state, (rows, size), cache)
+    is_tokens = classes_of(head) is not None
+    of_head = [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(params["head"])]
+    spoilt = jnp.any(jnp.array(of_head, bool))
     if cache:
         # The prompt goes through the cache; what its positions predict is known.
         def read(at: Array, memory: Any) -> Any:
@@ -185,6 +207,9 @@ def _continued(
         raw, memory = output(values, t - lag, memory)
         drawn = _draw(head(raw, params["head"]), jax.random.fold_in(key, t), truncation)
         drawn = drawn.astype(values.dtype)
+        if is_tokens:
+            lost = spoilt | jnp.any(jnp.isnan(raw), axis=-1)
+            drawn = jnp.where(trailing(lost, drawn.ndim), _LOST, drawn)
         if stop is not None:
             drawn = jnp.where(done, stop, drawn)
             done = done | (drawn == stop)
@@ -237,7 +262,7 @@ def continued(
                     "go on; give its call an argument positions=None, (batch, time), or leave cache out"
                 )
         cache = trusted
-    return _continued(
+    values = _continued(
         model,
         params,
         key,
@@ -252,6 +277,9 @@ def continued(
         callback=callback,
         cache=bool(cache),
     )
+    if classes_of(model.head) is not None:
+        _check_drawn(values, prompt.shape[1])
+    return values
 
 
 def _caches(net: Any, params: Any, state: Any, shape: tuple[int, int]) -> Any:

@@ -36,7 +36,7 @@ def section(settings: Settings) -> Section:
     before, after = text.train[-TRAINED_ON:], text.validation[:HELD_OUT]
     rows = [trained(name, net, before, after, settings) for name, net in NETS.items()]
     best = min(rows, key=lambda row: row.held_out.loss)
-    notes = [f"bits per byte: {best.name} {metrics.bits_per_byte(best.held_out)}"]
+    notes = [f"{best.name}: {metrics.bits_per_byte(best.held_out)}"]
     notes += [
         f"  {name} {compressed(compress, before, after):.4f}, given the training text"
         for name, compress in COMPRESSORS.items()

@@ -104,7 +104,7 @@ class History:
     validation_loss: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class FitResult:
     """A trained model.
 
@@ -119,6 +119,12 @@ class FitResult:
     state: Any
     train_state: TrainState
     history: History
+
+    def __repr__(self) -> str:
+        history, size = self.history, sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.params))
+        losses = {"loss": history.loss, "validation_loss": history.validation_loss}
+        last = [f"{name}={values[-1]:.4f}" for name, values in losses.items() if len(values)]
+        return f"FitResult(steps={len(history.loss)}, {', '.join(last)}, {size:,} parameters)"
 
 
 def fit(

@@ -226,3 +226,14 @@ def test_a_masked_element_of_an_event_may_be_anywhere():
     labels = lx.Categorical(logits=jnp.zeros((2, 3))).mask(mask).to_event()
     np.testing.assert_allclose(labels.log_prob(jnp.array([1, -100])), -np.log(3), rtol=1e-6)
     assert labels.log_prob(jnp.array([-100, 1])) == -np.inf  # the control
+
+
+def test_shapes_in_messages_are_those_that_were_given():
+    message = r"do not broadcast: loc \(3,\), scale \(2, 4\); add axes"
+    with pytest.raises(ValueError, match=message):
+        lx.Normal(np.zeros(3), np.ones((2, 4)))
+    with pytest.raises(
+        ValueError, match=r"scale_tril of shape \(2, 2\) does not fit loc of shape \(5, 3\)"
+    ):
+        lx.MultivariateNormal(np.zeros((5, 3)), scale_tril=np.eye(2))
+    assert lx.Normal(np.zeros(3), np.ones((2, 1))).batch_shape == (2, 3)  # these do

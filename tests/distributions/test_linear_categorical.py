@@ -76,6 +76,45 @@ def test_kl_between_heads_of_different_width(dist, plain, softcap):
     np.testing.assert_allclose(dist.kl_divergence(dist), 0, atol=2e-6)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_kl_between_a_head_and_logits_that_are_held(turned):
+    held = RNG.normal(size=(11, COLUMNS)).astype(np.float32)  # one row for all of the first axis
+    held[:, 4] = -np.inf if turned else -30.0  # no class of p; none of q would make it infinite
+
+    def tiled(hidden, kernel, logits):
+        pair = lx.LinearCategorical(hidden, kernel, block_size=17), lx.Categorical(logits=logits)
+        return lx.kl_divergence(*(pair[::-1] if turned else pair))
+
+    def dense(hidden, kernel, logits):
+        log_p, log_q = (jax.nn.log_softmax(x) for x in (hidden @ kernel, logits))
+        log_p, log_q = (log_q, log_p) if turned else (log_p, log_q)
+        none = log_p == -jnp.inf
+        return jnp.sum(jnp.exp(log_p) * (jnp.where(none, 0, log_p) - jnp.where(none, 0, log_q)), -1)
+
+    arguments = HIDDEN, KERNEL, jnp.asarray(held)
+    (got, slopes), (want, dense_slopes) = (
+        (f(*arguments), jax.jit(jax.grad(lambda *x, f=f: jnp.sum(f(*x)), (0, 1, 2)))(*arguments))
+        for f in (tiled, dense)
+    )
+    np.testing.assert_allclose(got, want, rtol=2e-5)
+    for mine, theirs in zip(slopes, dense_slopes, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5)
+    # The control: the other way round is another number.
+    other = dense(HIDDEN, KERNEL, jnp.maximum(held, -30.0)[:, ::-1])
+    assert np.all(abs(np.asarray(other) - got) > 1e-3)
+    assert got.shape == BATCH
+
+
+def test_kl_from_probabilities_of_half_precision():
+    hidden, kernel = HIDDEN.astype(jnp.bfloat16), KERNEL.astype(jnp.bfloat16)
+    p = lx.Categorical(probs=jax.nn.softmax(jnp.asarray(RNG.normal(size=(11, COLUMNS)))))
+    q = lx.LinearCategorical(hidden, kernel, softcap=2.0)
+    want = p.kl_divergence(lx.Categorical(logits=q.logits()))
+    np.testing.assert_allclose(p.kl_divergence(q), want, rtol=1e-4)
+    with pytest.raises(ValueError, match="53 and 50 categories are not the same ones"):
+        q.kl_divergence(lx.Categorical(logits=jnp.zeros(50)))
+
+
 def test_samples_by_chi_squared_whatever_the_block(dist, plain):
     draws = np.asarray(jax.jit(lambda key: dist.sample(key, (200,)))(jax.random.key(2)))
     probs = np.asarray(plain.probs, np.float64)
@@ -120,6 +159,16 @@ def test_masks_events_and_indices_leave_the_kernel_as_it_is(dist, plain):
     for changed in (dist.broadcast_to((2, *BATCH)), part, dist[:, None]):
         assert changed.kernel.size == KERNEL.size and changed.bias.size == BIAS.size
     assert masked.base.kernel.size == KERNEL.size
+
+
+def test_vmap_is_over_hidden_states_and_not_over_the_node():
+    wide = lx.LinearCategorical(HIDDEN[0], KERNEL).broadcast_to(BATCH)
+    assert wide.hidden.shape == (*BATCH, FEATURES) and wide.kernel.shape == (1, 1, *KERNEL.shape)
+    with pytest.raises(ValueError, match="inconsistent sizes"):
+        jax.vmap(lambda dist, token: dist.log_prob(token))(wide, TOKEN)
+    mapped = jax.vmap(lambda h, t: lx.LinearCategorical(h, KERNEL).log_prob(t))
+    want = lx.LinearCategorical(HIDDEN, KERNEL).log_prob(TOKEN)
+    np.testing.assert_allclose(mapped(HIDDEN, TOKEN), want, atol=3e-6)
 
 
 def test_kernels_of_an_ensemble(dist, plain):
@@ -361,12 +410,12 @@ WRONG = {
     "kernel turned": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL.T),
         ValueError,
-        r"kernel of shape \(1, 1, 53, 5\) does not fit hidden of shape \(3, 11, 5\)",
+        r"kernel of shape \(53, 5\) does not fit hidden of shape \(3, 11, 5\)",
     ),
     "bias": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL, BIAS[:5]),
         ValueError,
-        r"bias of shape \(1, 1, 5\) does not fit kernel of shape \(1, 1, 5, 53\)",
+        r"bias of shape \(5,\) does not fit kernel of shape \(5, 53\)",
     ),
     "kernel flat": (
         lambda: lx.LinearCategorical(HIDDEN, KERNEL[0]),

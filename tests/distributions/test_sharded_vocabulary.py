@@ -35,6 +35,10 @@ NARROW = {
         ("columns", LOSS, None, "model"),
     ]
 }
+HELD = {
+    "explicit": ("held", "explicit", "data", "model"),
+    "auto": ("held", "auto", "data", "model"),
+}
 CONTROLS = {
     "columns": (LOSS, "auto", None, "model", "nothing"),
     "tokens": (LOSS, "auto", "data", None, "nothing"),
@@ -44,7 +48,7 @@ CONTROLS = {
 @pytest.fixture(scope="module")
 def found():
     """What the program on four devices prints: `(error, [(kind, bytes, in a loop), ...])`."""
-    cases = CASES | NARROW | CONTROLS
+    cases = CASES | NARROW | HELD | CONTROLS
     run = subprocess.run(
         [sys.executable, str(PROGRAM), *map(json.dumps, cases.values())],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -80,6 +84,11 @@ def test_numbers_are_those_of_one_device_and_little_is_sent(found, name):
     error, sent = found[name]
     assert error < 2e-6
     gathers_nothing(sent, CASES[name])
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_kl_to_and_from_logits_that_are_held(found, name):
+    assert found[name][0] < 5e-6
 
 
 @pytest.mark.parametrize("name", NARROW)

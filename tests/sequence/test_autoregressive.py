@@ -126,6 +126,60 @@ def test_padding_may_hold_what_is_no_token(model, pad):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got_grad, want_grad)
 
 
+@pytest.mark.parametrize("bad", [-100, V])
+def test_a_prompt_of_no_tokens_is_refused(model, bad):
+    model, params = model
+    rows, mask = ALL[[5, 40, 77]].copy(), lx.sequence.span_mask(T, start=np.array([0, 2, 1]))
+    rows[1, 1] = bad
+    message = rf"index \(1, 1\) stands {bad}, none of the tokens 0\.\.2.*span_mask\(time, start="
+    # The mask as weights, the objective's own mask of first values, and each way in.
+    first = np.where(np.arange(T) == 0, bad, ALL[:2])
+    given = tokens_model(start=None)[0]
+    calls = [
+        lambda: model(params, KEY, lx.Batch(rows, mask=mask)),
+        lambda: model.init(KEY, lx.Batch(rows, weight=np.asarray(mask, float))),
+        lambda: model.token_log_prob(params, lx.Batch(rows, mask=mask)),
+        lambda: jax.jit(lambda p: model(p, KEY, lx.Batch(rows, mask=mask)))(params),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(ValueError, match=rf"index \(0, 0\) stands {bad}"):
+        given(params, KEY, lx.Batch(first))
+    # What is traced has no values to look at, but on request.
+    step = jax.jit(lambda rows: model(params, KEY, lx.Batch(rows, mask=mask))[0])
+    assert step(rows) == step(np.where(rows == bad, 0, rows))  # read as token 0
+    with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+        with lx.debug_checks():
+            step(rows)
+
+
+def test_what_is_no_token_may_end_a_document():
+    model, params = tokens_model(start=V)
+    segments = np.array([[1, 1, 1, 2, 2, 0]])
+    tokens = np.array([[0, 2, -100, 1, -100, -100]])
+    mask = np.array([[True, True, False, True, False, False]])
+    packed = lx.sequence.Packed(tokens, segments)
+    good = lx.Batch(lx.sequence.Packed(np.maximum(tokens, 0), segments), mask=mask)
+    assert model(params, KEY, lx.Batch(packed, mask=mask))[0] == model(params, KEY, good)[0]
+    one = lx.sequence.Packed(tokens, np.minimum(segments, 1))  # the same in one document
+    with pytest.raises(ValueError, match=r"index \(0, 2\) stands -100"):
+        model(params, KEY, lx.Batch(one, mask=mask))
+
+
+def test_checks_name_the_token_and_not_what_the_network_makes_of_it():
+    head = lx.LinearHead(V, features=8)
+    model = lx.sequence.Autoregressive(Attention(8, rngs=nnx.Rngs(0)), head, start=None)
+    params, rows = model.init(KEY, lx.Batch(ALL[:2])).params, ALL[[5, 40]].copy()
+    rows[1, 2] = 9
+    assert np.isnan(model(params, KEY, lx.Batch(rows))[0])  # no row of the embedding
+    with lx.debug_checks(), pytest.raises(ValueError, match=r"\(1, 2\) the target is 9, none of"):
+        model(params, KEY, lx.Batch(rows))
+    masked = lx.sequence.AnyOrder(Attention(8, rngs=nnx.Rngs(0)), head, mask_token=V)
+    with lx.debug_checks(), pytest.raises(ValueError, match=r"AnyOrder: at index \(1, 2\).*is 9"):
+        masked(params, KEY, lx.Batch(rows))
+
+
 @pytest.mark.parametrize("start", [V, None])
 def test_packed_documents_are_scored_as_if_alone(start):
     model, params = tokens_model(start=start)
@@ -234,7 +288,7 @@ def test_bits_per_byte_count_bytes_not_tokens():
     np.testing.assert_allclose(perplexity, 2**per_token, rtol=1e-5)
     slope = perplexity * np.log(2) * per_token.standard_error
     np.testing.assert_allclose(perplexity.standard_error, slope, rtol=1e-6)
-    assert str(bits) == f"{bits:.4f} ± {bits.standard_error:.4f}"
+    assert str(bits) == f"{bits:.4f} ± {bits.standard_error:.4f} bits per byte (exact)"
     aux = model(params, KEY, lx.Batch(rows, mask=mask))[1]
     np.testing.assert_allclose(lx.bits_per_byte(aux), bits, rtol=1e-5)
 
@@ -370,6 +424,36 @@ def test_a_cache_is_used_where_positions_go_on(told):
         # The control: asked for where nobody can look, the cache does give other tokens.
         draw = jax.jit(lambda params: model.sample(params, KEY, (4,), length=8, cache=True))
         assert np.any(np.asarray(draw(params)) != plain)
+
+
+@pytest.mark.parametrize("told", [True, False])  # with its cache, and without
+def test_what_is_drawn_from_nan_is_no_token(told):
+    head = lx.Head(lx.Categorical, num_categories=V)
+    net = Placed(told=told, rngs=nnx.Rngs(0))  # a table of 16 positions
+    model = lx.sequence.Autoregressive(net, head, start=V)
+    params, prompt = model.init(KEY, lx.Batch(ALL)).params, np.array([1, 0])
+
+    def draw(params, length):
+        return model.sample(params, KEY, (3,), length=length, prompt=prompt)
+
+    assert np.all(np.asarray(draw(params, 14)) >= 0)
+    # Masked attention multiplies NaN by 0: without a cache the first step has it already.
+    step = 14 if told else 0
+    message = rf"NaN at step {step}, position {step + 2} of a sequence of 20"
+    with pytest.raises(FloatingPointError, match=message):
+        draw(params, 18)
+    drawn = np.asarray(
+        jax.jit(lambda p: model.sample(p, KEY, (3,), length=18, prompt=prompt, cache=told))(params)
+    )
+    assert np.all(drawn[:, step:] == -1) and np.all(drawn[:, :step] >= 0)
+
+
+def test_parameters_of_a_head_that_are_nan_draw_no_token():
+    model, params = tokens_model(lx.LinearHead(V, features=5))
+    spoilt = params | {"head": {"kernel": params["head"]["kernel"].at[2, 1].set(jnp.nan)}}
+    with pytest.raises(FloatingPointError, match="NaN at step 0, position 0 of a sequence of 3"):
+        model.sample(spoilt, KEY, (2,), length=3)
+    assert np.all(np.asarray(model.sample(params, KEY, (2,), length=3)) >= 0)  # the control
 
 
 @pytest.mark.parametrize("given", [{"param_dtype": jnp.bfloat16}, {"dtype": jnp.bfloat16}])
@@ -535,6 +619,16 @@ BAD = {
     "rank": (lambda m, p: m(p, KEY, lx.Batch(ALL[0])), ValueError, r"target\[None\]"),
     "length": (lambda m, p: m.sample(p, KEY, length=0), ValueError, "length is at least 1"),
     "top_p": (lambda m, p: m.sample(p, KEY, length=1, top_p=1.5), ValueError, "top_p is in"),
+    "too many": (
+        lambda m, p: m.sample(p, KEY, length=1, top_k=V + 1),
+        ValueError,
+        "top_k is at most the number of tokens, 3, got 4",
+    ),
+    "real tokens": (
+        lambda m, p: m(p, KEY, lx.Batch(1.0 * ALL)),
+        TypeError,
+        r"tokens are whole numbers, got float.* of shape \(81, 4\); write target\.astype\(int\)",
+    ),
     "top_k": (lambda m, p: m.sample(p, KEY, length=1, top_k=0), ValueError, "top_k is a positive"),
     "hot": (lambda m, p: m.sample(p, KEY, length=1, temperature=-1), ValueError, "temperature"),
     "prompt": (
@@ -559,6 +653,9 @@ def test_more_bad_input():
         make(start=0, label_smoothing=2.0)
     with pytest.raises(ValueError, match="z_loss"):
         make(start=0, z_loss=-1.0)
+    for extra in ({"label_smoothing": 0.1}, {"z_loss": 0.1}):
+        with pytest.raises(TypeError, match=r"a head of tokens wanted.*got Head\(Normal\)"):
+            lx.sequence.Autoregressive(real(2), lx.Head(lx.Normal), start=0.0, **extra)
     model, params = tokens_model(start=None)
     with pytest.raises(ValueError, match="pass prompt="):
         model.sample(params, KEY, length=2)
@@ -570,6 +667,10 @@ def test_more_bad_input():
         lx.sequence.windows(np.arange(9), 4, 5, batch_size=1)
     with pytest.raises(ValueError, match="nothing to pack"):
         lx.sequence.pack([], 4)
+    with pytest.raises(ValueError, match=r"has shape \(\); write pack\(\[document\], length\)"):
+        lx.sequence.pack(np.arange(5), 4)
+    with pytest.raises(ValueError, match=r"number 1 has shape \(2, 3\); write pack\(list\(docum"):
+        lx.sequence.pack([np.arange(3), np.zeros((2, 3), int)], 4)
     with pytest.raises(TypeError, match="number 0 is float64"):
         lx.sequence.pack([np.array([0.5, 1.5])], 4)
     with pytest.raises(ValueError, match=r"one for each of the 3 tokens; got shape \(2,\)"):

@@ -1,5 +1,6 @@
 """LinearChainCRF against all label sequences listed, and against what it reduces to."""
 
+import inspect
 import itertools
 
 import jax
@@ -266,3 +267,17 @@ def test_bad_lengths():
         crf(unary=UNARY, lengths=np.array([1.0, 2.0]))
     with lx.debug_checks(), pytest.raises(ValueError, match=r"0 to 3; at index \(1\) it is 4"):
         crf(unary=UNARY, lengths=np.array([1, 4]))
+
+
+def test_the_signature_says_what_is_optional():
+    required = {
+        name
+        for cls in (lx.sequence.LinearChainCRF, lx.sequence.HiddenMarkov)
+        for name, p in inspect.signature(cls).parameters.items()
+        if p.default is p.empty
+    }
+    assert required == {"unary", "transition", "initial", "emission"}
+    crf = inspect.signature(lx.sequence.LinearChainCRF)
+    assert crf.parameters["initial"].default is None
+    # One that makes its own from its fields has them as before.
+    assert list(inspect.signature(lx.Normal).parameters) == ["loc", "scale", "log_scale"]

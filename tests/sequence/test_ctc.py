@@ -299,6 +299,10 @@ BAD = {
         lambda: CTC(LOGITS, lengths=np.array([1, 2, 3])),
         r"lengths of shape \(3,\) do not fit logits of shape \(2, 4, 3\).*shape \(2,\)",
     ),
+    "lengths of fewer axes": (
+        lambda: CTC(LOGITS[None], lengths=np.array([1, 2, 3])),
+        r"lengths of shape \(3,\) do not fit logits of shape \(1, 2, 4, 3\).*shape \(1, 2\)",
+    ),
     "labels": (
         lambda: CTC(LOGITS, num_labels=3).log_prob(np.zeros((2, 4), int)),
         r"event \(3,\), got \(2, 4\)",

@@ -341,6 +341,10 @@ BAD = {
         lambda: HiddenMarkov(INITIAL, TRANSITION, lx.Normal(np.zeros(4), 1.0), 4),
         r"3 states, but emission: its last batch axis are 4.*emission \(4,\)",
     ),
+    "as they were given": (
+        lambda: HiddenMarkov(INITIAL, TRANSITION, lx.Normal(np.zeros((2, 5, 4)), 1.0)),
+        r"initial has batch shape \(\), transition \(3,\), emission \(2, 5, 4\)",
+    ),
     "no axis of states": (
         lambda: HiddenMarkov(INITIAL, TRANSITION, lx.Normal(0.0, 1.0), 4),
         r"emission ends with the axes of states, got batch shape \(\)",
@@ -366,6 +370,23 @@ BAD = {
     "a value": (lambda: model().log_prob(np.zeros(5)), r"event \(3,\), got \(5,\)"),
     "a value to a posterior": (lambda: model().posterior(np.zeros(5)), "HiddenMarkov.posterior"),
 }
+
+
+def test_probabilities_are_looked_at_where_they_are_known():
+    turned = np.array(TRANSITION).T  # columns that sum to 1, a common slip
+    message = r"transition has probabilities.*at index \(0\) they are .*write transition / tr"
+    with pytest.raises(ValueError, match=message):
+        HiddenMarkov(INITIAL, turned, normals(), 4)
+    with pytest.raises(ValueError, match=r"initial has.*at index \(\) they are \[2. 1. 1.\]"):
+        HiddenMarkov(np.array([2, 1, 1]), TRANSITION, normals(), 4)
+    # Narrow rows sum to 1 as closely as their dtype has it, and logits to anything.
+    HiddenMarkov(INITIAL, jnp.asarray(TRANSITION, jnp.bfloat16), normals(), 4)
+    HiddenMarkov(INITIAL, lx.Categorical(logits=turned), normals(), 4)
+    made = jax.jit(lambda p: HiddenMarkov(INITIAL, p, normals(), 4))
+    made(turned)  # traced, it is looked at on request
+    with lx.debug_checks(), pytest.raises(jax.errors.JaxRuntimeError, match="summing to 1"):
+        made(turned)
+        jax.effects_barrier()
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -132,3 +132,22 @@ def test_bad_input(name):
         lx.sequence.MaskedToken(NET, HEAD, mask_token=V, **options())
     with pytest.raises(ValueError, match=r"target\[None\]"):
         lx.sequence.AnyOrder(NET, HEAD, mask_token=V)(PARAMS, KEY, lx.Batch(ROW))
+
+
+def test_heads_and_values_that_are_no_tokens():
+    for make in (lx.sequence.AnyOrder, lx.sequence.MaskedToken):
+        for head in (lx.Head(lx.Normal), lx.MixtureHead(lx.Head(lx.Poisson), 2)):
+            with pytest.raises(TypeError, match=rf"{make.__name__}: a head of tokens.*got .*Head"):
+                make(NET, head, mask_token=V)
+        with pytest.raises(TypeError, match=r"got float32 of shape \(1, 3\); write target\.astype"):
+            make(NET, HEAD, mask_token=V)(PARAMS, KEY, lx.Batch(ROW[None].astype(np.float32)))
+    # A mixture of categoricals is one of tokens; its bound, too, is that of its probabilities.
+    head = lx.MixtureHead(lx.Head(lx.Categorical, num_categories=V), 1)
+    one = (
+        lambda key, x: {},
+        lambda p, x: jnp.pad(apply(PARAMS["net"], x), ((0, 0), (0, 0), (1, 0))),
+    )
+    mixture = lx.sequence.AnyOrder(one, head, mask_token=V)
+    plain = lx.sequence.AnyOrder(NET, HEAD, mask_token=V)
+    got = mixture({"net": {}, "head": {}}, KEY, lx.Batch(ROW[None]))[0]
+    np.testing.assert_allclose(got, plain(PARAMS, KEY, lx.Batch(ROW[None]))[0], rtol=1e-5)

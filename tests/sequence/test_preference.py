@@ -1,5 +1,7 @@
 """Preferences: against the formula, and its gradient."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,19 @@ def test_at_the_reference_it_is_log_two(case):
     batch = lx.sequence.preferences(policy, params, *sides)
     loss = lx.sequence.PreferenceLikelihood(policy)(params, KEY, batch)[0]
     np.testing.assert_allclose(loss, np.log(2), rtol=1e-5)
+
+
+def test_a_policy_that_is_none_is_refused_where_it_is_given(case):
+    _, params, _, _, batch = case
+    other = lx.Likelihood(None, lx.Head(lx.Categorical, num_categories=V))
+    message = r"got Likelihood; write lx\.sequence\.Autoregressive\(net, head, start="
+    # Unwrapped: in the tests the annotations would speak first.
+    make = inspect.unwrap(lx.sequence.PreferenceLikelihood.__init__)
+    pair = inspect.unwrap(lx.sequence.preferences)
+    with pytest.raises(TypeError, match=message):
+        make(object.__new__(lx.sequence.PreferenceLikelihood), other)
+    with pytest.raises(TypeError, match=message):
+        pair(other, params, *batch.target)
 
 
 def test_bad_input(case):

@@ -65,6 +65,15 @@ def test_history_and_validation(model):
     np.testing.assert_allclose(result.history.validation_loss[-1], expected, rtol=1e-6)
 
 
+def test_a_result_prints_in_a_line(model):
+    result = run(model, 20, validation=BATCH)
+    last, held_out = result.history.loss[-1], result.history.validation_loss[-1]
+    count = result.params["net"]["w"].size + 1
+    want = f"steps=20, loss={last:.4f}, validation_loss={held_out:.4f}, {count} parameters"
+    assert repr(result) == f"FitResult({want})"
+    assert "validation" not in repr(run(model, 3))
+
+
 def test_batch_statistics_are_carried():
     model = lx.Likelihood(Stateful(2, rngs=nnx.Rngs(0)), lx.Head(lx.Normal))
     result = run(model, 5)
