@@ -207,8 +207,8 @@ scored = validation[:2_000] if QUICK else validation
 windows = lx.sequence.windows(scored, 129, 64, batch_size=64)
 held_out = lx.evaluate(model, fitted.params, key(3), windows)
 print(held_out)
-print("bits per byte:", lx.bits_per_byte(held_out))
-print("perplexity per byte:", lx.perplexity(held_out))
+print(lx.bits_per_byte(held_out))
+print(lx.perplexity(held_out))
 
 # %% [markdown]
 # A compressor is a model, too: what it adds to its output when the validation text follows the
