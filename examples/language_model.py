@@ -417,7 +417,7 @@ def main(
     print(f"bits per byte of the last {len(raw_validation):,} bytes of {data.name}")
     for name, bits in found.items():
         print(f"  {name:22} {bits:.4f}")
-    print(f"  {'this model':22} {model_bits}")
+    print(f"  {'this model':22} {model_bits:.4f} ± {model_bits.standard_error:.4f}")
 
     prompt = after[: config.context // 2]
     drawn = model.sample(
