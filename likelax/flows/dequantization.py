@@ -152,7 +152,8 @@ class Dequantized(Objective):
                 f"dequantize: targets have event shape {self.event_shape}, the dequantizer's head "
                 f"has {dequantizer.head.event_shape}; write event_shape={self.event_shape} there"
             )
-        self.claim = Claim(_bound(model.claim, num_particles), True, vanishes="num_particles")
+        vanishes = " and ".join(v for v in ("num_particles", model.claim.vanishes) if v)
+        self.claim = Claim(_bound(model.claim, num_particles), True, vanishes=vanishes)
 
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
