@@ -30,6 +30,7 @@ from likelax.bijectors.base import check_bijector, sum_last
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.distributions.quantized import Grid
+from likelax.flows._mesh import with_auto_axes
 from likelax.likelihood import Likelihood
 from likelax.networks import Arguments, Variables
 from likelax.numerics.logspace import logsumexp
@@ -266,12 +267,16 @@ class Dequantized(Objective):
             return q.sample_and_log_prob(key, (self.num_particles,))
 
         keys = _row_keys(stream(key, "noise"), index)
-        u, log_q = jax.vmap(draw, out_axes=1)(keys, q.broadcast_to(q.batch_shape))
+        spec = (None, *jax.typeof(index).sharding.spec)
+        draw_all = with_auto_axes(jax.vmap(draw, out_axes=1), spec)
+        u, log_q = draw_all(keys, q.broadcast_to(q.batch_shape))
         return u, log_q, state
 
     def _seen(self, index: Array, batch: Batch) -> Any:
         """What the dequantizer's network is given."""
         centres = (index + 0.5) / self.grid.bins
+        if isinstance(batch.input, Arguments):
+            return Arguments((centres, *batch.input.positional), batch.input.named)
         return centres if batch.input is None else Arguments((centres, batch.input))
 
     def _preprocessed(self, index: Array, u: Array) -> tuple[Array, Array]:

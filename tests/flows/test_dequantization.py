@@ -199,6 +199,20 @@ def test_rows_do_not_depend_on_the_batch():
         np.testing.assert_allclose(each[0], each[1][:2], rtol=1e-6)
 
 
+def test_explicit_mesh_axes():
+    """The types of JAX's Explicit axes are those of larger meshes, on one device, too."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    model = variational()
+    params, _ = model.init(KEY, BATCH)
+    want = model(params, KEY, BATCH)[1].per_example
+    with jax.set_mesh(mesh):
+        over = jax.NamedSharding(mesh, jax.P("data"))
+        batch = jax.tree.map(lambda x: jax.device_put(x, over), BATCH)
+        got = jax.jit(model)(params, KEY, batch)[1].per_example
+        assert jax.typeof(got).sharding.spec == jax.P("data")
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_what_is_masked_or_outside_or_nan():
     model = dequantize(likelihood(lx.Normal(np.array([0.3, 0.2]), 0.4).to_event()), 4)
     target = np.array([[0.0, 3.0], [np.nan, 1.0], [1.0, 4.0], [1.0, 0.5]])
