@@ -205,7 +205,8 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
         raise ValueError(
             "bits per dimension of a density depend on the unit of the data; write "
             "bits_per_dim(result, bin_width=1/256), "
-            "or score the discrete values themselves: lx.Quantized(base, low, high, bins)"
+            "or score the discrete values themselves: lx.Quantized(base, low, high, bins), or "
+            "lx.flows.dequantize(model, bins=256)"
         )
     return _linear(result, factor, -math.log2(bin_width))
 

@@ -43,14 +43,14 @@ class ContinuousFlow:
         class Field(nnx.Module):                       # x (n, 2), t (n,) -> dx/dt (n, 2)
             def __call__(self, x, t): ...
 
-        flow = lx.flows.ContinuousFlow(functools.partial(Field), event_shape=2)
-        model = lx.Likelihood(None, flow)              # lx.Likelihood(net, flow) with context=net's size
+        flow = lx.flows.ContinuousFlow(Field, event_shape=2)
+        model = lx.Likelihood(None, flow)              # with a context: lx.Likelihood(net, flow)
 
     Each example is solved by itself, with steps of its own, so that a loss does not depend on what
     else is in the batch. Samples solve from t = 0 (base) to t = 1 (data), `log_prob` backwards.
 
-    With `num_probes` the log-determinant is an unbiased estimate: random vectors are drawn once for a
-    solve and kept along it, so that it is the exact log-determinant's mean and the ODE is smooth.
+    With `num_probes` the log-determinant is an estimate: random vectors are drawn once for a solve and
+    kept along it, so that the equation stays smooth and the estimate's mean is the log-determinant.
     They come from the key of the objective, or of `model.predict(params, input, key=key)`.
 
     A solve that takes more than `max_steps` has NaN as its result.
@@ -104,6 +104,11 @@ class ContinuousFlow:
             raise ValueError(
                 f"ContinuousFlow: the base has event shape {self.event_shape} and no batch, got "
                 f"event {base.event_shape} and batch {base.batch_shape}; write base.to_event()"
+            )
+        if base is not None and not base.support.is_everything:
+            raise ValueError(
+                f"ContinuousFlow: the base takes all real values, those of {type(base).__name__} are "
+                f"{base.support}; transform it first: lx.Transformed(base, bijector)"
             )
         if num_probes is not None and not is_count(num_probes):
             raise ValueError(

@@ -339,8 +339,10 @@ def _check_noise(q: Distribution, index: Array) -> None:
     """Raises unless there is one density on the unit cube for each target."""
     check_shape(q, index, owner="dequantize: dequantizer")
     each = q.support.base if isinstance(q.support, supports.Elementwise) else q.support
-    ends = (getattr(each, "lower", None), getattr(each, "upper", None))
-    if each.is_discrete or any(type(e) not in (int, float) for e in ends) or ends != (0, 1):
+    ends = zip((getattr(each, "lower", None), getattr(each, "upper", None)), (0, 1), strict=True)
+    # Of ends that are arrays nobody can say.
+    off = any(e is None or (isinstance(e, int | float) and e != unit) for e, unit in ends)
+    if each.is_discrete or off:
         raise ValueError(
             f"dequantize: the dequantizer is a density on (0, 1), its values are {q.support}; write "
             "lx.TransformedHead(head, lx.bijectors.Sigmoid())"

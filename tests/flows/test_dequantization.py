@@ -177,58 +177,66 @@ def variational():
     return dequantize(lx.Likelihood(decoder, head), 4, dequantizer=lx.Conditional((init, apply), q))
 
 
+MODEL = variational()
 X = np.array([[0.5], [-1.0], [1.5]], np.float32)
-BATCH = lx.Batch(target=np.array([[0, 3], [2, 1], [3, 3]]), input=X)
+ALL = np.ones(3, bool)
+BATCH = lx.Batch(target=np.array([[0, 3], [2, 1], [3, 3]]), input=X, mask=ALL)
+VARIATIONAL, STATE = MODEL.init(KEY, BATCH)
+grad = jax.jit(jax.value_and_grad(MODEL, has_aux=True))
 
 
-def test_model_and_dequantizer_learn_together():
-    model = variational()
-    params, state = model.init(KEY, BATCH)
-    assert set(params) == {"net", "head", "dequantizer"} and state == ((), ())
-    (loss, aux), grads = jax.value_and_grad(model, has_aux=True)(params, KEY, BATCH)
+@pytest.fixture(scope="module")
+def scored():
+    return grad(VARIATIONAL, KEY, BATCH)
+
+
+def test_model_and_dequantizer_learn_together(scored):
+    (loss, aux), grads = scored
+    assert set(VARIATIONAL) == {"net", "head", "dequantizer"} and STATE == ((), ())
     assert all(np.all(np.asarray(g) != 0) for g in jax.tree.leaves(grads))
     assert aux.state == ((), ()) and np.isfinite(loss)
-    assert model.merge(params)(jnp.ones((1, 1))).shape == (1, 2)
+    assert MODEL.merge(VARIATIONAL)(jnp.ones((1, 1))).shape == (1, 2)
 
 
-def test_rows_do_not_depend_on_the_batch():
-    for model in (variational(), dequantize(variational().model, 4, num_particles=2)):
-        params, _ = model.init(KEY, BATCH)
-        few = dataclasses.replace(BATCH, target=BATCH.target[:2], input=X[:2])
-        each = [model(params, KEY, b)[1].per_example for b in (few, BATCH)]
-        np.testing.assert_allclose(each[0], each[1][:2], rtol=1e-6)
+def test_rows_do_not_depend_on_the_batch(scored):
+    few = jax.tree.map(lambda x: x[:2], BATCH)
+    got = MODEL(VARIATIONAL, KEY, few)[1].per_example
+    np.testing.assert_allclose(got, scored[0][1].per_example[:2], rtol=1e-6)
+    plain = dequantize(likelihood(lx.Normal(0.3, 0.05)), 8, num_particles=2)
+    each = [costs(plain, np.array([3, 1, 2])[:n]) for n in (2, 3)]
+    np.testing.assert_allclose(each[0], each[1][:2], rtol=1e-6)
+    assert not np.allclose(*[costs(plain, np.array([3, 3]))[i] for i in (0, 1)])
 
 
-def test_explicit_mesh_axes():
+def test_explicit_mesh_axes(scored):
     """The types of JAX's Explicit axes are those of larger meshes, on one device, too."""
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
-    model = variational()
-    params, _ = model.init(KEY, BATCH)
-    want = model(params, KEY, BATCH)[1].per_example
     with jax.set_mesh(mesh):
         over = jax.NamedSharding(mesh, jax.P("data"))
         batch = jax.tree.map(lambda x: jax.device_put(x, over), BATCH)
-        got = jax.jit(model)(params, KEY, batch)[1].per_example
+        got = jax.jit(MODEL)(VARIATIONAL, KEY, batch)[1].per_example
         assert jax.typeof(got).sharding.spec == jax.P("data")
-    np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_allclose(got, scored[0][1].per_example, rtol=1e-6)
 
 
 def test_what_is_masked_or_outside_or_nan():
     model = dequantize(likelihood(lx.Normal(np.array([0.3, 0.2]), 0.4).to_event()), 4)
     target = np.array([[0.0, 3.0], [np.nan, 1.0], [1.0, 4.0], [1.0, 0.5]])
-    assert np.isfinite(costs(model, target)[0])
-    np.testing.assert_array_equal(costs(model, target)[1:], [np.nan, np.inf, np.inf])
-    model = variational()
-    params, _ = model.init(KEY, BATCH)
-    bad = np.array([[0, 3], [np.nan, 7], [3, 3]])
+    got = costs(model, target)
+    assert np.isfinite(got[0])
+    np.testing.assert_array_equal(got[1:], [np.nan, np.inf, np.inf])
     mask = np.array([True, False, True])
-    grad = jax.value_and_grad(model, has_aux=True)
-    (loss, _), grads = grad(params, KEY, lx.Batch(bad, X, mask=mask))
-    (want, _), wanted = grad(params, KEY, dataclasses.replace(BATCH, mask=mask))
+    bad = np.array([[0, 3], [np.nan, 7], [3, 3]])
+    (loss, _), grads = grad(VARIATIONAL, KEY, lx.Batch(bad, X, mask=mask))
+    (want, _), wanted = grad(VARIATIONAL, KEY, dataclasses.replace(BATCH, mask=mask))
     np.testing.assert_allclose(loss, want, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), grads, wanted)
+
+
+def test_debug_checks_name_the_target():
+    model = dequantize(likelihood(lx.Normal(np.array([0.3, 0.2]), 0.4).to_event()), 4)
     with lx.debug_checks(), pytest.raises(Exception, match="equally spaced numbers from 0 to 3"):
-        model(params, KEY, lx.Batch(np.array([[0, 3], [0, 4], [0, 0]]), X))
+        model(PARAMS, KEY, lx.Batch(np.array([[0, 3], [0, 4]])))
 
 
 def test_samples_are_values_with_their_probabilities():
@@ -242,8 +250,8 @@ def test_samples_are_values_with_their_probabilities():
     assert sum(counts) == ROWS
     assert scipy.stats.chisquare(counts, want).pvalue > 1e-4
     assert scipy.stats.chisquare(counts[::-1], want).pvalue < 1e-4  # the control
-    params, _ = variational().init(KEY, BATCH)
-    assert variational().sample(params, KEY, 5, input=X).shape == (5, 3, 2)
+    draws = jax.eval_shape(lambda: MODEL.sample(VARIATIONAL, KEY, 5, input=X))
+    assert draws.shape == (5, 3, 2)
     halves = dequantize(likelihood(lx.Normal(0.3, 0.2)), 3, low=0.0, high=1.0)
     assert set(np.unique(halves.sample(PARAMS, KEY, (50,)))) <= {0.0, 0.5, 1.0}
 
