@@ -14,7 +14,7 @@ from likelax import supports
 from likelax._extras import require
 from likelax._pytree import Array, _made, node, static
 from likelax.bijectors import Bijector
-from likelax.flows._mesh import with_auto_axes
+from likelax.flows._mesh import divided, with_auto_axes
 from likelax.networks import Arguments
 
 
@@ -127,7 +127,7 @@ class ODEMap(Bijector):
             one = jax.vmap(one, in_axes=axes)
         context = jnp.broadcast_to(self.context, lead + self.context.shape[-1:])
         x = jnp.broadcast_to(x, lead + event)
-        return with_auto_axes(one, jax.typeof(x).sharding.spec)(params, context, key, x)
+        return with_auto_axes(one, divided(len(lead), x, context))(params, context, key, x)
 
     def _keys(self, lead: tuple[int, ...]) -> Array:
         """A key for each element; those of samples come from their numbers."""

@@ -30,7 +30,7 @@ from likelax.bijectors.base import check_bijector, sum_last
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.distributions.quantized import Grid
-from likelax.flows._mesh import with_auto_axes
+from likelax.flows._mesh import divided, with_auto_axes
 from likelax.likelihood import Likelihood
 from likelax.networks import Arguments, Variables
 from likelax.numerics.logspace import logsumexp
@@ -267,8 +267,8 @@ class Dequantized(Objective):
             return q.sample_and_log_prob(key, (self.num_particles,))
 
         keys = _row_keys(stream(key, "noise"), index)
-        spec = (None, *jax.typeof(index).sharding.spec)
-        draw_all = with_auto_axes(jax.vmap(draw, out_axes=1), spec)
+        spec = divided(index.ndim, index)
+        draw_all = with_auto_axes(jax.vmap(draw, out_axes=1), (None, *spec))
         u, log_q = draw_all(keys, q.broadcast_to(q.batch_shape))
         return u, log_q, state
 

@@ -256,6 +256,9 @@ def test_explicit_mesh_axes(probed):
         target = jax.device_put(TARGET, jax.NamedSharding(mesh, jax.P("data")))
         got = jax.jit(PROBED)(PROBED_PARAMS, KEY, lx.Batch(target=target))[1].per_example
         assert jax.typeof(got).sharding.spec == jax.P("data")
+        context = jax.device_put(INPUT, jax.NamedSharding(mesh, jax.P("data")))
+        draws = jax.eval_shape(lambda c: HEAD(c, PARAMS["head"]).sample(KEY, (5,)), context)
+        assert draws.sharding.spec == jax.P(None, "data", None)
     np.testing.assert_allclose(got, probed.per_example, rtol=1e-6)
 
 
