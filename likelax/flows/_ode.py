@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._extras import require
-from likelax._pytree import Array, _made, node, static
+from likelax._pytree import Array, _made, add_axes, node, static
 from likelax.bijectors import Bijector
 from likelax.flows._mesh import divided, with_auto_axes
 from likelax.networks import Arguments
@@ -37,10 +37,19 @@ class ODEMap(Bijector):
 
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:
         leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, values["params"]))
-        core = tuple(leaf.ndim for leaf in leaves)
-        rank = values["context"].ndim - 1
-        params = [leaf.reshape((1,) * rank + leaf.shape) for leaf in leaves]
-        return {**values, "params": jax.tree.unflatten(tree, params), "core_ndims": core}
+        context, key = values["context"], values["key"]
+        own = values["core_ndims"]
+        own = tuple(leaf.ndim for leaf in leaves) if own is None else own
+        ranks = [leaf.ndim - core for leaf, core in zip(leaves, own, strict=True)]
+        rank = max(context.ndim - 1, *ranks) if ranks else context.ndim - 1
+        params = [add_axes(leaf, rank - r) for leaf, r in zip(leaves, ranks, strict=True)]
+        return {
+            **values,
+            "params": jax.tree.unflatten(tree, params),
+            "context": add_axes(context, rank - context.ndim + 1),
+            "key": None if key is None else add_axes(key, rank - key.ndim),
+            "core_ndims": own,
+        }
 
     @property
     def _params_batch(self) -> tuple[int, ...]:

@@ -179,6 +179,8 @@ def test_a_flow_crosses_vmap_and_jit():
         )
         np.testing.assert_allclose(got[i], ask(one), rtol=1e-4)
         np.testing.assert_allclose(made[i].bijector.context, one.bijector.context)
+    same = one.bijector.replace(context=one.bijector.context)
+    assert jax.tree.structure(same) == jax.tree.structure(one.bijector)
     again = pickle.loads(pickle.dumps(one))
     np.testing.assert_array_equal(again.bijector.context, one.bijector.context)
     wide = one.broadcast_to((4, 3))
