@@ -50,12 +50,16 @@ class Conditional:
         Args:
           params: as from `init`.
           input: what the network takes.
-          key: for networks that draw random numbers (dropout); needed in training only.
+          key: for networks that draw random numbers (dropout; needed in training only), and heads
+            that do, which say `takes_key = True`.
           state: as from `init` or the call before.
           train: whether dropout is on and batch statistics are updated.
         """
         raw, state = self.net.apply(params["net"], input, key=key, state=state, train=train)
-        return self.head(raw, params["head"]), state
+        options: dict[str, Any] = {}
+        if key is not None and getattr(self.head, "takes_key", False):
+            options["key"] = stream(key, "head")
+        return self.head(raw, params["head"], **options), state
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         """The user's own network with these values: an NNX module (in training mode), a bound Linen

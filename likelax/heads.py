@@ -40,7 +40,11 @@ _TRIANGLE_LIMIT = 10.0
 
 @runtime_checkable
 class HeadLike(Protocol):
-    """What every head has."""
+    """What every head has.
+
+    One whose density is not exact has a `claim`, too, which `lx.Likelihood` makes its own; one whose
+    call draws random numbers, and takes `key=`, has `takes_key = True`.
+    """
 
     size: int
     event_shape: tuple[int, ...]

@@ -90,8 +90,12 @@ class Likelihood(_Supervised):
     Args:
       net: a Flax NNX module or a function `make(rngs=...)` of one, a Linen module, a pair `(init,
         apply)`, or None (`likelax.networks`); its output's last axis has `head.size` entries.
-      head: `lx.Head(lx.Normal)` or another.
+      head: `lx.Head(lx.Normal)` or another. One whose density is not exact has a `claim`.
     """
+
+    def __init__(self, net: Any, head: HeadLike):
+        super().__init__(net, head)
+        self.claim = getattr(head, "claim", self.claim)
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None

@@ -212,7 +212,8 @@ def bits_per_dim(result: Aux | Evaluation, *, bin_width: float | None = None) ->
         raise ValueError(
             "bits per dimension of a density depend on the unit of the data; write "
             "bits_per_dim(result, bin_width=1/256), "
-            "or score the discrete values themselves: lx.Quantized(base, low, high, bins)"
+            "or score the discrete values themselves: lx.Quantized(base, low, high, bins), or "
+            "lx.flows.dequantize(model, bins=256)"
         )
     # Of the data as they are the number is a bound (Theis et al. 2016, section 3.1).
     bound = dataclasses.replace(claim + Claim("upper"), measure=claim.measure)

@@ -1,0 +1,313 @@
+"""Continuous flows against linear equations, SciPy's solver and quadrature."""
+
+import pickle
+import sys
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.linalg
+from flax import nnx
+
+import likelax as lx
+from likelax.flows import ContinuousFlow, dequantize
+
+KEY = jax.random.key(2)
+A = np.array([[0.3, 1.2], [-0.8, -0.7]])  # it turns, and is not symmetric
+X = np.array([[0.4, -1.0], [2.0, 0.5], [-0.3, 0.1]])
+FINE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def linear(matrix=A):
+    return lambda key, x, t: {"A": jnp.asarray(matrix)}, lambda params, x, t: x @ params["A"].T
+
+
+def params_of(head, context=()):
+    return head.init(KEY, jnp.zeros((*context, head.size)))
+
+
+def unconditional(head):
+    return head(jnp.zeros(0), params_of(head))
+
+
+# The linear equation: x(1) = exp(A) x(0), log-determinant tr A.
+
+BASE = {"loc": np.array([0.5, -1.0]), "scale": np.array([0.7, 1.5])}
+
+
+def closed_form(matrix, value):
+    """log N(exp(A) m, exp(A) S exp(A)'), in JAX, to be differentiated in A too."""
+    e = jax.scipy.linalg.expm(matrix)
+    cov = e @ jnp.diag(BASE["scale"] ** 2) @ e.T
+    return lx.MultivariateNormal(e @ BASE["loc"], covariance=cov).log_prob(value)
+
+
+def test_a_linear_equation_is_solved():
+    with jax.enable_x64(True):
+        base = lx.Normal(**BASE).to_event()
+        head = ContinuousFlow(linear(), 2, base=base, solver=diffrax.Dopri8(), **FINE)
+        dist = unconditional(head)
+        ask = jax.jit(lambda dist: (dist.log_prob(X), dist.sample_and_log_prob(KEY, (3,))))
+        log_prob, (x, at_x) = ask(dist)
+        np.testing.assert_allclose(log_prob, closed_form(A, X), rtol=1e-10)
+        np.testing.assert_allclose(at_x, closed_form(A, x), rtol=1e-10)
+        start = base.sample(KEY, (3,))
+        np.testing.assert_allclose(x, start @ scipy.linalg.expm(A).T, rtol=1e-10)
+        log_det = base.log_prob(start) - at_x
+        np.testing.assert_allclose(log_det, np.full(3, np.trace(A)), rtol=1e-10)
+        # The controls: time reversed, and the determinant left out.
+        assert np.all(abs(log_prob - closed_form(-A, X)) > 0.01)
+        inner = base.log_prob(X @ scipy.linalg.expm(-A).T)
+        assert np.all(abs(inner - closed_form(A, X)) > 0.1)
+
+
+@pytest.mark.parametrize("adjoint", [None, diffrax.BacksolveAdjoint()], ids=["steps", "backwards"])
+def test_gradients_are_those_of_the_closed_form(adjoint):
+    with jax.enable_x64(True):
+        base = lx.Normal(**BASE).to_event()
+        head = ContinuousFlow(linear(), 2, base=base, adjoint=adjoint, rtol=1e-9, atol=1e-9)
+
+        def log_prob(params, value):
+            return jnp.sum(head(jnp.zeros((3, 0)), params).log_prob(value))
+
+        got = jax.jit(jax.grad(log_prob, (0, 1)))(params_of(head), X)
+        want = jax.grad(lambda *a: jnp.sum(closed_form(*a)), (0, 1))(A, X)
+        np.testing.assert_allclose(got[0]["A"], want[0], rtol=1e-6)
+        np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
+        assert abs(got[0]["A"] - want[0].T).max() > 1  # the control
+
+
+# A nonlinear one that depends on time and on a context.
+
+
+class Field(nnx.Module):
+    """dx/dt = W tanh(V x + b) + (t, c): its pieces are those of SciPy's copy below."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.inner, self.outer = nnx.Linear(2, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x, t, context):
+        drift = jnp.stack([3 * t**2, context[:, 0]], -1)
+        return 1.5 * self.outer(jnp.tanh(2 * self.inner(x))) + drift
+
+
+NET = lambda key, x: {}, lambda params, x: 0.5 * jnp.asarray(x)
+HEAD = ContinuousFlow(Field, 2, context=1)
+MODEL = lx.Likelihood(NET, HEAD)
+INPUT = np.array([[1.0], [-2.0], [0.4]], np.float32)
+BATCH = lx.Batch(target=X.astype(np.float32), input=INPUT)
+PARAMS, _ = MODEL.init(KEY, BATCH)
+
+
+def scipy_field(t, x, context):
+    p = jax.tree.map(np.asarray, PARAMS["head"])
+    hidden = np.tanh(2 * (x @ p["inner"]["kernel"] + p["inner"]["bias"]))
+    out = hidden @ p["outer"]["kernel"] + p["outer"]["bias"]
+    return 1.5 * out + np.array([3 * t**2, context])
+
+
+def test_samples_are_solved_from_0_to_1():
+    dist = MODEL.predict(PARAMS, INPUT)
+    got = dist.bijector.forward(jnp.asarray(X, jnp.float32))
+    for start, c, end in zip(X, INPUT[:, 0], np.asarray(got), strict=True):
+        want, back = (
+            scipy.integrate.solve_ivp(scipy_field, span, start, args=(0.5 * c,), rtol=1e-9).y[:, -1]
+            for span in ((0, 1), (1, 0))
+        )
+        np.testing.assert_allclose(end, want, rtol=1e-3, atol=1e-4)
+        assert np.all(abs(end - back) > 0.05)  # the control
+    round_trip = dist.bijector.inverse(got)
+    np.testing.assert_allclose(round_trip, X, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def density():
+    """log p on a grid, for each of the three contexts."""
+    axis = np.linspace(-7, 7, 201, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 1, 2)
+    dist = MODEL.predict(PARAMS, INPUT)
+    points, log_det = dist.bijector.inverse_and_log_det(jnp.asarray(grid))
+    return np.asarray(dist.base.log_prob(points)), np.asarray(log_det), (axis[1] - axis[0]) ** 2
+
+
+def test_each_context_has_a_density(density):
+    at_base, log_det, area = density
+    np.testing.assert_allclose(np.exp(at_base + log_det).sum(0) * area, 1, atol=2e-3)
+    assert np.all(abs(np.exp(at_base).sum(0) * area - 1) > 0.02)  # the control: no determinant
+
+
+grad = jax.jit(jax.value_and_grad(MODEL, has_aux=True))
+
+
+def test_what_is_masked_or_not_finite():
+    def costs(row, kept=(True, True, True)):
+        target = X.astype(np.float32)
+        target[1] = row
+        (loss, aux), grads = grad(PARAMS, KEY, lx.Batch(target, INPUT, mask=np.array(kept)))
+        return loss, np.asarray(aux.per_example), grads, aux.claim
+
+    _, plain, _, claim = costs(X[1])
+    assert claim == lx.Claim("exact", True, lx.Measure("lebesgue", 2), "ode tolerance")
+    loss, _, grads, _ = costs([np.nan, 0], (True, False, True))
+    np.testing.assert_allclose(loss, plain[[0, 2]].mean(), rtol=1e-5)
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
+    # The other rows are solved as they were without the one that is off.
+    for row, want in (([np.nan, 0], np.nan), ([np.inf, 0], np.inf), ([30.0, 0], None)):
+        each = costs(row)[1]
+        np.testing.assert_array_equal(each[[0, 2]], plain[[0, 2]])
+        assert want is None or np.array_equal(each[1], want, equal_nan=True)
+
+
+def test_a_flow_crosses_vmap_and_jit():
+    """Built inside vmap, parameters and all, and asked outside; indexed; shared parameters stay so."""
+    scales = jnp.array([1.0, 0.5])
+
+    @jax.vmap
+    def build(scale):
+        return HEAD(INPUT[:, :1] * scale, jax.tree.map(lambda p: scale * p, PARAMS["head"]))
+
+    made = build(scales)
+    assert made.batch_shape == (2, 3)
+    ask = jax.jit(lambda dist: dist.log_prob(X.astype(np.float32)))
+    got = ask(made)
+    for i, scale in enumerate(np.asarray(scales)):
+        one = HEAD(
+            jnp.asarray(INPUT * scale), jax.tree.map(lambda p, s=scale: s * p, PARAMS["head"])
+        )
+        np.testing.assert_allclose(got[i], ask(one), rtol=1e-4)
+        np.testing.assert_allclose(made[i].bijector.context, one.bijector.context)
+    same = one.bijector.replace(context=one.bijector.context)
+    assert jax.tree.structure(same) == jax.tree.structure(one.bijector)
+    again = pickle.loads(pickle.dumps(one))
+    np.testing.assert_array_equal(again.bijector.context, one.bijector.context)
+    wide = one.broadcast_to((4, 3))
+    kernel = wide.bijector.params["inner"]["kernel"]
+    assert wide.batch_shape == (4, 3) and kernel.shape == (1, 1, 2, 4)
+    assert made[1, 2].bijector.params["inner"]["kernel"].shape == (2, 4)
+
+
+# Random probes.
+
+ROWS = 2000
+
+
+def log_dets(num_probes, probe):
+    head = ContinuousFlow(linear(), 2, num_probes=num_probes, probe=probe)
+    dist = head(jnp.zeros((ROWS, 0)), params_of(head), key=KEY)
+    return np.asarray(dist.bijector.forward_and_log_det(np.zeros(2, np.float32))[1], np.float64)
+
+
+@pytest.mark.parametrize(("num_probes", "probe"), [(1, "rademacher"), (3, "gaussian")])
+def test_probes_estimate_the_trace(num_probes, probe):
+    got = log_dets(num_probes, probe)
+    symmetric = (A + A.T) / 2
+    spread = 2 * (symmetric**2).sum()
+    if probe == "rademacher":
+        spread -= 2 * (np.diag(A) ** 2).sum()
+    # One draw for a solve: the variance is that of a single e'Ae, and not of a mean over the steps.
+    error = got.std() / np.sqrt(ROWS)
+    np.testing.assert_allclose(got.var(), spread / num_probes, rtol=0.2)
+    assert abs(got.mean() - np.trace(A)) < 4 * error
+    if num_probes > 1:  # the control: a sum of them
+        assert abs(num_probes * got.mean() - np.trace(A)) > 4 * error
+
+
+PROBED = lx.Likelihood(None, ContinuousFlow(linear(), 2, num_probes=2))
+TARGET = X.astype(np.float32)
+PROBED_PARAMS, _ = PROBED.init(KEY, lx.Batch(target=TARGET))
+
+
+@pytest.fixture(scope="module")
+def probed():
+    return PROBED(PROBED_PARAMS, KEY, lx.Batch(target=TARGET))[1]
+
+
+def test_an_objective_gives_the_key(probed):
+    model, params, batch, aux = PROBED, PROBED_PARAMS, lx.Batch(target=TARGET), probed
+    assert aux.claim.relation == "estimate" and aux.claim.unbiased
+    other = model(params, jax.random.key(8), batch)[1]
+    assert not np.allclose(aux.per_example, other.per_example)
+    # Rows do not depend on the batch, and the same key of the old kind is the same key.
+    few = model(params, KEY, lx.Batch(target=batch.target[:2]))[1]
+    np.testing.assert_array_equal(few.per_example, aux.per_example[:2])
+    keys = [
+        model.head(jnp.zeros((3, 0)), params["head"], key=k)
+        for k in (KEY, jax.random.key_data(KEY))
+    ]
+    assert keys[0].bijector.key.shape == (3,)
+    assert np.all(keys[0].bijector.key == keys[1].bijector.key)
+    bound = dequantize(model, 4).claim
+    assert (bound.relation, bound.vanishes) == (
+        "upper",
+        "num_particles and num_probes and ode tolerance",
+    )
+    assert dequantize(model, 4, num_particles=2).claim.relation == "estimate"
+    keyless = model.predict(params, jnp.zeros((3, 0)))
+    with pytest.raises(ValueError, match="key=key"):
+        keyless.log_prob(batch.target)
+    assert jax.eval_shape(lambda: keyless.sample(KEY)).shape == (3, 2)  # samples need no probes
+
+
+def test_explicit_mesh_axes(probed):
+    """The types of JAX's Explicit axes are those of larger meshes, on one device, too."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        target = jax.device_put(TARGET, jax.NamedSharding(mesh, jax.P("data")))
+        got = jax.jit(PROBED)(PROBED_PARAMS, KEY, lx.Batch(target=target))[1].per_example
+        assert jax.typeof(got).sharding.spec == jax.P("data")
+        context = jax.device_put(INPUT, jax.NamedSharding(mesh, jax.P("data")))
+        draws = jax.eval_shape(lambda c: HEAD(c, PARAMS["head"]).sample(KEY, (5,)), context)
+        assert draws.sharding.spec == jax.P(None, "data", None)
+    np.testing.assert_allclose(got, probed.per_example, rtol=1e-6)
+
+
+def test_too_many_steps_are_no_number():
+    head = ContinuousFlow(linear(40 * A), 2, max_steps=4)
+    assert np.all(np.isnan(unconditional(head).log_prob(X.astype(np.float32))))
+
+
+def test_diffrax_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffrax", None)
+    with pytest.raises(ImportError, match=r"likelax\[ode\]"):
+        unconditional(ContinuousFlow(linear(), 2)).bijector.forward(jnp.zeros(2))
+
+
+class Normed(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+
+    def __call__(self, x, t):
+        return self.norm(x)
+
+
+BAD = {
+    "no event": (lambda: ContinuousFlow(linear(), (2, 0)), "has entries"),
+    "base": (
+        lambda: ContinuousFlow(linear(), 2, base=lx.Normal(np.zeros(2), 1.0)),
+        r"base.to_event\(\)",
+    ),
+    "half-line": (
+        lambda: ContinuousFlow(linear(), 2, base=lx.Exponential(np.ones(2)).to_event()),
+        "takes all real values",
+    ),
+    "probes": (lambda: ContinuousFlow(linear(), 2, num_probes=0), "exact trace"),
+    "outputs": (lambda: params_of(ContinuousFlow(linear(A[:1]), 2)), "as many outputs as x"),
+    "no params": (lambda: ContinuousFlow(linear(), 2)(jnp.zeros(0)), "has parameters"),
+    "context": (lambda: HEAD(jnp.zeros((3, 2)), PARAMS["head"]), "reads 1 features"),
+    "value": (
+        lambda: unconditional(ContinuousFlow(linear(), 2)).bijector.forward(jnp.zeros(3)),
+        r"values of shape \(2,\)",
+    ),
+    "a network": (lambda: ContinuousFlow(jnp.tanh, 2), "a network is"),
+    "state": (lambda: params_of(ContinuousFlow(Normed, 2)), "has no state"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    make, message = BAD[name]
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
