@@ -17,7 +17,7 @@ loss::
 Every number says how it relates to a likelihood: `aux.claim`.
 """
 
-from likelax import bijectors, datasets, plotting, sequence, supports, testing, train
+from likelax import bijectors, datasets, flows, plotting, sequence, supports, testing, train
 from likelax._checks import debug_checks
 from likelax._pytree import Array, node, param, static
 from likelax.conditional import Conditional
@@ -68,6 +68,7 @@ __all__ = [
     "datasets",
     "debug_checks",
     "evaluate",
+    "flows",
     "learned",
     "node",
     "param",
