@@ -106,7 +106,7 @@ class BlockAutoregressive(Bijector):
         def place(x: Array, i: Array) -> tuple[Array, None]:
             here = jnp.arange(y.shape[-1]) == i
 
-            def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+            def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
                 low, high = bracket
                 middle = 0.5 * (low + high)
                 under = self.forward(jnp.where(here, middle, x)) < y

@@ -151,6 +151,4 @@ class Split(Bijector):
         return self._map_first(y, "inverse_and_log_det")
 
     def initialized(self, value: Array, *, forward: bool = False) -> Split:
-        return Split(
-            self.bijector.initialized(value[..., : self.size], forward=forward), self.size
-        )
+        return Split(self.bijector.initialized(value[..., : self.size], forward=forward), self.size)

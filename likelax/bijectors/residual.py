@@ -65,7 +65,7 @@ class Planar(_OfVectors):
 def _tanh_root(total: Array, factor: Array) -> Array:
     """a with a + factor tanh(a) = total, for factor > -1, element by element: by halving."""
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
         under = middle + factor * jnp.tanh(middle) < total

@@ -16,16 +16,14 @@ from likelax.bijectors.spline import RationalQuadraticSpline
 
 @runtime_checkable
 class Transformer(Protocol):
-    """A hashable function from raw numbers, `(*batch, size)`, to an elementwise bijector of that batch.
+    """A hashable function from raw numbers, `(*batch, size)`, to an elementwise bijector of that batch."""
 
-    Attributes:
-      size: how many raw numbers it reads for each element.
-    """
-
-    size: int
+    @property
+    def size(self) -> int:
+        """How many raw numbers it reads for each element."""
 
     def __call__(self, raw: Array) -> Bijector:
-        """The bijector; the identity, as a rule, where `raw` is 0."""
+        """The bijector; as a rule the identity where `raw` is 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +31,16 @@ class AffineTransformer:
     """y = shift + scale x (Dinh et al. 2017).
 
     Args:
-      log_limit: the log-scale is soft-limited to (-log_limit, log_limit), by limit tanh(raw / limit),
-        whose slope vanishes nowhere.
+      log_limit: the log-scale is kept in (-log_limit, log_limit) by log_limit tanh(raw / log_limit),
+        whose slope is 0 nowhere.
     """
 
     log_limit: float = 5.0
-    size = 2
+
+    @property
+    def size(self) -> int:
+        """2."""
+        return 2
 
     def __call__(self, raw: Array) -> Affine:
         limit = self.log_limit
