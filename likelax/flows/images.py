@@ -87,7 +87,7 @@ def glow(
         keys = jax.random.split(key, 3)
 
         def step(key: Array) -> Bijector:
-            mixing = ActNorm.init(size), PLU.init(size)
+            mixing = ActNorm.init(size), Invert(PLU.init(size))
             return Chain((*mixing, coupling(key, size // 2, size, chosen)))
 
         parts: list[Bijector] = [Scan(jax.vmap(step)(jax.random.split(keys[0], steps)))]

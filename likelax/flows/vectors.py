@@ -19,6 +19,7 @@ from likelax.bijectors import (
     Chain,
     Conditioner,
     Coupling,
+    Invert,
     MaskedAutoregressive,
     Permute,
     Scan,
@@ -76,7 +77,9 @@ def coupling_flow(
         return Conditioner(network, network.init(key))
 
     def layer(key: Array) -> Bijector:
-        return Chain((ActNorm.init(size), PLU.init(size), Coupling(make(key), chosen, split)))
+        # Inverted: the density then costs a product, and the sample a solve.
+        mixing = ActNorm.init(size), Invert(PLU.init(size))
+        return Chain((*mixing, Coupling(make(key), chosen, split)))
 
     return FlowHead(_stack(layer, layers), size, context=context, base=base)
 
