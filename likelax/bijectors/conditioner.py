@@ -72,6 +72,9 @@ class Conditioner(Node):
         context = () if self.context is None else self.context.shape[:-1]
         return jnp.broadcast_shapes(self._own_batch, context)
 
+    def __repr__(self) -> str:
+        return f"Conditioner({self.function!r})"
+
     def with_context(self, context: Any) -> Conditioner:
         """The same with these features, `(*batch, features)`, or without any (None)."""
         return Conditioner(self.function, self.params, self.core_ndims, context)

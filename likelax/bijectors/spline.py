@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ from likelax.numerics.logspace import softplus
 
 _MIN_SIZE = 1e-3
 _MIN_SLOPE = 1e-3
-# softplus(x + _SHIFT) + _MIN_SLOPE is 1 at x = 0.
-_SHIFT = 0.5403268  # log(exp(1 - 1e-3) - 1)
+# softplus(_SHIFT) + _MIN_SLOPE is 1.
+_SHIFT = math.log(math.expm1(1 - _MIN_SLOPE))
 
 
 class RationalQuadraticSpline(Bijector):

@@ -66,13 +66,12 @@ class FlowHead:
     def init(self, key: Array, features: Any) -> Bijector:
         """The bijector."""
         self._checked(features)
-        return self.make(stream(key, "bijector"))
+        return jax.jit(self.make)(stream(key, "bijector"))
 
     def initialize(self, params: Bijector, raw: Any, target: Any) -> Bijector:
         """The bijector, with the parameters that data decide set by a batch of targets."""
         raw = self._checked(raw)
-        fitted = _given(params, raw if self.size else None).initialized(jnp.asarray(target))
-        return _without_context(fitted, (raw.ndim - 1) if self.size else 0)
+        return _initialized(params, raw if self.size else None, jnp.asarray(target))
 
     def __call__(self, raw: Array, params: Any = None) -> Distribution:
         """The flow, `(*batch, context) -> batch_shape == batch`."""
@@ -127,6 +126,13 @@ def _given(bijector: Bijector, context: Array | None) -> Bijector:
         return part.with_context(context.reshape(batch + (1,) * inner + context.shape[-1:]))
 
     return jax.tree.map(give, wide, is_leaf=_is_conditioner)
+
+
+@jax.jit
+def _initialized(bijector: Bijector, context: Array | None, target: Array) -> Bijector:
+    """The bijector, its parameters that data decide set by targets, each given its context."""
+    fitted = _given(bijector, context).initialized(target)
+    return _without_context(fitted, 0 if context is None else context.ndim - 1)
 
 
 def _without_context(bijector: Bijector, batch_ndim: int) -> Bijector:

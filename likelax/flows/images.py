@@ -28,7 +28,7 @@ from likelax.flows.head import FlowHead, Network
 
 
 def glow(
-    event_shape: tuple[int, int, int],
+    event_shape: tuple[int, ...],
     *,
     levels: int = 2,
     steps: int = 4,

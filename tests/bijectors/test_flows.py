@@ -67,7 +67,7 @@ def layer(key):
 
 
 def stack(count, keys=KEY):
-    return noisy(Scan(jax.vmap(layer)(jax.random.split(keys, count))), 0.2)
+    return noisy(Scan(jax.jit(jax.vmap(layer))(jax.random.split(keys, count))), 0.2)
 
 
 CASES = {
@@ -226,8 +226,8 @@ def test_the_spline_at_and_beyond_its_edges():
 
 
 def test_the_spline_in_float32_and_its_second_derivatives():
-    # Slopes of 0.001 next to 20, in bins of very different sizes.
-    raw = [jnp.array([-4.0, 2.0, 0.0]), jnp.array([3.0, -3.0, 0.0]), jnp.array([20.0, -9.0])]
+    # Slopes of 0.03 next to 6.5, in bins of very different sizes.
+    raw = [jnp.array([-2.0, 1.0, 0.0]), jnp.array([1.5, -1.0, 0.0]), jnp.array([6.0, -4.0])]
     x = np.linspace(-1.99, 1.99, 301, dtype=np.float32)
     spline = RationalQuadraticSpline(*raw, bound=2.0)
     y = np.asarray(spline.forward(x))
@@ -238,14 +238,14 @@ def test_the_spline_in_float32_and_its_second_derivatives():
         wide, above = x.astype(float), y.astype(float)
         exact = [*double.forward_and_log_det(wide), *double.inverse_and_log_det(above)]
         for got, want in zip(single, exact, strict=True):
-            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=5e-5)
         np.testing.assert_allclose(double.inverse(double.forward(wide)), wide, atol=1e-10)
         at = jnp.array([-1.3, 0.2, 1.1])
 
         def both(y, *raw):
             return RationalQuadraticSpline(*raw, bound=2.0).inverse_and_log_det(y)
 
-        mild = [jnp.asarray(r) / 8 for r in raw]
+        mild = [jnp.asarray(r) / 4 for r in raw]
         check_grads(both, (at, *mild), order=2, modes=["fwd", "rev"], atol=1e-4, rtol=1e-4)
 
 
@@ -254,9 +254,9 @@ def test_the_spline_in_float32_and_its_second_derivatives():
 
 def made_jacobian(made):
     params = noisy(given(made)).params
-    context = jnp.ones((1, made.context))
+    context = jnp.ones((1, made.context)) if made.context else None
     call = lambda x, c: made(params, x[None], c)[0].reshape(made.features, made.outputs)  # noqa: E731
-    return jax.jit(jax.jacfwd(call, (0, 1)))(jnp.asarray(X), context)
+    return jax.jit(jax.jacfwd(call, (0, 1) if made.context else (0,)))(jnp.asarray(X), context)
 
 
 def test_a_made_sees_what_comes_before():
@@ -294,11 +294,15 @@ def test_what_a_coupling_keeps():
 
 def test_a_stack_is_its_layers_one_after_another():
     scan = stack(3)
-    chain = Chain(tuple(scan.layers[i] for i in (2, 1, 0)))
     x = jax.random.normal(KEY, (4, 3))
-    for method in ("forward_and_log_det", "inverse_and_log_det"):
-        for got, want in zip(getattr(scan, method)(x), getattr(chain, method)(x), strict=True):
-            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def both(scan, x):
+        chain = Chain(tuple(scan.layers[i] for i in (2, 1, 0)))
+        return [[*b.forward_and_log_det(x), *b.inverse_and_log_det(x)] for b in (scan, chain)]
+
+    for got, want in zip(*both(scan, x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     # One trace of the layer, however many there are.
     sizes = [
         len(str(jax.make_jaxpr(lambda s, x: s.forward_and_log_det(x))(stack(n), x)).splitlines())
@@ -309,9 +313,8 @@ def test_a_stack_is_its_layers_one_after_another():
 
 def test_flows_that_were_built_inside_vmap():
     keys, x = jax.random.split(KEY, 2), jax.random.normal(KEY, (5, 1, 3))
-    together = noisy(
-        jax.vmap(lambda key: Scan(jax.vmap(layer)(jax.random.split(key, 3))))(keys), 0.2
-    )
+    make = jax.vmap(lambda key: Scan(jax.vmap(layer)(jax.random.split(key, 3))))
+    together = noisy(jax.jit(make)(keys), 0.2)
     assert together.batch_shape == (2,)
     y, log_det = together.forward_and_log_det(x)
     back, _ = jax.jit(lambda b, y: b.inverse_and_log_det(y))(together, y)
@@ -343,7 +346,8 @@ def test_a_conditioner_with_batches_on_either_side():
 
 def test_initialisation_by_data():
     y = 3 + np.array([0.1, 2.0, 30.0]) * jax.random.normal(KEY, (500, 3))
-    for norm in (ActNorm.init(3), BatchNorm.init(3)):
+    statistics = jnp.zeros(3), jnp.ones(3), jnp.zeros(3), jnp.zeros(3)
+    for norm in (ActNorm.init(3), BatchNorm(*statistics, epsilon=1e-9)):
         x = norm.initialized(y).inverse(y)
         np.testing.assert_allclose(x.mean(0), 0, atol=1e-4)
         np.testing.assert_allclose(x.std(0), 1, rtol=1e-3)
