@@ -88,6 +88,11 @@ class BlockAutoregressive(Bijector):
         """One for vectors of length `features`: `layers` hidden layers of `hidden` units for each
         coordinate, shifted by `context` features.
         """
+        if layers < 1 or hidden < 1:
+            raise ValueError(
+                f"BlockAutoregressive: a hidden layer of a unit at least, got layers={layers} and "
+                f"hidden={hidden}"
+            )
         network = _BlockNetwork(features, hidden, layers, context)
         return BlockAutoregressive(Conditioner(network, network.init(key)))
 

@@ -222,6 +222,13 @@ class MADE:
     context: int = 0
     activation: Callable[[Array], Array] = silu
 
+    def __post_init__(self) -> None:
+        if not self.hidden or self.features < 1:
+            raise ValueError(
+                f"MADE: a hidden layer and a coordinate at least, got hidden={self.hidden} and "
+                f"features={self.features}; write MADE(3, 2, hidden=(64,))"
+            )
+
     def _degrees(self) -> list[np.ndarray]:
         """For each layer's units, how many coordinates they see: input i, which is 0-based, itself."""
         # Units that see no coordinate serve where they see a context.

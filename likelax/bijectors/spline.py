@@ -53,35 +53,29 @@ class RationalQuadraticSpline(Bijector):
                 f"wanted, got {count} and {self.bound}"
             )
 
-    def _bins(self) -> tuple[Array, Array, Array, Array]:
-        """Left ends and sizes of the bins along both axes."""
+    def _bin(self, value: Array, *, vertical: bool) -> tuple[Array, ...]:
+        """x_k, y_k, w, h and the slopes at both ends of each value's bin, and if it is inside."""
         x, width = _knots(self.widths, self.bound)
         y, height = _knots(self.heights, self.bound)
-        return x, width, y, height
-
-    def _bin(self, value: Array, *, vertical: bool) -> tuple[Array, ...]:
-        """x_k, w, y_k, h and the slopes at both ends of each value's bin, and if it is inside."""
-        x, width, y, height = self._bins()
         slopes = softplus(self.slopes + _SHIFT) + _MIN_SLOPE
         one = jnp.ones_like(slopes[..., :1])
         left, right = jnp.concatenate([one, slopes], -1), jnp.concatenate([slopes, one], -1)
-        inside = jnp.abs(value) < self.bound
-        start = (y if vertical else x)[..., 1:]
-        index = jnp.sum(value[..., None] >= start, axis=-1, keepdims=True)
+        starts = (y if vertical else x)[..., 1:]
+        index = jnp.sum(value[..., None] >= starts, axis=-1, keepdims=True)
         own = index == jnp.arange(width.shape[-1])
-        picked = [
-            jnp.sum(jnp.where(own, part, 0), axis=-1) for part in (x, width, y, height, left, right)
-        ]
-        return (*picked, inside)
+        # Sums over all bins, all but one of 0: a gather would have a scatter for its gradient.
+        parts = (x, y, width, height, left, right)
+        picked = [jnp.sum(jnp.where(own, part, 0), axis=-1) for part in parts]
+        return (*picked, jnp.abs(value) < self.bound)
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-        low, width, bottom, height, left, right, inside = self._bin(x, vertical=False)
+        low, bottom, width, height, left, right, inside = self._bin(x, vertical=False)
         at = jnp.where(inside, (x - low) / width, 0.5)
         rise, log_slope = _curve(at, height / width, left, right)
         return jnp.where(inside, bottom + height * rise, x), jnp.where(inside, log_slope, 0)
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-        low, width, bottom, height, left, right, inside = self._bin(y, vertical=True)
+        low, bottom, width, height, left, right, inside = self._bin(y, vertical=True)
         rise = jnp.where(inside, (y - bottom) / height, 0.5)
         at = _curve_inverse(rise, height / width, left, right)
         _, log_slope = _curve(at, height / width, left, right)
@@ -105,7 +99,7 @@ def _curve(at: Array, slope: Array, left: Array, right: Array) -> tuple[Array, A
     between = at * rest
     bottom = slope + (right + left - 2 * slope) * between
     top = right * at**2 + 2 * slope * between + left * rest**2
-    log_slope = 2 * (jnp.log(slope) - jnp.log(bottom)) + jnp.log(top)
+    log_slope = 2 * jnp.log(slope / bottom) + jnp.log(top)
     return (slope * at**2 + left * between) / bottom, log_slope
 
 

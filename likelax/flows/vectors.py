@@ -53,7 +53,8 @@ def coupling_flow(
         model = lx.Likelihood(net, lx.flows.coupling_flow(2, context=16))  # p(y | net(x))
 
     Args:
-      event_shape: the length D of the vectors, at least 2, or `(D,)`.
+      event_shape: the length D of the vectors, or `(D,)`. (A vector of one entry has no first half:
+        it is mapped given the context alone.)
       layers: how many.
       transformer: the family of the elementwise maps (default: `AffineTransformer()`).
       hidden: widths of the hidden layers of each conditioner.
@@ -64,9 +65,9 @@ def coupling_flow(
       base: the base distribution (default: standard Normal).
 
     Raises:
-      ValueError: for vectors of fewer than two entries, or no layer.
+      ValueError: for a shape that is no vector's, or no layer.
     """
-    size = _length("coupling_flow", event_shape, layers, least=2)
+    size = _length("coupling_flow", event_shape, layers)
     split, chosen = size // 2, transformer or AffineTransformer()
     outputs = (size - split) * chosen.size
 
@@ -140,7 +141,7 @@ def masked_autoregressive_flow(
     Raises:
       ValueError: for a shape that is no vector's, or no layer.
     """
-    size = _length("masked_autoregressive_flow", event_shape, layers, least=1)
+    size = _length("masked_autoregressive_flow", event_shape, layers)
     chosen = transformer or AffineTransformer()
     network = MADE(size, chosen.size, hidden, context)
 
@@ -156,12 +157,12 @@ def _stack(layer: Callable[[Array], Bijector], count: int) -> Callable[[Array], 
     return lambda key: Scan(jax.vmap(layer)(jax.random.split(key, count)))
 
 
-def _length(owner: str, event_shape: int | tuple[int, ...], layers: int, least: int) -> int:
+def _length(owner: str, event_shape: int | tuple[int, ...], layers: int) -> int:
     shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if len(shape) != 1 or math.prod(shape) < least:
+    if len(shape) != 1 or math.prod(shape) < 1:
         raise ValueError(
-            f"{owner}: vectors of at least {least} entries wanted, got event_shape={event_shape}; "
-            f"for images write lx.flows.glow, for numbers masked_autoregressive_flow(1)"
+            f"{owner}: vectors wanted, got event_shape={event_shape}; for numbers write "
+            f"event_shape=1 and target[:, None], for images lx.flows.glow"
         )
     if layers < 1:
         raise ValueError(f"{owner}: at least one layer wanted, got {layers}")

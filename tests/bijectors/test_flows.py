@@ -437,6 +437,8 @@ BAD = {
     "odd": (lambda: Squeeze().forward(np.zeros((3, 4, 1))), "multiples of 2"),
     "channels": (lambda: Squeeze().inverse(np.zeros((2, 2, 3))), "4 channels become one"),
     "size": (lambda: Split(PLU.init(2), 3).forward(X), "vectors of length 2"),
+    "no layer": (lambda: MADE(3, 2, ()), "a hidden layer and a coordinate"),
+    "no unit": (lambda: BlockAutoregressive.init(KEY, 2, layers=0), "a hidden layer of a unit"),
     "contraction": (lambda: Residual(given(MLP(3, 3)), 3, 1.0), r"bound is in \(0, 1\)"),
 }  # fmt: skip
 

@@ -207,8 +207,8 @@ class Normed(nnx.Module):
 
 
 BAD = {
-    "one number": (lambda: lx.flows.coupling_flow(1), r"masked_autoregressive_flow\(1\)"),
-    "image": (lambda: lx.flows.neural_spline_flow((4, 4)), "write lx.flows.glow"),
+    "one number": (lambda: lx.flows.coupling_flow(()), r"write event_shape=1 and target"),
+    "image": (lambda: lx.flows.neural_spline_flow((4, 4)), "for images lx.flows.glow"),
     "layers": (lambda: lx.flows.masked_autoregressive_flow(2, layers=0), "at least one layer"),
     "glow's shape": (lambda: lx.flows.glow((4, 4)), r"event_shape=\(28, 28, 1\)"),
     "glow's sides": (lambda: lx.flows.glow((6, 8, 1)), "multiples of 2"),
@@ -239,3 +239,14 @@ def test_bad_input(name):
     make, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_one_number_given_a_context():
+    with jax.enable_x64(True):
+        head = lx.flows.neural_spline_flow(1, layers=1, bins=4, hidden=(4,), context=1)
+        raw = jnp.array([[-1.0], [1.0]])
+        dist = head(raw, noisy(head.init(KEY, raw), 0.3))
+        line = np.linspace(-12, 12, 4001)
+        p = np.exp(jax.jit(lambda d: d.log_prob(line[:, None, None]))(dist))
+        np.testing.assert_allclose(p.sum(0) * (line[1] - line[0]), 1, atol=1e-6)
+        assert np.abs(p[:, 0] - p[:, 1]).max() > 0.01
