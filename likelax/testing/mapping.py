@@ -10,6 +10,7 @@ import numpy as np
 
 from likelax._pytree import Array
 from likelax.bijectors import Bijector
+from likelax.testing.subject import quick_jit
 
 TIGHT = 1e-8
 
@@ -42,7 +43,7 @@ def ask(bijector: Bijector, x: Array, y: Array) -> dict[str, Array]:
     return {"y": out, "log_det": log_det, "x": back, "inverse_log_det": inverse_log_det, **alone}
 
 
-@jax.jit
+@quick_jit
 def one_by_one(bijector: Bijector, x: Array, y: Array) -> dict[str, Array]:
     """The same of each value by itself, with the Jacobian of the forward map."""
 
@@ -52,13 +53,13 @@ def one_by_one(bijector: Bijector, x: Array, y: Array) -> dict[str, Array]:
     return jax.lax.map(one, (x, y))
 
 
-@jax.jit
+@quick_jit
 def derivative(bijector: Bijector, x: Array, y: Array, ways: Any) -> dict[str, Array]:
     """The derivative of the answers along one direction."""
     return jax.jvp(ask, (bijector, x, y), ways)[1]
 
 
-@jax.jit
+@quick_jit
 def gradients(bijector: Bijector, x: Array, y: Array) -> Any:
     """Gradients of the sum of all answers."""
 
