@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
@@ -25,16 +28,24 @@ class Conditional:
         self.net = adapt(net)
         self.head = head
 
-    def init(self, key: Array, input: Any) -> Variables:
+    def init(
+        self, key: Array, input: Any, target: Any = None, keep: Array | None = None
+    ) -> Variables:
         """Parameters `{"net": ..., "head": ...}` and the state of the network.
 
         Args:
           key: a random key.
           input: one batch of inputs, as `apply` takes it.
+          target: what goes with them, for a head that has `initialize(params, raw, target) -> params`:
+            data-dependent initialisation.
+          keep: boolean, the first axes of the target: which of them count there.
         """
         params, state = self.net.init(stream(key, "net"), input)
         raw, _ = self.net.apply(params, input, key=stream(key, "dropout"), state=state, train=False)
-        return Variables({"net": params, "head": self.head.init(stream(key, "head"), raw)}, state)
+        own = self.head.init(stream(key, "head"), raw)
+        if target is not None and hasattr(self.head, "initialize"):
+            own = self.head.initialize(own, *_kept((raw, jnp.asarray(target)), keep))
+        return Variables({"net": params, "head": own}, state)
 
     def apply(
         self,
@@ -66,3 +77,13 @@ class Conditional:
         one, or a function.
         """
         return self.net.merge(params["net"], state)
+
+
+def _kept(values: Any, keep: Array | None) -> Any:
+    """The rows that are kept, over and over up to the same number: shapes do not depend on the mask."""
+    if keep is None:
+        return values
+    count, kept = keep.size, jnp.maximum(jnp.sum(keep), 1)
+    order = jnp.argsort(~keep.reshape(-1), stable=True)
+    rows = order[jnp.arange(count) % kept]
+    return jax.tree.map(lambda v: v.reshape(count, *v.shape[keep.ndim :])[rows], values)

@@ -398,6 +398,11 @@ class TransformedHead:
         """The base head's own parameters."""
         return self.head.init(key, features)
 
+    def initialize(self, params: Any, raw: Array, target: Array) -> Any:
+        """The base head's own parameters, where it sets them by a batch of targets."""
+        initialize = getattr(self.head, "initialize", None)
+        return initialize(params, raw, self.bijector.inverse(target)) if initialize else params
+
     def __call__(self, raw: Array, params: Any = None) -> Distribution:
         """The transformed distribution, `(*batch, size) -> batch_shape == batch`."""
         return Transformed(self.head(raw, params), self.bijector)

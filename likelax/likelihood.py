@@ -51,7 +51,8 @@ class _Supervised(Objective):
         return jnp.zeros(shape[: len(shape) - len(self.head.event_shape)] + (0,))
 
     def init(self, key: Array, batch: Batch) -> Variables:
-        return self.conditional.init(key, self._input(batch))
+        batch, keep = self._prepared(batch)
+        return self.conditional.init(key, self._input(batch), batch.target, keep)
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         return self.conditional.merge(params, state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +115,15 @@ class Bijector(Node):
     def inverse(self, y: ArrayLike) -> Array:
         """x."""
         return self.inverse_and_log_det(y)[0]
+
+    def initialized(self, value: Array, *, forward: bool = False) -> Self:
+        """The same map with those parameters that data decide, as `ActNorm`'s, set by a batch of values;
+        itself where there are none.
+
+        Args:
+          value: a batch of y, `(n, *event)`, or with `forward=True` of x.
+        """
+        return self
 
     # Shapes and sets.
 

@@ -74,6 +74,9 @@ class Invert(Bijector):
     def inverse(self, y: Array) -> Array:
         return self.bijector.forward(y)
 
+    def initialized(self, value: Array, *, forward: bool = False) -> Invert:
+        return Invert(self.bijector.initialized(value, forward=not forward))
+
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.bijector.inverse_shape(shape)
 
@@ -202,6 +205,13 @@ class Chain(Bijector):
         for b, _ in self._steps[::-1]:
             y = b.inverse(y)
         return y
+
+    def initialized(self, value: Array, *, forward: bool = False) -> Chain:
+        fitted = []
+        for b in self.bijectors[::-1] if forward else self.bijectors:
+            fitted.append(b.initialized(value, forward=forward))
+            value = fitted[-1].forward(value) if forward else fitted[-1].inverse(value)
+        return Chain(tuple(fitted[::-1] if forward else fitted))
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for b, _ in self._steps:

@@ -235,6 +235,10 @@ class Distribution(Node):
         """Without a gradient where not alive; `alive` has the batch shape."""
         return self._map(lambda leaf: held_leaf(leaf, alive))
 
+    def _held_by(self, mask: Array) -> Distribution:
+        """With an element's own parameters everywhere, without a gradient where not in the mask."""
+        return self.broadcast_to(jnp.broadcast_shapes(self.batch_shape, mask.shape))._hold(mask)
+
     def _value(self, value: ArrayLike, method: str = "log_prob") -> Array:
         """The value as an array to compute with; raises on a shape or dtype that does not fit."""
         name = type(self).__name__
@@ -605,8 +609,7 @@ def held(base: Distribution, mask: Array) -> Distribution:
     """`base`, with an element's own parameters everywhere: those of what is masked out have no
     gradient, also where a formula of theirs makes 0 times NaN of a cotangent of 0.
     """
-    wide = base.broadcast_to(jnp.broadcast_shapes(base.batch_shape, mask.shape))
-    return wide._hold(mask)
+    return base._held_by(mask)
 
 
 def held_leaf(leaf: Array, alive: Array) -> Array:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from likelax import supports
-from likelax._pytree import Array, add_axes, is_traced, node, param
+from likelax._pytree import Array, _made, add_axes, is_traced, node, param
 from likelax.bijectors.base import Bijector, check_bijector, has_dependent_entries, sum_last
 from likelax.bijectors.elementwise import Identity
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.normal import Normal
 from likelax.numerics.half_line import lognormal_log_pdf
@@ -127,6 +127,24 @@ class Transformed(Distribution):
     def support(self) -> Any:
         """What the bijector makes of the base's."""
         return self.bijector.image(self.base.support)
+
+    def _held_by(self, mask: Array) -> Distribution:
+        """Parameters of the bijector that the batch shares stay shared: a network's are large."""
+        shape = jnp.broadcast_shapes(self.batch_shape, mask.shape)
+        wide = add_axes(self, len(shape) - self.batch_ndim)
+        alive = jnp.broadcast_to(mask, shape)
+
+        def hold(leaf: Array) -> Array:
+            own = leaf.shape[: len(shape)]
+            if math.prod(own) == 1 or not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            leaf = jnp.broadcast_to(leaf, shape + leaf.shape[len(shape) :])
+            # A NaN would reach the gradients of what is shared, as 0 times NaN.
+            kept = alive.reshape(shape + (1,) * (leaf.ndim - len(shape)))
+            return held_leaf(jnp.where(kept | jnp.isfinite(leaf), leaf, 0), alive)
+
+        fields = {"base": wide.base._held_by(alive), "bijector": jax.tree.map(hold, wide.bijector)}
+        return _made(type(self), fields)
 
     # Densities and probabilities.
 

@@ -1,7 +1,8 @@
-"""Checks that a distribution or a model, of the library or your own, is what it says."""
+"""Checks that a distribution, a bijector or a model, of the library or your own, is what it says."""
 
+from likelax.testing.bijector import check_bijector
 from likelax.testing.causal import check_causal
 from likelax.testing.check import check_distribution
 from likelax.testing.report import Report, Row
 
-__all__ = ["Report", "Row", "check_causal", "check_distribution"]
+__all__ = ["Report", "Row", "check_bijector", "check_causal", "check_distribution"]

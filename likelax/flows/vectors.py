@@ -1,0 +1,169 @@
+"""Ready-made flows of vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from likelax._pytree import Array
+from likelax.bijectors import (
+    MADE,
+    MLP,
+    PLU,
+    ActNorm,
+    AffineTransformer,
+    Bijector,
+    Chain,
+    Conditioner,
+    Coupling,
+    Invert,
+    MaskedAutoregressive,
+    Permute,
+    Scan,
+    SplineTransformer,
+)
+from likelax.bijectors.transformer import Transformer
+from likelax.distributions.base import Distribution
+from likelax.flows.head import FlowHead, Network
+
+
+def coupling_flow(
+    event_shape: int | tuple[int, ...],
+    *,
+    layers: int = 8,
+    transformer: Transformer | None = None,
+    hidden: tuple[int, ...] = (64, 64),
+    conditioner: Callable[[int], Any] | None = None,
+    context: int = 0,
+    base: Distribution | None = None,
+) -> FlowHead:
+    """A head of coupling layers, affine ones by default: real NVP (Dinh et al. 2017) with the linear maps
+    of Glow between its layers.
+
+    A layer is an `ActNorm`, a `PLU` matrix that starts by turning the coordinates round by one half, and
+    a `Coupling` of the second half given the first. The flow starts, up to scale and order, at the
+    identity.
+
+    ::
+
+        model = lx.Likelihood(None, lx.flows.coupling_flow(2))
+        model = lx.Likelihood(net, lx.flows.coupling_flow(2, context=16))  # p(y | net(x))
+
+    Args:
+      event_shape: the length D of the vectors, or `(D,)`. (A vector of one entry has no first half:
+        it is mapped given the context alone.)
+      layers: how many.
+      transformer: the family of the elementwise maps (default: `AffineTransformer()`).
+      hidden: widths of the hidden layers of each conditioner.
+      conditioner: makes a network of your own for so many outputs, `lambda outputs: MLP(outputs)` or
+        `lambda outputs: functools.partial(MLP, outputs)`; it sees the first half of the vector, and
+        the context behind it. In place of `hidden`.
+      context: features that the flow is conditioned on.
+      base: the base distribution (default: standard Normal).
+
+    Raises:
+      ValueError: for a shape that is no vector's, or no layer.
+    """
+    size = _length("coupling_flow", event_shape, layers)
+    split, chosen = size // 2, transformer or AffineTransformer()
+    outputs = (size - split) * chosen.size
+
+    def make(key: Array) -> Conditioner:
+        if conditioner is not None:
+            return Network(conditioner(outputs)).conditioner(key, (split,), context)
+        network = MLP(split, outputs, hidden, context)
+        return Conditioner(network, network.init(key))
+
+    def layer(key: Array) -> Bijector:
+        # Inverted: the density then costs a product, and the sample a solve.
+        mixing = ActNorm.init(size), Invert(PLU.init(size))
+        return Chain((*mixing, Coupling(make(key), chosen, split)))
+
+    return FlowHead(_stack(layer, layers), size, context=context, base=base)
+
+
+def neural_spline_flow(
+    event_shape: int | tuple[int, ...],
+    *,
+    layers: int = 4,
+    bins: int = 8,
+    bound: float = 4.0,
+    hidden: tuple[int, ...] = (64, 64),
+    conditioner: Callable[[int], Any] | None = None,
+    context: int = 0,
+    base: Distribution | None = None,
+) -> FlowHead:
+    """A head of coupling layers with rational-quadratic splines (Durkan et al. 2019): `coupling_flow` with
+    `SplineTransformer(bins, bound)`.
+
+    Args:
+      bins: pieces of each spline.
+      bound: splines are on [-bound, bound], and the identity beyond.
+      event_shape, layers, hidden, conditioner, context, base: as for `coupling_flow`.
+    """
+    return coupling_flow(
+        event_shape,
+        layers=layers,
+        transformer=SplineTransformer(bins, bound),
+        hidden=hidden,
+        conditioner=conditioner,
+        context=context,
+        base=base,
+    )
+
+
+def masked_autoregressive_flow(
+    event_shape: int | tuple[int, ...],
+    *,
+    layers: int = 4,
+    transformer: Transformer | None = None,
+    hidden: tuple[int, ...] = (64, 64),
+    context: int = 0,
+    base: Distribution | None = None,
+) -> FlowHead:
+    """A head of masked autoregressive layers (Papamakarios et al. 2017): a density costs one pass through
+    each layer, a sample one for each coordinate.
+
+    A layer is an `ActNorm`, a turn of the coordinates' order, and a `MaskedAutoregressive` map by a
+    `MADE`.
+
+    Args:
+      event_shape: the length D of the vectors, or `(D,)`.
+      layers: how many.
+      transformer: the family of the elementwise maps (default: `AffineTransformer()`).
+      hidden: widths of the hidden layers of each MADE.
+      context: features that the flow is conditioned on.
+      base: the base distribution (default: standard Normal).
+
+    Raises:
+      ValueError: for a shape that is no vector's, or no layer.
+    """
+    size = _length("masked_autoregressive_flow", event_shape, layers)
+    chosen = transformer or AffineTransformer()
+    network = MADE(size, chosen.size, hidden, context)
+
+    def layer(key: Array) -> Bijector:
+        given = MaskedAutoregressive(Conditioner(network, network.init(key)), chosen)
+        return Chain((ActNorm.init(size), Permute(range(size)[::-1]), given))
+
+    return FlowHead(_stack(layer, layers), size, context=context, base=base)
+
+
+def _stack(layer: Callable[[Array], Bijector], count: int) -> Callable[[Array], Bijector]:
+    """From a key to `count` layers."""
+    return lambda key: Scan(jax.vmap(layer)(jax.random.split(key, count)))
+
+
+def _length(owner: str, event_shape: int | tuple[int, ...], layers: int) -> int:
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if len(shape) != 1 or math.prod(shape) < 1:
+        raise ValueError(
+            f"{owner}: vectors wanted, got event_shape={event_shape}; for numbers write "
+            f"event_shape=1 and target[:, None], for images lx.flows.glow"
+        )
+    if layers < 1:
+        raise ValueError(f"{owner}: at least one layer wanted, got {layers}")
+    return shape[0]

@@ -1,0 +1,253 @@
+"""Heads of flows: densities that sum to 1, closed forms, training, contexts, images."""
+
+import functools
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from scipy import stats
+
+import likelax as lx
+from likelax import bijectors as lb
+from likelax.testing.subject import quick_jit
+
+KEY = jax.random.key(2)
+EMPTY = jnp.zeros((1, 0))
+
+
+def noisy(params, spread):
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [
+        leaf + spread * jax.random.normal(k, leaf.shape, leaf.dtype)
+        for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, moved)
+
+
+# Two-dimensional densities, by quadrature.
+
+HEADS = {
+    "neural_spline_flow": functools.partial(lx.flows.neural_spline_flow, bins=4, bound=3.0),
+    "coupling_flow": lx.flows.coupling_flow,
+    "masked_autoregressive_flow": lx.flows.masked_autoregressive_flow,
+}
+LINE = np.linspace(-14, 14, 701)
+GRID = np.stack(np.meshgrid(LINE, LINE, indexing="ij"), -1).reshape(-1, 2)
+
+
+@quick_jit
+def log_probs(dist):
+    return dist.log_prob(GRID[:, None])
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_each_context_gives_a_density_of_its_own(name):
+    with jax.enable_x64(True):
+        head = HEADS[name](2, layers=2, hidden=(6,), context=1)
+        raw = jnp.array([[-0.7], [1.9]])
+        dist = head(raw, noisy(head.init(KEY, raw), 0.1))
+        assert dist.batch_shape == (2,) and dist.event_shape == (2,)
+        log_prob = np.asarray(log_probs(dist))
+        cell = (LINE[1] - LINE[0]) ** 2
+        np.testing.assert_allclose(np.exp(log_prob).sum(0) * cell, 1, atol=2e-4)
+        assert np.abs(log_prob[:, 0] - log_prob[:, 1]).max() > 0.1
+        # The control: without the log-determinant it is none.
+        base = np.asarray(dist.base.log_prob(dist.bijector.inverse(GRID[:, None])))
+        assert np.abs(np.exp(base).sum(0) * cell - 1).max() > 0.01
+
+
+def test_a_linear_flow_is_a_gaussian():
+    def make(key):
+        return lb.Chain((lb.ActNorm.init(3), lb.PLU.init(3)))
+
+    with jax.enable_x64(True):
+        head = lx.flows.FlowHead(make, 3)
+        params = noisy(head.init(KEY, EMPTY), 0.5)
+        matrix = np.asarray(jax.jacfwd(params.forward)(jnp.zeros(3)))
+        truth = stats.multivariate_normal(np.asarray(params.bijectors[0].shift), matrix @ matrix.T)
+        x = np.random.default_rng(0).normal(size=(5, 3))
+        np.testing.assert_allclose(head(EMPTY[0], params).log_prob(x), truth.logpdf(x), rtol=1e-10)
+        # A base of heavy tails: its density at the inverse, and one log-determinant.
+        heavy = lx.StudentT(3.0, jnp.zeros(3), 1.0).to_event(1)
+        dist = lx.flows.FlowHead(make, 3, base=heavy)(jnp.zeros((5, 0)), params)
+        z = np.linalg.solve(matrix, (x - np.asarray(params.bijectors[0].shift)).T).T
+        want = stats.t(3).logpdf(z).sum(1) - np.linalg.slogdet(matrix)[1]
+        np.testing.assert_allclose(dist.log_prob(x), want, rtol=1e-10)
+
+
+def test_glow_is_exact():
+    with jax.enable_x64(True):
+        head = lx.flows.glow((4, 4, 1), levels=2, steps=1, hidden=3, context=1)
+        raw = jnp.array([0.4])
+        params = noisy(head.init(KEY, raw), 0.2)
+        dist = head(raw, params)
+        x = np.random.default_rng(0).normal(size=(4, 4, 1))
+
+        @quick_jit
+        def parts(dist, x):
+            z = dist.bijector.inverse(x)
+            jacobian = jax.jacfwd(dist.bijector.inverse)(x)
+            return z, jacobian, dist.log_prob(x), dist.bijector.forward(z)
+
+        z, jacobian, log_prob, back = map(np.asarray, parts(dist, x))
+        want = stats.norm.logpdf(z).sum() + np.linalg.slogdet(jacobian.reshape(16, 16))[1]
+        np.testing.assert_allclose(log_prob, want, rtol=1e-10)
+        np.testing.assert_allclose(back, x, atol=1e-9)
+        # The second level moves half of the channels only, and those by the whole image.
+        assert np.all(np.any(jacobian.reshape(16, 16) != 0, axis=1))
+
+
+# In a likelihood.
+
+
+def ring(key, count):
+    angle, radius = jax.random.uniform(key, (count,)) * 2 * np.pi, 10.0
+    noise = 0.5 * jax.random.normal(key, (count, 2))
+    return radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1) + jnp.array([50.0, 0.0]) + noise
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small flow with a context, on rings whose rows above 100 are masked out and NaN."""
+    target = np.asarray(ring(KEY, 128)).copy()
+    target[100:] = np.nan
+    input = jnp.linspace(-1, 1, 128)[:, None].at[120:].set(jnp.nan)
+    batch = lx.Batch(target, input=input, mask=np.arange(128) < 100)
+    head = lx.flows.coupling_flow(2, layers=2, hidden=(8,), context=1)
+    model = lx.Likelihood(None, head)
+    result = lx.train.fit(model, optax.adam(5e-3), batch, steps=60, key=KEY)
+    return model, batch, result
+
+
+def test_it_trains_and_says_that_it_is_exact(trained):
+    model, batch, result = trained
+    losses = result.history.loss
+    assert np.all(np.isfinite(losses)) and losses[-1] < losses[0] - 0.1
+    assert losses[0] < 8.5  # ActNorm has seen the data: as a Normal of their size, 2 log(7) + 2.84
+    scored = lx.evaluate(model, result.params, KEY, batch)
+    assert scored.claim.relation == "exact" and scored.claim.measure == ("lebesgue", 2)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.params))
+
+
+def test_rows_that_are_masked_out_do_not_initialise(trained):
+    model, batch, _ = trained
+    params, _ = model.init(KEY, batch)
+    some = lx.Batch(batch.target[:100], input=batch.input[:100])
+    z = model.predict(params, some.input).bijector.inverse(some.target)
+    # 100 of 128 rows, some of them twice.
+    np.testing.assert_allclose(z.mean(0), 0, atol=0.2)
+    np.testing.assert_allclose(z.std(0), 1, atol=0.2)
+
+
+def test_under_transformations(trained):
+    model, _, result = trained
+    params, context = result.params, jnp.array([[-0.5], [0.1], [0.8]])
+    x = jnp.array([55.0, 3.0])
+    dist = model.predict(params, context)
+    log_prob = dist.log_prob(x)
+    assert log_prob.shape == (3,) and len(set(np.asarray(log_prob))) == 3
+    inside = jax.vmap(lambda c: model.predict(params, c).log_prob(x))(context)
+    outside = jax.vmap(lambda c: model.predict(params, c))(context)
+    for other in (inside, outside.log_prob(x), jax.jit(lambda d: d)(dist).log_prob(x)):
+        np.testing.assert_allclose(other, log_prob, rtol=1e-4)
+    np.testing.assert_allclose(dist[1].log_prob(x), log_prob[1], rtol=1e-4)
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(dist)).log_prob(x), log_prob, rtol=1e-5)
+    y, own = dist.sample_and_log_prob(KEY, (4,))
+    assert y.shape == (4, 3, 2)
+    np.testing.assert_allclose(dist.log_prob(y), own, rtol=1e-3, atol=1e-3)
+    ensemble = jax.tree.map(lambda a: jnp.stack([a, 1.1 * a]), params)
+    both = jax.vmap(lambda p: model.predict(p, context))(ensemble)
+    np.testing.assert_allclose(both.log_prob(x)[0], log_prob, rtol=1e-4)
+    slope = jax.grad(lambda d: jnp.sum(d.log_prob(x)))(dist)
+    assert jax.tree.structure(slope) == jax.tree.structure(dist)
+
+
+class Net(nnx.Module):
+    def __init__(self, inputs, outputs, *, rngs):
+        self.first = nnx.Linear(inputs, 4, rngs=rngs)
+        self.last = nnx.Linear(4, outputs, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(jnp.tanh(self.first(x)))
+
+
+def matrix(outputs):
+    return (
+        lambda key, x: {"w": jax.random.normal(key, (x.shape[-1], outputs))},
+        lambda params, x: x @ params["w"],
+    )
+
+
+@pytest.mark.parametrize("name", ["nnx", "functions"])
+def test_a_conditioner_of_your_own(name):
+    makers = {"nnx": lambda n: functools.partial(Net, 2, n), "functions": matrix}
+    head = lx.flows.coupling_flow(3, layers=2, conditioner=makers[name], context=1)
+    raw = jnp.array([[0.3], [-2.0]])
+    params = head.init(KEY, raw)
+    weight = jax.tree.leaves(params.layers.bijectors[2].conditioner.params)[-1]
+    assert weight.shape[0] == 2 and np.any(weight[0] != weight[1])  # each layer its own
+    x = jnp.array([0.1, -0.4, 2.0])
+    dist = head(raw, params)
+    back = dist.bijector.inverse(x)
+    np.testing.assert_allclose(dist.bijector.forward(back), [x, x], atol=1e-4)
+    assert np.abs(back[0] - back[1]).max() > 1e-2
+
+
+class Normed(nnx.Module):
+    def __init__(self, outputs, *, rngs):
+        self.norm = nnx.BatchNorm(1, rngs=rngs)
+        self.last = nnx.Linear(1, outputs, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.norm(x))
+
+
+BAD = {
+    "one number": (lambda: lx.flows.coupling_flow(()), r"write event_shape=1 and target"),
+    "image": (lambda: lx.flows.neural_spline_flow((4, 4)), "for images lx.flows.glow"),
+    "layers": (lambda: lx.flows.masked_autoregressive_flow(2, layers=0), "at least one layer"),
+    "glow's shape": (lambda: lx.flows.glow((4, 4)), r"event_shape=\(28, 28, 1\)"),
+    "glow's sides": (lambda: lx.flows.glow((6, 8, 1)), "multiples of 2"),
+    "base": (
+        lambda: lx.flows.coupling_flow(2, base=lx.Normal(0.0, 1.0)),
+        r"a base of batch shape \(\) and event shape \(2,\)",
+    ),
+    "context": (
+        lambda: lx.flows.coupling_flow(2).init(KEY, jnp.zeros((3, 4))),
+        "it takes no context",
+    ),
+    "outputs": (
+        lambda: lx.flows.coupling_flow(2, context=5).init(KEY, jnp.zeros((3, 4))),
+        "give the network's last layer 5 outputs",
+    ),
+    "no params": (lambda: lx.flows.coupling_flow(2)(EMPTY), "head.init"),
+    "state": (
+        lambda: lx.flows.coupling_flow(
+            2, conditioner=lambda n: functools.partial(Normed, n)
+        ).init(KEY, EMPTY),
+        "a conditioner has no state",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    make, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_one_number_given_a_context():
+    with jax.enable_x64(True):
+        head = lx.flows.neural_spline_flow(1, layers=1, bins=4, hidden=(4,), context=1)
+        raw = jnp.array([[-1.0], [1.0]])
+        dist = head(raw, noisy(head.init(KEY, raw), 0.3))
+        line = np.linspace(-12, 12, 4001)
+        p = np.exp(quick_jit(lambda d: d.log_prob(line[:, None, None]))(dist))
+        np.testing.assert_allclose(p.sum(0) * (line[1] - line[0]), 1, atol=1e-6)
+        assert np.abs(p[:, 0] - p[:, 1]).max() > 0.01
