@@ -17,7 +17,7 @@ loss::
 Every number says how it relates to a likelihood: `aux.claim`.
 """
 
-from likelax import bijectors, datasets, plotting, sequence, supports, testing, train
+from likelax import bijectors, datasets, plotting, sequence, supports, testing, train, vae
 from likelax._checks import debug_checks
 from likelax._pytree import Array, node, param, static
 from likelax.conditional import Conditional
@@ -78,4 +78,5 @@ __all__ = [
     "supports",
     "testing",
     "train",
+    "vae",
 ]
