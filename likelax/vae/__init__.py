@@ -11,22 +11,34 @@ lx.evaluate(tight, result.params, key, lx.Batch(held_out))
 ```
 """
 
+from ._passes import Networks as Networks
+from .diagnostics import LatentUsage as LatentUsage
+from .diagnostics import latent_usage as latent_usage
+from .diagnostics import traversal as traversal
+from .discrete import Enumerated as Enumerated
+from .discrete import GumbelSoftmax as GumbelSoftmax
 from .elbo import ELBO as ELBO
 from .importance import IWAE as IWAE
 from .importance import Marginal as Marginal
 from .importance import RenyiBound as RenyiBound
 from .importance import marginal_log_prob as marginal_log_prob
 from .model import LatentModel as LatentModel
-from .model import Networks as Networks
 from .priors import VampPrior as VampPrior
+from .quantized import VQVAE as VQVAE
 
 __all__ = [
     "ELBO",
     "IWAE",
+    "VQVAE",
+    "Enumerated",
+    "GumbelSoftmax",
     "LatentModel",
+    "LatentUsage",
     "Marginal",
     "Networks",
     "RenyiBound",
     "VampPrior",
+    "latent_usage",
     "marginal_log_prob",
+    "traversal",
 ]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from likelax._pytree import Array
 from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.mixture import Mixture
 from likelax.networks import Arguments
+from likelax.objective import Measure, measure_of
 
 
 @functools.partial(
@@ -149,6 +151,11 @@ def called(part: str, given: Any) -> Iterator[None]:
         raise
 
 
+def total(parts: Iterable[Array]) -> Array:
+    """The sum of at least one array."""
+    return functools.reduce(operator.add, parts)
+
+
 def as_floats(x: Any) -> Array:
     """Data as a network takes them."""
     x = jnp.asarray(x)
@@ -160,17 +167,22 @@ def as_latents(dist: Distribution, z: Array) -> Array:
     return z if dist._takes_indices else as_floats(z)
 
 
-def sampled(q: Distribution, key: Array, count: int | None) -> tuple[Array, Array]:
-    """Samples and their log-density: `(*batch, *event)`, with an axis of `count` first if given.
+def particles(draw: Callable[[Array], Any], key: Array, count: int | None) -> Any:
+    """`draw(key)`, with an axis of `count` independent ones first if given.
 
     Each particle has a key of its own and the examples are the first axis of what it draws, so that
     those of one example depend on its place in the batch, and not on the batch's size.
     """
     if count is None:
-        return q.sample_and_log_prob(key)
+        return draw(key)
     if count == 1:
-        return jax.tree.map(lambda x: x[None], q.sample_and_log_prob(key))
-    return jax.vmap(q.sample_and_log_prob)(jax.random.split(key, count))
+        return jax.tree.map(lambda x: x[None], draw(key))
+    return jax.vmap(draw)(jax.random.split(key, count))
+
+
+def sampled(q: Distribution, key: Array, count: int | None) -> tuple[Array, Array]:
+    """Samples, `(*batch, *event)`, and their log-density, as `particles`."""
+    return particles(q.sample_and_log_prob, key, count)
 
 
 def of_features(dist: Distribution, observed: Array, owner: str) -> Distribution:
@@ -196,3 +208,8 @@ def has_pathwise(q: Distribution) -> bool:
         return not q.event_ndim
     inner = getattr(q, "base", None)
     return has_pathwise(inner) if isinstance(inner, Distribution) else True
+
+
+def measure_of_data(dist: Distribution, data: Example) -> Measure | None:
+    """What log p(x) is a density against; None where examples have different features missing."""
+    return measure_of(dist) if data.observed is None else None

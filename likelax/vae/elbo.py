@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -12,8 +12,17 @@ from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.kl import kl_divergence
-from likelax.objective import Batch, Claim, Measure, Scores, measure_of
-from likelax.vae._rows import Example, Inference, Joint, flattened, has_pathwise, unflattened
+from likelax.objective import Batch, Claim, Scores
+from likelax.vae._rows import (
+    Example,
+    Inference,
+    Joint,
+    flattened,
+    has_pathwise,
+    measure_of_data,
+    total,
+    unflattened,
+)
 from likelax.vae.model import LatentModel
 
 
@@ -60,7 +69,7 @@ class ELBO(LatentModel):
         encoder: Any,
         prior: Any,
         *,
-        kl: Literal["analytic", "monte_carlo"] = "analytic",
+        kl: str = "analytic",
         beta: float | Callable[[Array], Any] = 1.0,
         free_bits: float = 0.0,
         num_particles: int = 1,
@@ -90,11 +99,10 @@ class ELBO(LatentModel):
         joint = self._join(params, key, inference.latents, data, state=state, train=train)
         reconstruction = -jnp.mean(joint.log_likelihood, axis=0)
         each = self._divergences(inference, joint)
-        kl = sum(jnp.sum(part, axis=1) for part in each)
-        terms = {"reconstruction": reconstruction, "kl": jnp.asarray(kl)}
-        charged = jnp.asarray(kl)
+        kl = charged = total(jnp.sum(part, axis=1) for part in each)
+        terms = {"reconstruction": reconstruction, "kl": kl}
         if train and self.free_bits:
-            charged = sum(jnp.sum(jnp.maximum(part, self.free_bits), axis=1) for part in each)
+            charged = total(jnp.sum(jnp.maximum(part, self.free_bits), axis=1) for part in each)
         if train:
             charged = self._at_step(self.beta, state) * charged
         return Scores(
@@ -108,7 +116,7 @@ class ELBO(LatentModel):
         unbiased = all(has_pathwise(q) for q in inference.posteriors)
         if train and (callable(self.beta) or self.beta < 1):
             return Claim("none", unbiased)
-        return Claim("upper", unbiased, measure_of_data(joint, data))
+        return Claim("upper", unbiased, measure_of_data(joint.decoder, data))
 
     def _divergences(self, inference: Inference, joint: Joint) -> list[Array]:
         """KL(q || p) of each layer by its latents, `(B, latents)`, or `(B, 1)` where it is no sum."""
@@ -187,8 +195,3 @@ def named(dist: Distribution) -> str:
     inner = getattr(dist, "base", None)
     name = type(dist).__name__
     return f"{name}({named(inner)})" if isinstance(inner, Distribution) else name
-
-
-def measure_of_data(joint: Joint, data: Example) -> Measure | None:
-    """What log p(x) is a density against; None where examples have different features missing."""
-    return measure_of(joint.decoder) if data.observed is None else None

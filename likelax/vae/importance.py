@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,16 @@ from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.numerics.logspace import log_add_exp, logsumexp
 from likelax.objective import Batch, Claim, Scores, check_batch, trailing
-from likelax.vae._rows import Example, Inference, Joint, has_pathwise, sampled
-from likelax.vae.elbo import check_particles, measure_of_data
+from likelax.vae._rows import (
+    Example,
+    Inference,
+    Joint,
+    has_pathwise,
+    measure_of_data,
+    sampled,
+    total,
+)
+from likelax.vae.elbo import check_particles
 from likelax.vae.model import LatentModel
 
 # How many rows a network is given at once where no gradient is wanted.
@@ -38,7 +46,11 @@ class _Weighted(LatentModel):
             params, key, data, state=state, train=train, count=self.num_particles
         )
         joint = self._join(params, key, inference.latents, data, state=state, train=train)
-        return joint.log_likelihood + sum(joint.log_prior) - sum(inference.log_q), inference, joint
+        return (
+            joint.log_likelihood + total(joint.log_prior) - total(inference.log_q),
+            inference,
+            joint,
+        )
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
@@ -46,7 +58,7 @@ class _Weighted(LatentModel):
         data = self._example(batch, keep)
         log_weight, inference, joint = self._weigh(params, key, data, state=state, train=train)
         cost = self._surrogate(-log_power_mean(log_weight, self.power), log_weight, inference)
-        log_q, log_prior = sum(inference.log_q), sum(joint.log_prior)
+        log_q, log_prior = total(inference.log_q), total(joint.log_prior)
         terms = {
             "reconstruction": -jnp.mean(joint.log_likelihood, axis=0),
             "kl": jnp.mean(log_q - log_prior, axis=0),
@@ -84,7 +96,7 @@ class IWAE(_Weighted):
     Args:
       decoder, encoder, prior: as for `LatentModel`.
       num_particles: K.
-      estimator: of the gradient.
+      estimator: of the gradient, one of those.
 
     Raises:
       ValueError: for options that are none, and for discrete latents unless estimator="vimco".
@@ -100,7 +112,7 @@ class IWAE(_Weighted):
         prior: Any,
         *,
         num_particles: int,
-        estimator: Literal["standard", "stl", "dreg", "vimco"] = "standard",
+        estimator: str = "standard",
     ):
         super().__init__(decoder, encoder, prior)
         if estimator not in ("standard", "stl", "dreg", "vimco"):
@@ -146,7 +158,7 @@ class IWAE(_Weighted):
             inference = inference._replace(latents=latents)
             joint = self._join(params, key, latents, data, state=state, train=train)
             log_q = self._stopped_log_q(params, key, inference, data, state, train)
-            return joint.log_likelihood + sum(joint.log_prior) - log_q, joint
+            return joint.log_likelihood + total(joint.log_prior) - log_q, joint
 
         rest = jax.lax.stop_gradient((key, inference, data, state))
         doubly = _doubly_reparameterised if self.estimator == "dreg" else _apply
@@ -157,14 +169,14 @@ class IWAE(_Weighted):
         if self.estimator != "vimco":
             return cost
         # cost is -L; the score of each particle counts L less what it would be without it.
-        log_q = jnp.asarray(sum(inference.log_q))
+        log_q = total(inference.log_q)
         signal = jax.lax.stop_gradient(-cost - leave_one_out(log_weight))
         return cost - jnp.sum(signal * (log_q - jax.lax.stop_gradient(log_q)), axis=0)
 
     def _claim(self, inference: Inference, joint: Joint, data: Example) -> Claim:
         pathwise = self.estimator == "vimco" or all(has_pathwise(q) for q in inference.posteriors)
         unbiased = pathwise and (self.estimator != "stl" or self.num_particles == 1)
-        return Claim("upper", unbiased, measure_of_data(joint, data), "num_particles")
+        return Claim("upper", unbiased, measure_of_data(joint.decoder, data), "num_particles")
 
 
 class RenyiBound(_Weighted):
@@ -206,7 +218,7 @@ class RenyiBound(_Weighted):
 
     def _claim(self, inference: Inference, joint: Joint, data: Example) -> Claim:
         unbiased = all(has_pathwise(q) for q in inference.posteriors)
-        measure = measure_of_data(joint, data) if self.alpha >= 0 else None
+        measure = measure_of_data(joint.decoder, data) if self.alpha >= 0 else None
         return Claim(self.claim.relation, unbiased, measure, self.claim.vanishes)
 
 
@@ -302,13 +314,13 @@ def accumulated(
         own = jax.random.fold_in(key, index)
         found = model._infer(params, own, data, state=state, train=False, count=size, draw=sampled)
         joint = model._join(params, own, found.latents, data, state=state, train=False)
-        return joint.log_likelihood + sum(joint.log_prior) - sum(found.log_q), found, joint
+        return joint.log_likelihood + total(joint.log_prior) - total(found.log_q), found, joint
 
     def add(sums: Sums, index: Array) -> tuple[Sums, None]:
         log_weight, found, joint = draw(index)
         counts = (index * size + jnp.arange(size) < count)[:, None]
         logs = jnp.where(counts, log_weight, -jnp.inf)
-        kl = sum(found.log_q) - sum(joint.log_prior)
+        kl = total(found.log_q) - total(joint.log_prior)
         return Sums(
             log_add_exp(sums.log_sum, logsumexp(logs, axis=0)),
             log_add_exp(sums.log_sum_squares, logsumexp(2 * logs, axis=0)),

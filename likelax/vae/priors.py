@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -144,20 +143,18 @@ def as_prior(prior: Any) -> Prior:
     )
 
 
-def check_latents(q: Distribution, p: Distribution, owner: str) -> None:
-    """Raises ValueError unless encoder and prior speak of the same latents."""
-    if q.event_shape == p.event_shape:
+def check_latents(event: tuple[int, ...], p: Distribution, owner: str) -> None:
+    """Raises ValueError unless the prior is one of latents of this event shape, the encoder's."""
+    if event == p.event_shape:
         return
-    size = math.prod(q.event_shape)
-    if not p.event_shape and q.event_shape and p.batch_shape[-q.event_ndim :] == q.event_shape:
-        mend = f"write prior.to_event({q.event_ndim})"
+    if not p.event_shape and event and p.batch_shape[-len(event) :] == event:
+        mend = f"write prior.to_event({len(event)})"
     else:
-        shape = q.event_shape[0] if q.event_ndim == 1 else q.event_shape
         mend = (
-            f"write prior=lx.Normal(jnp.zeros({shape}), 1.0).to_event({q.event_ndim}), or "
+            f"write prior=lx.Normal(jnp.zeros({event}), 1.0).to_event({len(event)}), or "
             f"event_shape={p.event_shape} in the encoder's head"
         )
     raise ValueError(
-        f"{owner}: the encoder's latents have event shape {q.event_shape} ({size} numbers), the "
-        f"prior's have event shape {p.event_shape} with batch shape {p.batch_shape}; {mend}"
+        f"{owner}: the encoder's latents have event shape {event}, the prior's event shape "
+        f"{p.event_shape} with batch shape {p.batch_shape}; {mend}"
     )
