@@ -69,36 +69,40 @@ class Passes(Decoding):
         batch, keep = self._prepared(batch)
         data = self._example(batch, keep)
         above: tuple[Array, ...] = ()
-        made: list[tuple[Variables, Variables]] = []
-        for i, (encoder, prior) in enumerate(zip(self._encoders, self._priors, strict=True)):
-            to_encoder, to_prior = (
-                arguments(data.seen, above, data.input),
-                arguments(None, above, data.input),
-            )
-            with called("encoder", to_encoder):
-                inner = encoder.init(stream(key, f"encoder {i}"), to_encoder)
-                q, _ = encoder.apply(inner.params, to_encoder, state=inner.state)
-            with called("prior", to_prior):
-                outer = prior.init(stream(key, f"prior {i}"), to_prior, data.seen)
-                encode = self._encode(inner.params, inner.state)
-                p, _ = prior.apply(
-                    outer.params, to_prior, encode, key=None, state=outer.state, train=False
-                )
-            check_latents(q.event_shape, p, self._name)
-            self._check_encoder(q, data)
-            z = q.sample(stream(key, f"latents {i}"))
-            above = (*above, as_latents(q, z)[None])
-            made.append((inner, outer))
-        to_decoder = arguments(None, above, data.input)
-        with called("decoder", to_decoder):
-            last = self.decoder.init(stream(key, "decoder"), to_decoder)
-            dist, _ = self.decoder.apply(last.params, to_decoder, state=last.state)
+        encoders, priors = [], []
+        for i in range(len(self._encoders)):
+            inner, outer, z = self._init_layer(i, stream(key, f"layer {i}"), data, above)
+            above = (*above, z)
+            encoders.append(inner)
+            priors.append(outer)
+        parts = arguments(None, above, data.input)
+        with called("decoder", parts):
+            last = self.decoder.init(stream(key, "decoder"), parts)
+            dist, _ = self.decoder.apply(last.params, parts, state=last.state)
         self._check_decoder(dist, data)
-        encoders, priors = zip(*made, strict=True)
+        step = jnp.zeros((), jnp.int32) if self._has_steps else None
         params = self._packed(last.params, [v.params for v in encoders], [v.params for v in priors])
         states = [v.state for v in encoders], [v.state for v in priors]
-        step = jnp.zeros((), jnp.int32) if self._has_steps else None
         return Variables(params, self._state(last.state, *states, step))
+
+    def _init_layer(
+        self, i: int, key: Array, data: Example, above: tuple[Array, ...]
+    ) -> tuple[Variables, Variables, Array]:
+        """Encoder, prior, and example latents of layer i, `(1, batch, *event)`."""
+        encoder, prior = self._encoders[i], self._priors[i]
+        parts = arguments(data.seen, above, data.input)
+        with called("encoder", parts):
+            inner = encoder.init(stream(key, "encoder"), parts)
+            q, _ = encoder.apply(inner.params, parts, state=inner.state)
+        self._check_encoder(q, data)
+        parts, encode = arguments(None, above, data.input), self._encode(inner.params, inner.state)
+        with called("prior", parts):
+            outer = prior.init(stream(key, "prior"), parts, data.seen)
+            p, _ = prior.apply(
+                outer.params, parts, encode, key=None, state=outer.state, train=False
+            )
+        check_latents(q.event_shape, p, self._name)
+        return inner, outer, as_latents(q, q.sample(stream(key, "latents")))[None]
 
     def _packed(self, decoder: Any, encoders: Any, priors: Any) -> dict[str, Any]:
         each = (tuple(encoders), tuple(priors))
@@ -123,6 +127,19 @@ class Passes(Decoding):
     def _next_state(self, inference: Inference, joint: Joint, state: Any, train: bool) -> Any:
         step = state["step"] + train if self._has_steps else None
         return self._state(joint.decoder_state, inference.state, joint.state, step)
+
+    def merge(self, params: Any, state: Any = ()) -> Any:
+        """The user's own networks with these values, as `Networks(decoder, encoder, prior)`."""
+        (dec, enc, pri), (dec_state, enc_state, pri_state) = self._parts(params), self._parts(state)
+        encoders = [e.merge(v, s) for e, v, s in zip(self._encoders, enc, enc_state, strict=True)]
+        encode = self._encode(enc[0], enc_state[0])
+        priors = [
+            p.conditional.merge(v, s)
+            if isinstance(p, Given)
+            else p.apply(v, None, encode, key=None, state=s, train=False)[0]
+            for p, v, s in zip(self._priors, pri, pri_state, strict=True)
+        ]
+        return Networks(**self._packed(self.decoder.merge(dec, dec_state), encoders, priors))
 
     # What changes with the step.
 
@@ -149,19 +166,6 @@ class Passes(Decoding):
                 "as from params, state = model.init(key, batch), and go on with aux.state"
             )
         return option(state["step"])
-
-    def merge(self, params: Any, state: Any = ()) -> Any:
-        """The user's own networks with these values, as `Networks(decoder, encoder, prior)`."""
-        (dec, enc, pri), (dec_state, enc_state, pri_state) = self._parts(params), self._parts(state)
-        encoders = [e.merge(v, s) for e, v, s in zip(self._encoders, enc, enc_state, strict=True)]
-        encode = self._encode(enc[0], enc_state[0])
-        priors = [
-            p.conditional.merge(v, s)
-            if isinstance(p, Given)
-            else p.apply(v, None, encode, key=None, state=s, train=False)[0]
-            for p, v, s in zip(self._priors, pri, pri_state, strict=True)
-        ]
-        return Networks(**self._packed(self.decoder.merge(dec, dec_state), encoders, priors))
 
     # Checks that cost nothing under jit.
 
