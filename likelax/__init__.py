@@ -17,7 +17,17 @@ loss::
 Every number says how it relates to a likelihood: `aux.claim`.
 """
 
-from likelax import bijectors, datasets, flows, plotting, sequence, supports, testing, train
+from likelax import (
+    bijectors,
+    datasets,
+    flows,
+    plotting,
+    sequence,
+    supports,
+    testing,
+    train,
+    vae,
+)
 from likelax._checks import debug_checks
 from likelax._pytree import Array, node, param, static
 from likelax.conditional import Conditional
@@ -79,4 +89,5 @@ __all__ = [
     "supports",
     "testing",
     "train",
+    "vae",
 ]

@@ -35,6 +35,7 @@ def test_every_example_is_tested_here():
         "forecaster",
         "language_model",
         "ngram",
+        "vae_digits",
     }
 
 
@@ -68,6 +69,21 @@ def test_flow_density(capsys, tmp_path):
     assert "nats (exact" in capsys.readouterr().out
     for name in ("moons.png", "patients.png"):
         assert (tmp_path / name).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_vae_digits(capsys, tmp_path):
+    vae_digits = example("vae_digits")
+    vae_digits.PARTICLES = 50
+    found = vae_digits.main(60, tmp_path)
+    exact = found["independent pixels"]
+    np.testing.assert_allclose(exact.loss, 24.63, atol=0.05)
+    assert exact.claim.relation == "exact" and "latents" in capsys.readouterr().out
+    # The bound by many particles is below the one by one, and a little training beats none of z.
+    assert found["autoencoder by the ELBO"].loss < found["  its ELBO, one particle"].loss
+    assert found["autoencoder by the ELBO"].loss < exact.loss
+    assert all(score.count == 450 for score in found.values())
+    assert len(list(tmp_path.glob("*.png"))) == 5
 
 
 @pytest.mark.slow

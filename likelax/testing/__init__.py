@@ -3,6 +3,20 @@
 from likelax.testing.bijector import check_bijector
 from likelax.testing.causal import check_causal
 from likelax.testing.check import check_distribution
+from likelax.testing.linear_gaussian import (
+    LinearGaussian,
+    check_evidence_bound,
+    encoder_gradient_at_posterior,
+)
 from likelax.testing.report import Report, Row
 
-__all__ = ["Report", "Row", "check_bijector", "check_causal", "check_distribution"]
+__all__ = [
+    "LinearGaussian",
+    "Report",
+    "Row",
+    "check_bijector",
+    "check_causal",
+    "check_distribution",
+    "check_evidence_bound",
+    "encoder_gradient_at_posterior",
+]

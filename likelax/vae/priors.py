@@ -1,0 +1,160 @@
+"""Priors over latents: fixed, learned, given an input, or made of the encoder itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from likelax._keys import stream
+from likelax._pytree import Array
+from likelax.conditional import Conditional
+from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Categorical
+from likelax.distributions.mixture import Mixture
+from likelax.heads import HeadLike
+from likelax.networks import Variables
+
+# What a prior may ask of the encoder beside it: targets `(rows, *event)` to q(z | target).
+Encode = Callable[[Array], Distribution]
+
+
+class VampPrior:
+    """The mixture of the encoder's own posteriors at learned pseudo-inputs u_1..u_C: p(z) =
+    sum_c q(z | u_c) / C (Tomczak and Welling 2018, "VAE with a VampPrior", eq. 9).
+
+    The pseudo-inputs, `params["prior"]["inputs"]` of shape `(C, *target event)`, start at examples of
+    the batch that `init` is given, the first one again where it has fewer than C. Not for a model with
+    `Batch.input`, nor for a layer of latents below the top.
+
+    Args:
+      num_components: C.
+
+    Raises:
+      ValueError: unless there is at least one.
+    """
+
+    def __init__(self, num_components: int):
+        if num_components < 1:
+            raise ValueError(f"VampPrior: num_components is at least 1, got {num_components}")
+        self.num_components = num_components
+
+    def init(self, key: Array, given: Any, target: Array) -> Variables:
+        if given is not None:
+            raise ValueError(
+                "VampPrior: its pseudo-inputs are targets alone, and this prior has an input or "
+                "latents above it; write prior=lx.Conditional(net, head)"
+            )
+        rows = jnp.arange(self.num_components)
+        start = target[jnp.where(rows < len(target), rows, 0)]
+        # A little apart: equal components would have equal gradients for ever.
+        noise = 0.01 * jax.random.normal(stream(key, "inputs"), start.shape, start.dtype)
+        return Variables({"inputs": start + noise})
+
+    def apply(
+        self, params: Any, given: Any, encode: Encode, *, key: Any, state: Any, train: bool
+    ) -> tuple[Distribution, Any]:
+        components = encode(params["inputs"])
+        return Mixture(Categorical(logits=jnp.zeros(self.num_components)), components), state
+
+    def __repr__(self) -> str:
+        return f"VampPrior({self.num_components})"
+
+
+class Fixed:
+    """A distribution without parameters to learn."""
+
+    def __init__(self, dist: Distribution):
+        self.dist = dist
+
+    def init(self, key: Array, given: Any, target: Array) -> Variables:
+        return Variables({})
+
+    def apply(
+        self, params: Any, given: Any, encode: Encode, *, key: Any, state: Any, train: bool
+    ) -> tuple[Distribution, Any]:
+        return self.dist, state
+
+
+class Learned:
+    """A head on a learned vector `raw`, as long as the head wants it."""
+
+    def __init__(self, head: HeadLike):
+        self.head = head
+
+    def init(self, key: Array, given: Any, target: Array) -> Variables:
+        # Small and random: the components of a mixture that start equal stay equal.
+        raw = 0.1 * jax.random.normal(stream(key, "raw"), (self.head.size,), target.dtype)
+        return Variables({"raw": raw, "head": self.head.init(stream(key, "head"), raw)})
+
+    def apply(
+        self, params: Any, given: Any, encode: Encode, *, key: Any, state: Any, train: bool
+    ) -> tuple[Distribution, Any]:
+        return self.head(params["raw"], params["head"]), state
+
+
+class Given:
+    """A conditional, of the latents above and `Batch.input`."""
+
+    def __init__(self, conditional: Conditional):
+        self.conditional = conditional
+
+    def _checked(self, given: Any) -> Any:
+        if given is None:
+            raise ValueError(
+                "a prior that is a Conditional needs latents above it or an input; write "
+                "lx.Batch(target, input=...), or give a head alone: prior=lx.Head(lx.Normal, ...)"
+            )
+        return given
+
+    def init(self, key: Array, given: Any, target: Array) -> Variables:
+        return self.conditional.init(key, self._checked(given))
+
+    def apply(
+        self, params: Any, given: Any, encode: Encode, *, key: Any, state: Any, train: bool
+    ) -> tuple[Distribution, Any]:
+        return self.conditional.apply(
+            params, self._checked(given), key=key, state=state, train=train
+        )
+
+
+Prior = VampPrior | Fixed | Learned | Given
+
+
+def as_prior(prior: Any) -> Prior:
+    """One interface for every kind of prior.
+
+    Raises:
+      TypeError: when it is none of them.
+    """
+    if isinstance(prior, VampPrior):
+        return prior
+    if isinstance(prior, Distribution):
+        return Fixed(prior)
+    if isinstance(prior, Conditional):
+        return Given(prior)
+    if isinstance(prior, HeadLike) and not isinstance(prior, type):
+        return Learned(prior)
+    raise TypeError(
+        "a prior is a Distribution, a head (learned), a Conditional (given what is above it) or "
+        f"lx.vae.VampPrior, got {prior!r}; write prior=lx.Normal(jnp.zeros(16), 1.0).to_event()"
+    )
+
+
+def check_latents(event: tuple[int, ...], p: Distribution, owner: str) -> None:
+    """Raises ValueError unless the prior is one of latents of this event shape, the encoder's."""
+    if event == p.event_shape:
+        return
+    if not p.event_shape and event and p.batch_shape[-len(event) :] == event:
+        mend = f"write prior.to_event({len(event)})"
+    else:
+        mend = (
+            f"write prior=lx.Normal(jnp.zeros({event}), 1.0).to_event({len(event)}), or "
+            f"event_shape={p.event_shape} in the encoder's head"
+        )
+    raise ValueError(
+        f"{owner}: the encoder's latents have event shape {event}, the prior's event shape "
+        f"{p.event_shape} with batch shape {p.batch_shape}; {mend}"
+    )
