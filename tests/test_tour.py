@@ -8,11 +8,12 @@ import pytest
 
 from likelax import datasets, tour
 from likelax.distributions import Categorical
+from likelax.flows import neural_spline_flow
 from likelax.heads import Head
 from likelax.objective import Batch
 from likelax.sequence import Autoregressive
 from likelax.testing import check_causal
-from likelax.tour import regression, text
+from likelax.tour import density, images, regression, text
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -128,3 +129,55 @@ def test_digits(capsys, tmp_path):
     # log 10 = 2.303: nothing known, and something learned.
     assert abs(found["class frequencies only"] - 2.31) < 0.05
     assert found["Categorical"] < 0.6
+
+
+@pytest.mark.slow
+def test_images(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "PARTICLES", 10)
+    told = run(capsys, "--only", "images", "--steps", 60, "--out", tmp_path)
+    found = {}
+    for name in ("each pixel alone", "VAE", "autoregressive flow"):
+        line = re.search(rf"^{name} \*?\s*([\d.]+) ± .*$", told, re.MULTILINE)
+        found[name] = float(line[1])
+        assert ("upper bound" in line[0]) == (name != "each pixel alone")
+    # 17 levels without any knowledge: 64 log 17 = 181 nats.
+    assert max(found.values()) < 181 and found["VAE"] < found["each pixel alone"]
+    # A bound below a bound decides nothing.
+    verdict = told.partition("VAE against autoregressive flow: ")[2].splitlines()[0]
+    assert "nats" in verdict and "is better" not in verdict
+    assert (tmp_path / "images.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_density(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(density, "SIZE", 2000)
+    heads = {"Normal": density.HEADS["Normal"], "spline": neural_spline_flow(2, layers=2)}
+    monkeypatch.setattr(density, "HEADS", heads)
+    told = run(capsys, "--only", "density", "--steps", 120, "--out", tmp_path)
+    normal, spline = (
+        float(re.search(rf"^{name} \*?\s*([\d.]+) ±", told, re.MULTILINE)[1]) for name in heads
+    )
+    # Nothing passes the entropy, but for what 2000 points vary by.
+    assert density.ENTROPY - 0.1 < spline < normal - 0.1
+    assert (tmp_path / "density.png").read_bytes().startswith(PNG)
+
+
+def test_the_entropy_of_the_moons():
+    """By quadrature over both half circles, each a mean of Normals along its length."""
+    angle = np.linspace(0, np.pi, 400)
+    outer = np.stack([np.cos(angle), np.sin(angle)], -1)
+    inner = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], -1)
+    x, y = np.linspace(-1.6, 2.6, 211), np.linspace(-1.1, 1.6, 136)
+    weight = np.gradient(angle) / np.pi
+    weight[[0, -1]] /= 2
+    p = 0.0
+    for curve in (outer, inner):
+        along = [
+            np.exp(-0.5 * ((v[:, None] - curve[:, k]) / density.NOISE) ** 2)
+            for k, v in enumerate((x, y))
+        ]
+        p = p + 0.5 * np.einsum("it,jt,t->ij", *along, weight) / (2 * np.pi * density.NOISE**2)
+    cell = (x[1] - x[0]) * (y[1] - y[0])
+    assert abs(p.sum() * cell - 1) < 1e-3
+    entropy = -np.sum(np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0)) * cell
+    assert abs(entropy - density.ENTROPY) < 2e-3

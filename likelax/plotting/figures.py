@@ -84,3 +84,35 @@ def count_frequencies(
         colour, marker = _COLOURS[i % len(_COLOURS)], markers[i % len(markers)]
         axis.plot(counts, shares, marker=marker, markersize=4, color=colour, label=name)
     axis.legend()
+
+
+def image_rows(images: Mapping[str, np.ndarray], high: float, *, low: float = 0.0) -> Figure:
+    """A figure of rows of images, each with its name.
+
+    Args:
+      images: `(count, height, width)` each, the same count everywhere, by name.
+      high, low: the values that are drawn black and white.
+    """
+    count = len(next(iter(images.values())))
+    figure = require("matplotlib.figure", "plot").Figure(
+        figsize=(0.7 * count + 1.3, 0.75 * len(images)), layout="constrained"
+    )
+    axes = figure.subplots(len(images), count, squeeze=False)
+    for row, (name, pictures) in zip(axes, images.items(), strict=True):
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def density_map(axis: Any, x: np.ndarray, y: np.ndarray, density: np.ndarray) -> None:
+    """Shades the plane by a density, white where it is 0.
+
+    Args:
+      axis: a matplotlib axis.
+      x, y: the grid, `(columns,)` and `(rows,)`.
+      density: at its points, `(rows, columns)`.
+    """
+    extent = (x[0], x[-1], y[0], y[-1])
+    axis.imshow(density, origin="lower", extent=extent, cmap="Blues", vmin=0, aspect="auto")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from likelax.tour import counts, digits, regression, text
+from likelax.tour import counts, density, digits, images, regression, text
 from likelax.tour.section import Section, Settings
 
 SECTIONS: dict[str, Callable[[Settings], Section]] = {
@@ -18,6 +18,8 @@ SECTIONS: dict[str, Callable[[Settings], Section]] = {
     "counts": counts.section,
     "digits": digits.section,
     "text": text.section,
+    "images": images.section,
+    "density": density.section,
 }
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -142,24 +142,62 @@ def train_row(
     Every model of a section has the same data, batches, network and schedule: the head is what
     differs.
     """
-    started = time.perf_counter()
-    steps = settings.steps or steps
     model = Likelihood(mlp(hidden, head.size), head)
-    schedule = optax.cosine_decay_schedule(rate, steps)
+    schedule = Schedule(steps, size, rate, decay)
+    return fit_row(name, model, data.train, data.test, settings, schedule, stream_of=data.name)
+
+
+class Schedule(NamedTuple):
+    """Adam with decoupled decay of the weights, its rate falling as a cosine."""
+
+    steps: int
+    size: int
+    rate: float = 3e-3
+    decay: float = 1e-4
+
+
+def fit_row(
+    name: str,
+    model: Model,
+    training: Batch,
+    held_out: Batch,
+    settings: Settings,
+    schedule: Schedule,
+    *,
+    stream_of: str,
+    scored_by: Objective | None = None,
+) -> Row[Model]:
+    """Trains an objective and scores it on held-out data.
+
+    Args:
+      name: for the table.
+      model: what is trained.
+      training, held_out: the data.
+      settings: the command line's; its number of steps goes before the schedule's.
+      schedule: of the training.
+      stream_of: the name of the section's random keys: the same for each of its models.
+      scored_by: the objective for the held-out data, of the same parameters (default: `model`).
+    """
+    started = time.perf_counter()
+    steps = settings.steps or schedule.steps
+    rate = optax.cosine_decay_schedule(schedule.rate, steps)
     optimizer = optax.chain(
-        optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=decay)
+        optax.clip_by_global_norm(10.0), optax.adamw(rate, weight_decay=schedule.decay)
     )
     result = fit(
         model,
         optimizer,
-        batches(data.train, size, settings.key(f"{data.name} batches")),
+        batches(training, schedule.size, settings.key(f"{stream_of} batches")),
         steps=steps,
-        key=settings.key(f"{data.name} training"),
+        key=settings.key(f"{stream_of} training"),
         label=name,
     )
-    test: Batch = data.test
-    held_out = metrics.evaluate(
-        model, result.params, settings.key("evaluation"), test, state=result.state
+    score = metrics.evaluate(
+        scored_by or model,
+        result.params,
+        settings.key("evaluation"),
+        held_out,
+        state=result.state,
     )
     seconds = time.perf_counter() - started
-    return Row(name, held_out, seconds, model, result.params, result.state)
+    return Row(name, score, seconds, model, result.params, result.state)

@@ -39,3 +39,18 @@ def test_count_frequencies():
     for line, (name, shares) in zip(axis.get_lines(), fitted.items(), strict=True):
         assert line.get_label() == name
         np.testing.assert_array_equal(line.get_ydata(), shares)
+
+
+def test_image_rows_and_density_map():
+    pictures = np.arange(12.0).reshape(3, 2, 2)
+    figure = plotting.image_rows({"first": pictures, "second": pictures[::-1]}, 11.0)
+    axes = np.reshape(figure.axes, (2, 3))
+    assert [row[0].get_ylabel() for row in axes] == ["first", "second"]
+    np.testing.assert_array_equal(axes[1, 0].images[0].get_array(), pictures[2])
+    assert axes[0, 0].images[0].get_clim() == (0.0, 11.0)
+    _, (axis,) = plotting.panels(1)
+    density = np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+    plotting.density_map(axis, X, np.array([-1.0, 1.0]), density)
+    (image,) = axis.images
+    np.testing.assert_array_equal(image.get_array(), density)
+    assert image.origin == "lower" and list(image.get_extent()) == [0.0, 3.0, -1.0, 1.0]
