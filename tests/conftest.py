@@ -9,6 +9,9 @@ import pytest
 # Before jax is imported. `JAX_PLATFORMS=cuda make test` runs the suite on an accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# Workers take all cores: programs compiled in several threads each would only wait for one another.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
+
 # The controller makes one compilation cache for the run; its workers, and the processes that tests
 # start, inherit it through the environment.
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
