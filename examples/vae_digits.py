@@ -34,7 +34,7 @@ class MLP(nnx.Module):
         self.first = nnx.Linear(rows, HIDDEN, rngs=rngs)
         self.second = nnx.Linear(HIDDEN, HIDDEN, rngs=rngs)
         self.last = nnx.Linear(HIDDEN, out, rngs=rngs)
-        self.drop = nnx.Dropout(0.2, rngs=rngs)
+        self.drop = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, *parts: jax.Array) -> jax.Array:
         h = nnx.gelu(self.first(jnp.concatenate(parts, -1)))
@@ -64,7 +64,7 @@ def autoencoder(cls: Any, head: Any, given: int = 0, **options: Any) -> Any:
 
 def train(model: Any, train: lx.Batch, test: lx.Batch, steps: int) -> Trained:
     """Adam with a falling rate; then the bound by many particles on the test images."""
-    optimizer = optax.adamw(optax.cosine_decay_schedule(3e-3, steps), weight_decay=0.1)
+    optimizer = optax.adamw(optax.cosine_decay_schedule(3e-3, steps), weight_decay=0.01)
     batches = lx.datasets.batches(train, 128, jax.random.key(1))
     started = time.perf_counter()
     result = lx.train.fit(model, optimizer, batches, steps=steps, key=jax.random.key(0))
@@ -112,7 +112,7 @@ class Known(lx.Objective):
         return "counting" if self.dist.support.is_discrete else "lebesgue"
 
 
-def main(steps: int = 3000, out: Path | None = None) -> dict[str, lx.Evaluation]:
+def main(steps: int = 2000, out: Path | None = None) -> dict[str, lx.Evaluation]:
     data = lx.datasets.digits()
     print(f"data: {data.source}")
     grey = {"train": data.train.input / 16, "test": data.test.input / 16}
@@ -192,7 +192,7 @@ def draw(out: Path, x: np.ndarray, plain: Trained, weighted: Trained, of_digit: 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     options = parser.parse_args()
     main(options.steps, options.out)

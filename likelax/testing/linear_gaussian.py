@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +22,6 @@ from likelax.heads import Head, learned
 from likelax.objective import Batch, Objective
 
 Make = Callable[[Conditional, Conditional, Distribution], Objective]
-
-
-class _Parts(NamedTuple):
-    """Networks for an objective, with their parameters."""
-
-    decoder: Conditional
-    encoder: Conditional
-    prior: Distribution
-    params: dict[str, Any]
 
 
 class LinearGaussian:
@@ -50,7 +42,7 @@ class LinearGaussian:
         self.scale = float(scale)
         self.data_size, self.latent_size = self.weights.shape
 
-    @property
+    @functools.cached_property
     def prior(self) -> MultivariateNormal:
         """N(0, I), `(d,)`."""
         return MultivariateNormal(jnp.zeros(self.latent_size), scale_tril=jnp.eye(self.latent_size))
@@ -81,35 +73,47 @@ class LinearGaussian:
         """`(count, D)`."""
         return self.marginal.sample(key, (count,))
 
-    def parts(self, *, shift: ArrayLike = 0.0, stretch: float = 1.0) -> _Parts:
-        """A decoder, an encoder and a prior that are this model, and their parameters: the encoder is
-        the exact posterior, moved by `shift` and `stretch` times as wide.
+    @functools.cached_property
+    def decoder(self) -> Conditional:
+        """p(x | z), whose parameters are those of `params`."""
+        return Conditional(
+            _affine(self.data_size), Head(Normal, self.data_size, log_scale=learned())
+        )
+
+    @functools.cached_property
+    def encoder(self) -> Conditional:
+        """q(z | x), Normal of full covariance, whose parameters are those of `params`."""
+        return Conditional(_affine(self.latent_size), _posterior_head(self.latent_size))
+
+    def params(self, *, shift: ArrayLike = 0.0, stretch: float = 1.0) -> dict[str, Any]:
+        """Parameters of decoder, encoder and prior that are this model; the encoder is the exact
+        posterior, moved by `shift` and `stretch` times as wide.
         """
         gain, scale_tril = self._gain
-        shift = jnp.broadcast_to(jnp.asarray(shift, float), (self.latent_size,))
-        scale = Head(MultivariateNormal, self.latent_size, scale_tril=learned(stretch * scale_tril))
-        encoder = Conditional(_affine(self.latent_size), scale)
-        head = Head(Normal, self.data_size, log_scale=learned(math.log(self.scale)))
-        decoder = Conditional(_affine(self.data_size), head)
-        key = jax.random.key(0)
-        params = {
+        moved = jnp.broadcast_to(jnp.asarray(shift, float), (self.latent_size,))
+        head = _posterior_head(self.latent_size, stretch * scale_tril)
+        raw = jnp.zeros(head.size)
+        return {
             "decoder": {
                 "net": {"kernel": self.weights.T, "bias": self.mean},
-                "head": head.init(key, jnp.zeros(head.size)),
+                "head": {"log_scale": jnp.full(self.data_size, math.log(self.scale))},
             },
             "encoder": {
-                "net": {"kernel": gain.T, "bias": shift - gain @ self.mean},
-                "head": scale.init(key, jnp.zeros(scale.size)),
+                "net": {"kernel": gain.T, "bias": moved - gain @ self.mean},
+                "head": head.init(jax.random.key(0), raw),
             },
             "prior": {},
         }
-        return _Parts(decoder, encoder, self.prior, params)
 
     def gap(self, x: ArrayLike, *, shift: ArrayLike = 0.0, stretch: float = 1.0) -> Array:
         """KL(q || p(z | x)) of the encoder of `parts`, in nats, `(batch,)`."""
         exact = self.posterior(x)
         q = MultivariateNormal(exact.loc + shift, scale_tril=stretch * exact.scale_tril)
         return q.kl_divergence(exact)
+
+
+def _posterior_head(size: int, scale_tril: Array | None = None) -> Head:
+    return Head(MultivariateNormal, size, scale_tril=learned(scale_tril))
 
 
 def _affine(out: int) -> Any:
@@ -131,7 +135,7 @@ def check_evidence_bound(
     *,
     key: Array,
     gap: Literal["kl", "bound"] = "kl",
-    draws: int = 4000,
+    draws: int = 2000,
     model: LinearGaussian | None = None,
 ) -> None:
     """Passes if an objective is a bound on -log p(x), on a model whose log p(x) is known.
@@ -159,10 +163,9 @@ def check_evidence_bound(
         "the exact posterior": {},
         "another encoder": {"shift": 0.3 * (-1.0) ** jnp.arange(model.latent_size), "stretch": 1.3},
     }
+    objective = make(model.decoder, model.encoder, model.prior)
     for name, moved in encoders.items():
-        decoder, encoder, prior, params = model.parts(**moved)
-        objective = make(decoder, encoder, prior)
-        _, aux = objective(params, stream(key, name), Batch(rows))
+        _, aux = objective(model.params(**moved), stream(key, name), Batch(rows))
         each = np.asarray(aux.per_example, np.float64).reshape(3, draws)
         mean, error = each.mean(1), each.std(1) / math.sqrt(draws)
         slack = 4 * error + 1e-5 * np.abs(exact)
@@ -187,7 +190,7 @@ def encoder_gradient_at_posterior(make: Make, *, key: Array) -> float:
       key: a random key.
     """
     model = example_model()
-    decoder, encoder, prior, params = model.parts()
+    objective = make(model.decoder, model.encoder, model.prior)
     batch = Batch(model.sample(stream(check_key(key), "data"), 1))
-    grads = jax.grad(make(decoder, encoder, prior), has_aux=True)(params, key, batch)[0]
+    grads = jax.grad(objective, has_aux=True)(model.params(), key, batch)[0]
     return max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(grads["encoder"]))

@@ -120,7 +120,7 @@ def exact_iwae_gradient(params, x, count):
             total += jnp.exp(log_q[chosen].sum()) * value
         return -total
 
-    return jax.value_and_grad(bound)(params)
+    return jax.jit(jax.value_and_grad(bound))(params)
 
 
 def test_vimco_is_unbiased_against_enumeration():
