@@ -38,7 +38,7 @@ class LinearGaussian:
     """
 
     def __init__(self, weights: Any, mean: Any, scale: float):
-        self.weights, self.mean = jnp.asarray(weights, float), jnp.asarray(mean, float)
+        self.weights, self.mean = (np.asarray(x, np.float64) for x in (weights, mean))
         self.scale = float(scale)
         self.data_size, self.latent_size = self.weights.shape
 
@@ -50,20 +50,21 @@ class LinearGaussian:
     @property
     def marginal(self) -> MultivariateNormal:
         """p(x), `(D,)`."""
-        covariance = self.weights @ self.weights.T + self.scale**2 * jnp.eye(self.data_size)
-        return MultivariateNormal(self.mean, covariance=covariance)
+        covariance = self.weights @ self.weights.T + self.scale**2 * np.eye(self.data_size)
+        return MultivariateNormal(_float(self.mean), covariance=_float(covariance))
 
     @property
-    def _gain(self) -> tuple[Array, Array]:
+    def _gain(self) -> tuple[np.ndarray, np.ndarray]:
         """M^-1 W', and the Cholesky factor of the posterior's covariance."""
-        m = self.weights.T @ self.weights + self.scale**2 * jnp.eye(self.latent_size)
-        inverse = jnp.linalg.inv(m)
-        return inverse @ self.weights.T, jnp.linalg.cholesky(self.scale**2 * inverse)
+        m = self.weights.T @ self.weights + self.scale**2 * np.eye(self.latent_size)
+        inverse = np.linalg.inv(m)
+        return inverse @ self.weights.T, np.linalg.cholesky(self.scale**2 * inverse)
 
     def posterior(self, x: ArrayLike) -> MultivariateNormal:
         """p(z | x), of batch shape `(batch,)`."""
         gain, scale_tril = self._gain
-        return MultivariateNormal((jnp.asarray(x) - self.mean) @ gain.T, scale_tril=scale_tril)
+        loc = (jnp.asarray(x) - self.mean) @ gain.T
+        return MultivariateNormal(loc, scale_tril=_float(scale_tril))
 
     def log_prob(self, x: ArrayLike) -> Array:
         """log p(x) in nats, `(batch,)`."""
@@ -90,17 +91,17 @@ class LinearGaussian:
         posterior, moved by `shift` and `stretch` times as wide.
         """
         gain, scale_tril = self._gain
-        moved = jnp.broadcast_to(jnp.asarray(shift, float), (self.latent_size,))
-        head = _posterior_head(self.latent_size, stretch * scale_tril)
-        raw = jnp.zeros(head.size)
+        bias = np.broadcast_to(shift, (self.latent_size,)) - gain @ self.mean
+        head = _posterior_head(self.latent_size, _float(stretch * scale_tril))
+        log_scale = np.full(self.data_size, math.log(self.scale))
         return {
             "decoder": {
-                "net": {"kernel": self.weights.T, "bias": self.mean},
-                "head": {"log_scale": jnp.full(self.data_size, math.log(self.scale))},
+                "net": {"kernel": _float(self.weights.T), "bias": _float(self.mean)},
+                "head": {"log_scale": _float(log_scale)},
             },
             "encoder": {
-                "net": {"kernel": gain.T, "bias": moved - gain @ self.mean},
-                "head": head.init(jax.random.key(0), raw),
+                "net": {"kernel": _float(gain.T), "bias": _float(bias)},
+                "head": head.init(jax.random.key(0), jnp.zeros(head.size)),
             },
             "prior": {},
         }
@@ -110,6 +111,11 @@ class LinearGaussian:
         exact = self.posterior(x)
         q = MultivariateNormal(exact.loc + shift, scale_tril=stretch * exact.scale_tril)
         return q.kl_divergence(exact)
+
+
+def _float(x: np.ndarray) -> Array:
+    """In the default floating dtype."""
+    return jnp.asarray(x, float)
 
 
 def _posterior_head(size: int, scale_tril: Array | None = None) -> Head:

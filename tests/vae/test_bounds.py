@@ -47,7 +47,7 @@ BOUNDS = {
     "iwae 1": (functools.partial(elbo, cls=lx.vae.IWAE, num_particles=1), "kl"),
     "iwae 3": (functools.partial(elbo, cls=lx.vae.IWAE, num_particles=3), "bound"),
     "renyi": (functools.partial(elbo, cls=lx.vae.RenyiBound, alpha=0.4, num_particles=2), "bound"),
-    "renyi above one": (
+    "renyi 1": (
         functools.partial(elbo, cls=lx.vae.RenyiBound, alpha=1.0, num_particles=2),
         "kl",
     ),
@@ -297,12 +297,12 @@ def test_the_marginal_likelihood_and_its_error():
 
 
 def test_blocks_make_no_difference(monkeypatch):
-    from likelax.vae import importance
+    from likelax.vae import marginal
 
     decoder, encoder, prior = MODEL.decoder, MODEL.encoder, MODEL.prior
     params = MODEL.params()
     x = MODEL.sample(jax.random.key(1), 3)
-    monkeypatch.setattr(importance, "_ROWS", 12)  # four particles at a time, the last block short
+    monkeypatch.setattr(marginal, "_ROWS", 12)  # four particles at a time, the last block short
     model = lx.vae.IWAE(decoder, encoder, prior, num_particles=10)
     loss, aux = model(params, KEY, lx.Batch(x), train=False)
     np.testing.assert_allclose(aux.per_example, -MODEL.log_prob(x), rtol=1e-5)
