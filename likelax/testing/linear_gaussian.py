@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +24,6 @@ from likelax.objective import Batch, Objective
 Make = Callable[[Conditional, Conditional, Distribution], Objective]
 
 
-class _Parts(NamedTuple):
-    """Networks for an objective, with their parameters."""
-
-    decoder: Conditional
-    encoder: Conditional
-    prior: Distribution
-    params: dict[str, Any]
-
-
 class LinearGaussian:
     """Probabilistic principal components (Tipping and Bishop 1999): x = W z + mu + sigma e with z and e
     standard Normal, D numbers of d latents.
@@ -46,11 +38,11 @@ class LinearGaussian:
     """
 
     def __init__(self, weights: Any, mean: Any, scale: float):
-        self.weights, self.mean = jnp.asarray(weights, float), jnp.asarray(mean, float)
+        self.weights, self.mean = (np.asarray(x, np.float64) for x in (weights, mean))
         self.scale = float(scale)
         self.data_size, self.latent_size = self.weights.shape
 
-    @property
+    @functools.cached_property
     def prior(self) -> MultivariateNormal:
         """N(0, I), `(d,)`."""
         return MultivariateNormal(jnp.zeros(self.latent_size), scale_tril=jnp.eye(self.latent_size))
@@ -58,20 +50,21 @@ class LinearGaussian:
     @property
     def marginal(self) -> MultivariateNormal:
         """p(x), `(D,)`."""
-        covariance = self.weights @ self.weights.T + self.scale**2 * jnp.eye(self.data_size)
-        return MultivariateNormal(self.mean, covariance=covariance)
+        covariance = self.weights @ self.weights.T + self.scale**2 * np.eye(self.data_size)
+        return MultivariateNormal(_float(self.mean), covariance=_float(covariance))
 
     @property
-    def _gain(self) -> tuple[Array, Array]:
+    def _gain(self) -> tuple[np.ndarray, np.ndarray]:
         """M^-1 W', and the Cholesky factor of the posterior's covariance."""
-        m = self.weights.T @ self.weights + self.scale**2 * jnp.eye(self.latent_size)
-        inverse = jnp.linalg.inv(m)
-        return inverse @ self.weights.T, jnp.linalg.cholesky(self.scale**2 * inverse)
+        m = self.weights.T @ self.weights + self.scale**2 * np.eye(self.latent_size)
+        inverse = np.linalg.inv(m)
+        return inverse @ self.weights.T, np.linalg.cholesky(self.scale**2 * inverse)
 
     def posterior(self, x: ArrayLike) -> MultivariateNormal:
         """p(z | x), of batch shape `(batch,)`."""
         gain, scale_tril = self._gain
-        return MultivariateNormal((jnp.asarray(x) - self.mean) @ gain.T, scale_tril=scale_tril)
+        loc = (jnp.asarray(x) - self.mean) @ gain.T
+        return MultivariateNormal(loc, scale_tril=_float(scale_tril))
 
     def log_prob(self, x: ArrayLike) -> Array:
         """log p(x) in nats, `(batch,)`."""
@@ -81,35 +74,52 @@ class LinearGaussian:
         """`(count, D)`."""
         return self.marginal.sample(key, (count,))
 
-    def parts(self, *, shift: ArrayLike = 0.0, stretch: float = 1.0) -> _Parts:
-        """A decoder, an encoder and a prior that are this model, and their parameters: the encoder is
-        the exact posterior, moved by `shift` and `stretch` times as wide.
+    @functools.cached_property
+    def decoder(self) -> Conditional:
+        """p(x | z), whose parameters are those of `params`."""
+        return Conditional(
+            _affine(self.data_size), Head(Normal, self.data_size, log_scale=learned())
+        )
+
+    @functools.cached_property
+    def encoder(self) -> Conditional:
+        """q(z | x), Normal of full covariance, whose parameters are those of `params`."""
+        return Conditional(_affine(self.latent_size), _posterior_head(self.latent_size))
+
+    def params(self, *, shift: ArrayLike = 0.0, stretch: float = 1.0) -> dict[str, Any]:
+        """Parameters of decoder, encoder and prior that are this model; the encoder is the exact
+        posterior, moved by `shift` and `stretch` times as wide.
         """
         gain, scale_tril = self._gain
-        shift = jnp.broadcast_to(jnp.asarray(shift, float), (self.latent_size,))
-        scale = Head(MultivariateNormal, self.latent_size, scale_tril=learned(stretch * scale_tril))
-        encoder = Conditional(_affine(self.latent_size), scale)
-        head = Head(Normal, self.data_size, log_scale=learned(math.log(self.scale)))
-        decoder = Conditional(_affine(self.data_size), head)
-        key = jax.random.key(0)
-        params = {
+        bias = np.broadcast_to(shift, (self.latent_size,)) - gain @ self.mean
+        head = _posterior_head(self.latent_size, _float(stretch * scale_tril))
+        log_scale = np.full(self.data_size, math.log(self.scale))
+        return {
             "decoder": {
-                "net": {"kernel": self.weights.T, "bias": self.mean},
-                "head": head.init(key, jnp.zeros(head.size)),
+                "net": {"kernel": _float(self.weights.T), "bias": _float(self.mean)},
+                "head": {"log_scale": _float(log_scale)},
             },
             "encoder": {
-                "net": {"kernel": gain.T, "bias": shift - gain @ self.mean},
-                "head": scale.init(key, jnp.zeros(scale.size)),
+                "net": {"kernel": _float(gain.T), "bias": _float(bias)},
+                "head": head.init(jax.random.key(0), jnp.zeros(head.size)),
             },
             "prior": {},
         }
-        return _Parts(decoder, encoder, self.prior, params)
 
     def gap(self, x: ArrayLike, *, shift: ArrayLike = 0.0, stretch: float = 1.0) -> Array:
         """KL(q || p(z | x)) of the encoder of `parts`, in nats, `(batch,)`."""
         exact = self.posterior(x)
         q = MultivariateNormal(exact.loc + shift, scale_tril=stretch * exact.scale_tril)
         return q.kl_divergence(exact)
+
+
+def _float(x: np.ndarray) -> Array:
+    """In the default floating dtype."""
+    return jnp.asarray(x, float)
+
+
+def _posterior_head(size: int, scale_tril: Array | None = None) -> Head:
+    return Head(MultivariateNormal, size, scale_tril=learned(scale_tril))
 
 
 def _affine(out: int) -> Any:
@@ -131,7 +141,7 @@ def check_evidence_bound(
     *,
     key: Array,
     gap: Literal["kl", "bound"] = "kl",
-    draws: int = 4000,
+    draws: int = 2000,
     model: LinearGaussian | None = None,
 ) -> None:
     """Passes if an objective is a bound on -log p(x), on a model whose log p(x) is known.
@@ -159,10 +169,9 @@ def check_evidence_bound(
         "the exact posterior": {},
         "another encoder": {"shift": 0.3 * (-1.0) ** jnp.arange(model.latent_size), "stretch": 1.3},
     }
+    objective = make(model.decoder, model.encoder, model.prior)
     for name, moved in encoders.items():
-        decoder, encoder, prior, params = model.parts(**moved)
-        objective = make(decoder, encoder, prior)
-        _, aux = objective(params, stream(key, name), Batch(rows))
+        _, aux = objective(model.params(**moved), stream(key, name), Batch(rows))
         each = np.asarray(aux.per_example, np.float64).reshape(3, draws)
         mean, error = each.mean(1), each.std(1) / math.sqrt(draws)
         slack = 4 * error + 1e-5 * np.abs(exact)
@@ -187,7 +196,7 @@ def encoder_gradient_at_posterior(make: Make, *, key: Array) -> float:
       key: a random key.
     """
     model = example_model()
-    decoder, encoder, prior, params = model.parts()
+    objective = make(model.decoder, model.encoder, model.prior)
     batch = Batch(model.sample(stream(check_key(key), "data"), 1))
-    grads = jax.grad(make(decoder, encoder, prior), has_aux=True)(params, key, batch)[0]
+    grads = jax.grad(objective, has_aux=True)(model.params(), key, batch)[0]
     return max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(grads["encoder"]))

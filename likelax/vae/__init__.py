@@ -19,9 +19,9 @@ from .discrete import Enumerated as Enumerated
 from .discrete import GumbelSoftmax as GumbelSoftmax
 from .elbo import ELBO as ELBO
 from .importance import IWAE as IWAE
-from .importance import Marginal as Marginal
 from .importance import RenyiBound as RenyiBound
-from .importance import marginal_log_prob as marginal_log_prob
+from .marginal import Marginal as Marginal
+from .marginal import marginal_log_prob as marginal_log_prob
 from .model import LatentModel as LatentModel
 from .priors import VampPrior as VampPrior
 from .quantized import VQVAE as VQVAE

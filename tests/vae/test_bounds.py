@@ -47,7 +47,7 @@ BOUNDS = {
     "iwae 1": (functools.partial(elbo, cls=lx.vae.IWAE, num_particles=1), "kl"),
     "iwae 3": (functools.partial(elbo, cls=lx.vae.IWAE, num_particles=3), "bound"),
     "renyi": (functools.partial(elbo, cls=lx.vae.RenyiBound, alpha=0.4, num_particles=2), "bound"),
-    "renyi above one": (
+    "renyi 1": (
         functools.partial(elbo, cls=lx.vae.RenyiBound, alpha=1.0, num_particles=2),
         "kl",
     ),
@@ -103,7 +103,8 @@ def test_at_the_exact_posterior_every_draw_is_log_p(name):
     with jax.enable_x64(True):
         model = example_model()
         x = model.sample(jax.random.key(1), 4)
-        decoder, encoder, prior, params = model.parts()
+        decoder, encoder, prior = model.decoder, model.encoder, model.prior
+        params = model.params()
         aux = BOUNDS[name][0](decoder, encoder, prior)(params, KEY, lx.Batch(x))[1]
         np.testing.assert_allclose(aux.per_example, -model.log_prob(x), rtol=1e-10)
         assert aux.claim.measure == lx.Measure("lebesgue", 3)
@@ -113,7 +114,8 @@ def test_the_analytic_kl_is_exact_and_the_rest_linear_in_it():
     with jax.enable_x64(True):
         model = example_model()
         x = model.sample(jax.random.key(1), 4)
-        decoder, encoder, prior, params = model.parts(shift=SHIFT, stretch=STRETCH)
+        decoder, encoder, prior = model.decoder, model.encoder, model.prior
+        params = model.params(shift=SHIFT, stretch=STRETCH)
         q = encoder.apply(params["encoder"], x)[0]
         loc, factor = np.array(q.loc), np.array(q.scale_tril)[0]
         cov = factor @ factor.T
@@ -133,7 +135,8 @@ def test_the_analytic_kl_is_exact_and_the_rest_linear_in_it():
 def test_iwae_against_quadrature():
     model = LinearGaussian([[0.9], [-0.5]], [0.2, 0.1], 0.7)
     shift, stretch, x = 0.5, 1.4, jnp.array([[1.0, -0.3]])
-    decoder, encoder, prior, params = model.parts(shift=shift, stretch=stretch)
+    decoder, encoder, prior = model.decoder, model.encoder, model.prior
+    params = model.params(shift=shift, stretch=stretch)
     exact = model.posterior(x)
     loc = float(exact.loc[0, 0]) + shift
     scale = float(exact.scale_tril[..., 0, 0].squeeze()) * stretch
@@ -173,7 +176,8 @@ def gradients(estimator, count=3000, layered=False):
     if layered:
         model, params, batch = two_layers(estimator)
     else:
-        decoder, encoder, prior, params = MODEL.parts(shift=SHIFT, stretch=STRETCH)
+        decoder, encoder, prior = MODEL.decoder, MODEL.encoder, MODEL.prior
+        params = MODEL.params(shift=SHIFT, stretch=STRETCH)
         model = lx.vae.IWAE(decoder, encoder, prior, num_particles=3, estimator=estimator)
         batch = lx.Batch(jnp.array([[0.1, -0.5, 1.0]]))
     grad = jax.grad(lambda params, key: model(params, key, batch)[0])
@@ -248,7 +252,8 @@ def test_gradients_at_the_exact_posterior():
 
 
 def test_claims_of_the_estimators():
-    decoder, encoder, prior, params = MODEL.parts()
+    decoder, encoder, prior = MODEL.decoder, MODEL.encoder, MODEL.prior
+    params = MODEL.params()
     batch = lx.Batch(jnp.zeros((2, 3)))
 
     def claim(cls, **options):
@@ -274,7 +279,8 @@ def test_claims_of_the_estimators():
 
 
 def test_the_marginal_likelihood_and_its_error():
-    decoder, encoder, prior, params = MODEL.parts(shift=SHIFT, stretch=STRETCH)
+    decoder, encoder, prior = MODEL.decoder, MODEL.encoder, MODEL.prior
+    params = MODEL.params(shift=SHIFT, stretch=STRETCH)
     model = lx.vae.ELBO(decoder, encoder, prior)
     x = MODEL.sample(jax.random.key(1), 1)
     rows = lx.Batch(jnp.repeat(x, 400, axis=0))
@@ -291,11 +297,12 @@ def test_the_marginal_likelihood_and_its_error():
 
 
 def test_blocks_make_no_difference(monkeypatch):
-    from likelax.vae import importance
+    from likelax.vae import marginal
 
-    decoder, encoder, prior, params = MODEL.parts()
+    decoder, encoder, prior = MODEL.decoder, MODEL.encoder, MODEL.prior
+    params = MODEL.params()
     x = MODEL.sample(jax.random.key(1), 3)
-    monkeypatch.setattr(importance, "_ROWS", 12)  # four particles at a time, the last block short
+    monkeypatch.setattr(marginal, "_ROWS", 12)  # four particles at a time, the last block short
     model = lx.vae.IWAE(decoder, encoder, prior, num_particles=10)
     loss, aux = model(params, KEY, lx.Batch(x), train=False)
     np.testing.assert_allclose(aux.per_example, -MODEL.log_prob(x), rtol=1e-5)

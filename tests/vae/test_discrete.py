@@ -22,6 +22,11 @@ def affine(rows, out, scale=1.0):
     return init, lambda params, *parts: jnp.concatenate(parts, -1) @ params["w"]
 
 
+def start(model, batch):
+    """Parameters and state, by one compiled program: op by op takes far longer."""
+    return jax.jit(model.init)(KEY, batch)
+
+
 BITS = lx.Bernoulli(logits=jnp.array([0.4, -1.0])).to_event()
 DECODER = lx.Conditional(affine(N, D, 2.0), lx.Head(lx.Bernoulli, D))
 ENCODER = lx.Conditional(affine(D, N), lx.Head(lx.Bernoulli, N))
@@ -44,7 +49,7 @@ def test_enumeration_is_brute_force():
         prior = lx.Bernoulli(logits=jnp.array([0.4, -1.0])).to_event()
         model = lx.vae.Enumerated(DECODER, prior)
         batch = lx.Batch(X)
-        params, _ = model.init(KEY, batch)
+        params, _ = start(model, batch)
         aux = model(params, KEY, batch)[1]
         joint = brute_force(params, X)
         want = -np.logaddexp.reduce(joint, axis=0)
@@ -62,7 +67,7 @@ def test_enumeration_is_brute_force():
 
 def test_enumeration_with_masks_and_an_input():
     model = lx.vae.Enumerated(DECODER, BITS)
-    params, _ = model.init(KEY, lx.Batch(X))
+    params, _ = start(model, lx.Batch(X))
     observed = np.array([[1, 0, 1], [1, 1, 1], [0, 0, 0]], bool)
     holes = np.where(observed, X, np.nan)
     grad = jax.value_and_grad(model, has_aux=True)
@@ -92,7 +97,7 @@ def test_a_mixture_is_a_decoder_of_one_index():
     model = lx.vae.Enumerated(
         lx.Conditional(net, lx.Head(lx.Bernoulli, D)), lx.Head(lx.Categorical, num_categories=4)
     )
-    params, _ = model.init(KEY, lx.Batch(X))
+    params, _ = start(model, lx.Batch(X))
     mixture = lx.Mixture(
         lx.Categorical(logits=params["prior"]["raw"]), lx.Bernoulli(logits=table).to_event()
     )
@@ -120,13 +125,13 @@ def exact_iwae_gradient(params, x, count):
             total += jnp.exp(log_q[chosen].sum()) * value
         return -total
 
-    return jax.value_and_grad(bound)(params)
+    return jax.jit(jax.value_and_grad(bound))(params)
 
 
 def test_vimco_is_unbiased_against_enumeration():
     model = lx.vae.IWAE(DECODER, ENCODER, BITS, num_particles=2, estimator="vimco")
     x = jnp.asarray(X[0], float)
-    params, _ = model.init(KEY, lx.Batch(X))
+    params, _ = start(model, lx.Batch(X))
     value, want = exact_iwae_gradient(params, x, 2)
     grad = jax.value_and_grad(lambda p, k: model(p, k, lx.Batch(x[None]))[0])
     values, grads = jax.jit(jax.vmap(grad, (None, 0)))(params, jax.random.split(KEY, 20_000))
@@ -155,7 +160,7 @@ def pathwise_only(model, params, key, x):
 
 def test_gumbel_softmax_says_what_its_number_is():
     model = lx.vae.GumbelSoftmax(DECODER, ENCODER, BITS, temperature=0.7)
-    params, _ = model.init(KEY, lx.Batch(X))
+    params, _ = start(model, lx.Batch(X))
     rows = lx.Batch(np.tile(X[:1], (4000, 1)))
     aux = model(params, KEY, rows)[1]
     assert aux.claim.relation == "none"
@@ -178,14 +183,14 @@ def test_gumbel_softmax_says_what_its_number_is():
 def test_relaxed_samples():
     q = lx.OneHotCategorical(logits=jnp.log(jnp.array([0.2, 0.5, 0.3])))
     keys = jax.random.split(KEY, 4000)
-    soft = jax.vmap(lambda k: relaxed_sample(q, k, 0.3))(keys)
+    soft = jax.jit(jax.vmap(lambda k: relaxed_sample(q, k, 0.3)))(keys)
     np.testing.assert_allclose(soft.sum(-1), 1, rtol=1e-5)
-    hard = jax.vmap(lambda k: relaxed_sample(q, k, 0.3, straight_through=True))(keys)
+    hard = jax.jit(jax.vmap(lambda k: relaxed_sample(q, k, 0.3, straight_through=True)))(keys)
     error = 4 * np.sqrt(0.25 / 4000)
     np.testing.assert_allclose(hard.mean(0), q.probs, atol=error)
     np.testing.assert_allclose(jax.nn.one_hot(soft.argmax(-1), 3), hard, atol=1e-6)
     slope = jax.jacobian(lambda l: relaxed_sample(lx.OneHotCategorical(logits=l), KEY, 0.3))
-    assert np.abs(slope(q.logits)).max() > 1e-3
+    assert np.abs(jax.jit(slope)(q.logits)).max() > 1e-3
 
 
 def test_states():
@@ -207,7 +212,7 @@ CODED = lx.vae.VQVAE(
 
 
 def test_a_codebook_is_a_bound_whose_codes_are_paid_for():
-    params, _ = CODED.init(KEY, lx.Batch(X))
+    params, _ = start(CODED, lx.Batch(X))
     codebook = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]])
     params = params | {"codebook": jnp.asarray(codebook)}
     found = X @ np.asarray(params["encoder"]["w"])
@@ -239,7 +244,7 @@ def test_a_codebook_is_a_bound_whose_codes_are_paid_for():
 
 
 def test_gradients_of_a_codebook():
-    params, _ = CODED.init(KEY, lx.Batch(X))
+    params, _ = start(CODED, lx.Batch(X))
     grads = jax.grad(CODED, has_aux=True)(params, KEY, lx.Batch(X))[0]
     assert np.abs(grads["encoder"]["w"]).max() > 0 and np.abs(grads["codebook"]).max() > 0
     # The codebook's is that of the distances alone (van den Oord et al. 2017, eq. 3).
