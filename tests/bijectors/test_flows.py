@@ -346,9 +346,7 @@ def test_flows_that_were_built_inside_vmap():
 
 def test_a_conditioner_with_batches_on_either_side():
     mlp = MLP(2, 3, (4,), context=1)
-    params = jax.vmap(lambda key: noisy(Conditioner(mlp, mlp.init(key))).params)(
-        jax.random.split(KEY, 4)
-    )
+    params = noisy(jax.jit(jax.vmap(mlp.init))(jax.random.split(KEY, 4)))
     core = tuple(leaf.ndim - 1 for leaf in jax.tree.leaves(params))
     context = jax.random.normal(KEY, (6, 1, 1))  # six contexts, four networks
     both = Conditioner(mlp, params, core, context)
