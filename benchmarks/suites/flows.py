@@ -29,7 +29,7 @@ def run(quick: bool) -> Table:
         ),
         columns=["what", "likelax", "by hand", "likelax / by hand", "one after another"],
     )
-    rows, rounds = (256, 3) if quick else (4096, 20)
+    rows, rounds = (256, 3) if quick else (1024, 20)
     jax.config.update("jax_enable_compilation_cache", False)
     for layers in (8,):
         _times(table, layers, rows, rounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -143,6 +144,19 @@ def _without_context(bijector: Bijector, batch_ndim: int) -> Bijector:
         is_leaf=_is_conditioner,
     )
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[batch_ndim:]), plain)
+
+
+def networks(conditioner: Callable[[int], Any]) -> Callable[[int], Network]:
+    """`conditioner(outputs)` as the function of a `Conditioner`, made once for each number of outputs, with
+    arrays that no trace owns.
+    """
+
+    @functools.cache
+    def make(outputs: int) -> Network:
+        with jax.ensure_compile_time_eval():
+            return Network(conditioner(outputs))
+
+    return make
 
 
 @dataclasses.dataclass(frozen=True)

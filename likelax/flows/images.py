@@ -24,7 +24,7 @@ from likelax.bijectors import (
 )
 from likelax.bijectors.transformer import Transformer
 from likelax.distributions.base import Distribution
-from likelax.flows.head import FlowHead, Network
+from likelax.flows.head import FlowHead, networks
 
 
 def glow(
@@ -52,7 +52,7 @@ def glow(
       hidden: channels of the hidden layers of the conditioners.
       transformer: the family of the elementwise maps (default: `AffineTransformer()`).
       conditioner: makes a network of your own for so many output channels, `lambda outputs:
-        ConvNet(outputs)`, from `(n, height, width, channels)` to `(n, height, width, outputs)`. It
+        functools.partial(ConvNet, outputs)`, from `(n, height, width, channels)` to `(n, height, width, outputs)`. It
         sees the context as channels behind the image's. In place of `hidden`.
       context: features that the flow is conditioned on.
       base: the base distribution (default: standard Normal).
@@ -72,12 +72,13 @@ def glow(
             "levels; pad the images, or take fewer levels"
         )
     chosen = transformer or AffineTransformer()
+    own = None if conditioner is None else networks(conditioner)
 
     def coupling(key: Array, split: int, size: int, transformer: Transformer) -> Coupling:
         outputs = (size - split) * transformer.size
-        if conditioner is not None:
-            net = Network(conditioner(outputs))
-            return Coupling(net.conditioner(key, (1, 1, split), context), transformer, split, 3)
+        if own is not None:
+            given = own(outputs).conditioner(key, (1, 1, split), context)
+            return Coupling(given, transformer, split, 3)
         network = ConvNet(split, outputs, hidden, context)
         return Coupling(Conditioner(network, network.init(key)), transformer, split, 3)
 

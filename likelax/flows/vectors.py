@@ -27,7 +27,7 @@ from likelax.bijectors import (
 )
 from likelax.bijectors.transformer import Transformer
 from likelax.distributions.base import Distribution
-from likelax.flows.head import FlowHead, Network
+from likelax.flows.head import FlowHead, networks
 
 
 def coupling_flow(
@@ -58,9 +58,10 @@ def coupling_flow(
       layers: how many.
       transformer: the family of the elementwise maps (default: `AffineTransformer()`).
       hidden: widths of the hidden layers of each conditioner.
-      conditioner: makes a network of your own for so many outputs, `lambda outputs: MLP(outputs)` or
-        `lambda outputs: functools.partial(MLP, outputs)`; it sees the first half of the vector, and
-        the context behind it. In place of `hidden`.
+      conditioner: makes a network of your own for so many outputs, in place of `hidden`:
+        `lambda outputs: functools.partial(MLP, outputs)`, whose layers start each elsewhere, or
+        `lambda outputs: MLP(outputs, rngs=rngs)`. It sees the first half of the vector, and the context
+        behind it.
       context: features that the flow is conditioned on.
       base: the base distribution (default: standard Normal).
 
@@ -70,10 +71,11 @@ def coupling_flow(
     size = _length("coupling_flow", event_shape, layers)
     split, chosen = size // 2, transformer or AffineTransformer()
     outputs = (size - split) * chosen.size
+    own = None if conditioner is None else networks(conditioner)
 
     def make(key: Array) -> Conditioner:
-        if conditioner is not None:
-            return Network(conditioner(outputs)).conditioner(key, (split,), context)
+        if own is not None:
+            return own(outputs).conditioner(key, (split,), context)
         network = MLP(split, outputs, hidden, context)
         return Conditioner(network, network.init(key))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,6 +23,12 @@ class Failed(Exception):
 
 class Skipped(Exception):
     """A check was left out; the message says why."""
+
+
+def _quickly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`quick_jit` at the first call: its options depend on the device, and importing starts none."""
+    compiled = functools.cache(lambda: quick_jit(function))
+    return functools.wraps(function)(lambda *args: compiled()(*args))
 
 
 def cast(tree: Any, dtype: Any) -> Any:
@@ -43,7 +51,7 @@ def ask(bijector: Bijector, x: Array, y: Array) -> dict[str, Array]:
     return {"y": out, "log_det": log_det, "x": back, "inverse_log_det": inverse_log_det, **alone}
 
 
-@quick_jit
+@_quickly
 def one_by_one(bijector: Bijector, x: Array, y: Array) -> dict[str, Array]:
     """The same of each value by itself, with the Jacobian of the forward map."""
 
@@ -53,13 +61,13 @@ def one_by_one(bijector: Bijector, x: Array, y: Array) -> dict[str, Array]:
     return jax.lax.map(one, (x, y))
 
 
-@quick_jit
+@_quickly
 def derivative(bijector: Bijector, x: Array, y: Array, ways: Any) -> dict[str, Array]:
     """The derivative of the answers along one direction."""
     return jax.jvp(ask, (bijector, x, y), ways)[1]
 
 
-@quick_jit
+@_quickly
 def gradients(bijector: Bijector, x: Array, y: Array) -> Any:
     """Gradients of the sum of all answers."""
 
