@@ -125,7 +125,7 @@ def main(steps: int = 2000, out: Path | None = None) -> dict[str, lx.Evaluation]
     def report(name: str, score: lx.Evaluation, bin_width: float | None = None) -> None:
         found[name] = score
         bits = lx.bits_per_dim(score, bin_width=bin_width)
-        print(f"{name:34} {score}; {bits} bits per dim", flush=True)
+        print(f"{name:34} {score}; {bits}", flush=True)
 
     def known(name: str, dist: lx.Distribution, x: np.ndarray, width: float | None = None) -> None:
         report(name, lx.evaluate(Known(dist), {}, jax.random.key(0), lx.Batch(x)), width)

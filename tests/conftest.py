@@ -22,6 +22,7 @@ if _CACHE not in os.environ:
     # Small programs cost more to store than to compile.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
+import jax
 from jaxtyping import install_import_hook
 
 # Shape annotations run only in modules that are imported after this.
@@ -31,3 +32,19 @@ install_import_hook("likelax", "annotation_checker.check_annotations")
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _own_cache is not None:
         shutil.rmtree(_own_cache, ignore_errors=True)
+
+
+# What is right to its last digits is right with the optimisations that users have. The other tests
+# look at what the library does, and most of their time would be spent on optimising.
+OPTIMISED = {"numerics", "distributions", "test_cases", "test_losses", "test_transformations"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compilation(request: pytest.FixtureRequest):
+    path = request.path.relative_to(request.config.rootpath / "tests")
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update(
+        "jax_disable_most_optimizations", path.parts[0].removesuffix(".py") not in OPTIMISED
+    )
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -107,9 +107,9 @@ class LinearGaussian:
         }
 
     def gap(self, x: ArrayLike, *, shift: ArrayLike = 0.0, stretch: float = 1.0) -> Array:
-        """KL(q || p(z | x)) of the encoder of `parts`, in nats, `(batch,)`."""
+        """KL(q || p(z | x)) of the encoder of `params`, in nats, `(batch,)`."""
         exact = self.posterior(x)
-        q = MultivariateNormal(exact.loc + shift, scale_tril=stretch * exact.scale_tril)
+        q = MultivariateNormal(exact.loc + np.asarray(shift), scale_tril=stretch * exact.scale_tril)
         return q.kl_divergence(exact)
 
 

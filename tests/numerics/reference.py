@@ -61,13 +61,22 @@ def run(f, points, dtype, argnums=None):
 
     def everything(*args):
         tangents = tuple(jnp.full_like(a, i in argnums) for i, a in enumerate(args))
-        gradient = jax.grad(f, argnums)(*args)
-        forward = jax.jvp(f, args, tangents)[1]
-        return f(*args), gradient, jax.hessian(f, argnums)(*args), forward
+        hessian, (value, gradient) = second_order(f, args, argnums)
+        return value, gradient, hessian, jax.jvp(f, args, tangents)[1]
 
     with jax.enable_x64(dtype == np.float64):
         out = jax.jit(jax.vmap(everything))(*(jnp.asarray(p, dtype) for p in points))
         return jax.tree.map(np.asarray, out)
+
+
+def second_order(f, args, argnums):
+    """(Hessian, (value, gradient)) of one trace: programs of their own would be compiled apart."""
+
+    def first_order(*args):
+        value, gradient = jax.value_and_grad(f, argnums)(*args)
+        return gradient, (value, gradient)
+
+    return jax.jacfwd(first_order, argnums, has_aux=True)(*args)
 
 
 def pick(floors, *indices):
@@ -135,7 +144,10 @@ def all_derivatives(f, *args):
         argnums = tuple(range(len(args)))
         ones = tuple(jnp.ones_like(a) for a in args)
         first = (ones[0], *(jnp.zeros_like(a) for a in args[1:]))
-        forward = jax.jvp(f, args, ones)[1], jax.jvp(f, args, first)[1]
-        return f(*args), (forward, jax.grad(f, argnums)(*args), jax.hessian(f, argnums)(*args))
+        forward = jax.vmap(lambda *t: jax.jvp(f, args, t)[1])(
+            *(jnp.stack(p) for p in zip(ones, first, strict=True))
+        )
+        hessian, (value, gradient) = second_order(f, args, argnums)
+        return value, (forward, gradient, hessian)
 
     return jax.jit(jax.vmap(everything))(*args)
