@@ -346,6 +346,13 @@ class Head:
         return f"Head({self.family.__name__}{event})"
 
 
+def _take_over(head: Any, inner: HeadLike) -> None:
+    """What the inner head says of its density holds for that of the outer one, too."""
+    for name in ("claim", "takes_key"):
+        if hasattr(inner, name):
+            setattr(head, name, getattr(inner, name))
+
+
 class MixtureHead:
     """A mixture of `num_components` distributions of one head, their weights from the network too.
 
@@ -355,14 +362,23 @@ class MixtureHead:
 
     Attributes:
       size: `num_components * (1 + head.size)`: the logits of the weights first.
+
+    Raises:
+      ValueError: for no component, or a head whose log-density is an estimate.
     """
 
     def __init__(self, head: HeadLike, num_components: int):
         if num_components < 1:
             raise ValueError(f"num_components is at least 1, got {num_components}")
+        if getattr(head, "takes_key", False):
+            raise ValueError(
+                f"MixtureHead: {head!r} estimates its log-densities, and the mixture of estimates is "
+                "biased; take a head whose density is exact"
+            )
         self.head, self.num_components = head, num_components
         self.size = num_components * (1 + head.size)
         self.event_shape = head.event_shape
+        _take_over(self, head)
 
     def init(self, key: Array, features: Any) -> Any:
         """The component head's own parameters."""
@@ -393,6 +409,7 @@ class TransformedHead:
         self.head, self.bijector = head, bijector
         self.size = head.size
         self.event_shape = bijector.forward_shape(head.event_shape)
+        _take_over(self, head)
 
     def init(self, key: Array, features: Any) -> Any:
         """The base head's own parameters."""
@@ -403,9 +420,11 @@ class TransformedHead:
         initialize = getattr(self.head, "initialize", None)
         return initialize(params, raw, self.bijector.inverse(target)) if initialize else params
 
-    def __call__(self, raw: Array, params: Any = None) -> Distribution:
-        """The transformed distribution, `(*batch, size) -> batch_shape == batch`."""
-        return Transformed(self.head(raw, params), self.bijector)
+    def __call__(self, raw: Array, params: Any = None, **options: Any) -> Distribution:
+        """The transformed distribution, `(*batch, size) -> batch_shape == batch`; `options` are those of
+        the base's head, its `key=`.
+        """
+        return Transformed(self.head(raw, params, **options), self.bijector)
 
     def __repr__(self) -> str:
         return f"TransformedHead({self.head!r}, {self.bijector!r})"

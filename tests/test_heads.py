@@ -342,3 +342,28 @@ def test_a_vocabulary_head_is_a_last_layer_whose_logits_are_not_held():
         lx.LinearHead(7, 0)
     with pytest.raises(ValueError, match=r"reads 5 raw outputs.*shape \(9, 4\)"):
         lx.LinearHead(7, 5).init(KEY, features[:, :4])
+
+
+class _Guessing(lx.Head):
+    """A head that says that its density is an estimate, and draws random numbers for it."""
+
+    claim = lx.Claim("estimate", vanishes="patience")
+    takes_key = True
+
+    def __call__(self, raw, params=None, *, key=None):
+        dist = super().__call__(raw, params)
+        return dist if key is None else dist.replace(loc=dist.loc + jax.random.normal(key))
+
+
+def test_a_head_around_another_makes_its_claim():
+    head = lx.TransformedHead(_Guessing(lx.Normal), lx.bijectors.Exp())
+    model = lx.Likelihood(None, head)
+    batch = lx.Batch(jnp.array([1.0, 2.0]), jnp.ones((2, 2)))
+    params, _ = model.init(jax.random.key(0), batch)
+    (first, aux), (second, _) = (model(params, jax.random.key(k), batch) for k in (1, 2))
+    assert aux.claim.relation == "estimate" and aux.claim.vanishes == "patience"
+    assert abs(first - second) > 1e-3  # the key has come through
+    plain = lx.Likelihood(None, lx.TransformedHead(lx.Head(lx.Normal), lx.bijectors.Exp()))
+    assert plain(params, jax.random.key(1), batch)[1].claim.relation == "exact"
+    with pytest.raises(ValueError, match="the mixture of estimates is biased"):
+        lx.MixtureHead(_Guessing(lx.Normal), 2)
