@@ -161,6 +161,7 @@ for estimator, colour in zip(
     ratios = [signal_to_noise(estimator, k) for k in ks]
     plt.loglog(ks, ratios, "o-", color=colour, label=estimator)
 plt.xticks(ks, ks)
+plt.yticks([0.5, 1, 2, 5], [0.5, 1, 2, 5])
 plt.minorticks_off()
 plt.xlabel("particles K")
 plt.ylabel("signal / noise, encoder")
