@@ -20,6 +20,7 @@ from likelax.distributions.multivariate import MultivariateNormal
 from likelax.distributions.normal import Normal
 from likelax.heads import Head, learned
 from likelax.objective import Batch, Objective
+from likelax.testing.subject import quick_jit
 
 Make = Callable[[Conditional, Conditional, Distribution], Objective]
 
@@ -169,7 +170,7 @@ def check_evidence_bound(
         "the exact posterior": {},
         "another encoder": {"shift": 0.3 * (-1.0) ** jnp.arange(model.latent_size), "stretch": 1.3},
     }
-    objective = make(model.decoder, model.encoder, model.prior)
+    objective = quick_jit(make(model.decoder, model.encoder, model.prior))
     for name, moved in encoders.items():
         _, aux = objective(model.params(**moved), stream(key, name), Batch(rows))
         each = np.asarray(aux.per_example, np.float64).reshape(3, draws)
@@ -198,5 +199,5 @@ def encoder_gradient_at_posterior(make: Make, *, key: Array) -> float:
     model = example_model()
     objective = make(model.decoder, model.encoder, model.prior)
     batch = Batch(model.sample(stream(check_key(key), "data"), 1))
-    grads = jax.grad(objective, has_aux=True)(model.params(), key, batch)[0]
+    grads = quick_jit(jax.grad(objective, has_aux=True))(model.params(), key, batch)[0]
     return max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(grads["encoder"]))

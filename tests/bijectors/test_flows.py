@@ -52,7 +52,7 @@ def noisy(bijector, spread=0.4):
 
 
 def given(function):
-    return Conditioner(function, function.init(KEY))
+    return Conditioner(function, quick_jit(function.init)(KEY))
 
 
 SPLINE = SplineTransformer(bins=4, bound=2.0)
@@ -71,8 +71,13 @@ def stacked(count):
     return Scan(jax.vmap(layer)(jax.random.split(KEY, count)))
 
 
+@functools.cache
+def start(count, wide):
+    return quick_jit(lambda: stacked(count))()
+
+
 def stack(count):
-    return noisy(jax.jit(stacked, static_argnums=0)(count), 0.2)
+    return noisy(start(count, jax.config.jax_enable_x64), 0.2)
 
 
 CASES = {
@@ -107,17 +112,25 @@ CASES = {
 
 @quick_jit
 def evaluate(bijector, x):
-    y, log_det = bijector.forward_and_log_det(x)
+    def pair(x):
+        y, log_det = bijector.forward_and_log_det(x)
+        return y, (y, log_det)
+
     # Of the whole round trip: a wrong implicit derivative shows as one that is not the identity's.
-    back = lambda b, x: b.inverse(b.forward(x))  # noqa: E731
-    slopes = jax.grad(lambda b: jnp.sum(back(b, x) * jnp.cos(jnp.arange(x.size).reshape(x.shape))))
+    def back(bijector, x):
+        same = bijector.inverse(bijector.forward(x))
+        return same, same
+
+    jacobian, (y, log_det) = jax.jacfwd(pair, has_aux=True)(x)
+    (slopes, identity), same = jax.jacrev(back, (0, 1), has_aux=True)(bijector, x)
     return {
         "y": y,
         "log_det": log_det,
-        "jacobian": jax.jacfwd(bijector.forward)(x),
+        "jacobian": jacobian,
         "inverse": bijector.inverse_and_log_det(y),
-        "round trip": jax.jacfwd(lambda x: back(bijector, x))(x),
-        "slopes": slopes(bijector),
+        "round trip": same,
+        "identity": identity,
+        "slopes": slopes,
     }
 
 
@@ -129,8 +142,9 @@ def check(bijector, x, tolerance=1e-10):
     assert out["log_det"].shape == inverse_log_det.shape == ()
     np.testing.assert_allclose(out["log_det"], expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(inverse_log_det, -expected, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(back, x, rtol=tolerance, atol=tolerance)
-    identity = out["round trip"].reshape(x.size, x.size)
+    for same in (back, out["round trip"]):
+        np.testing.assert_allclose(same, x, rtol=tolerance, atol=tolerance)
+    identity = out["identity"].reshape(x.size, x.size)
     np.testing.assert_allclose(identity, np.eye(x.size), rtol=0, atol=1e-9)
     for slope in jax.tree.leaves(out["slopes"]):
         np.testing.assert_allclose(slope, 0, atol=1e-9)
@@ -193,17 +207,19 @@ def test_the_spline_goes_through_its_knots_with_its_slopes():
         x, y = ends(np.asarray(spline.widths)), ends(np.asarray(spline.heights))
         slopes = 1e-3 + np.log1p(np.exp(np.asarray(spline.slopes) + np.log(np.exp(0.999) - 1)))
         slopes = np.concatenate([[1], slopes, [1]])
+        same = RationalQuadraticSpline(jnp.zeros(4), jnp.zeros(4), jnp.zeros(3), bound=2.0)
+        forward = quick_jit(lambda spline, x: spline.forward_and_log_det(x))
         for side in (-1e-12, 1e-12):  # the curve has no kink
-            got, log_slope = spline.forward_and_log_det(x + side)
+            got, log_slope = forward(spline, x + side)
             np.testing.assert_allclose(got, y, atol=1e-10)
             np.testing.assert_allclose(np.exp(log_slope), slopes, rtol=1e-7)
         middle = 0.5 * (x[1:] + x[:-1])
         w, h = np.diff(x), np.diff(y)
         # At half of a bin: Gregory and Delbourgo's formula, worked out.
         want = y[:-1] + h * (h / w + slopes[:-1]) / (2 * h / w + slopes[1:] + slopes[:-1])
-        np.testing.assert_allclose(spline.forward(middle), want, rtol=1e-12)
-        same = RationalQuadraticSpline(jnp.zeros(4), jnp.zeros(4), jnp.zeros(3), bound=2.0)
-        np.testing.assert_allclose(same.forward(middle), middle, rtol=1e-7)
+        middle = np.append(middle, 0.0)  # of one shape with the knots
+        np.testing.assert_allclose(forward(spline, middle)[0][:-1], want, rtol=1e-12)
+        np.testing.assert_allclose(forward(same, middle)[0], middle, rtol=1e-7, atol=1e-15)
 
 
 def test_the_spline_at_and_beyond_its_edges():
@@ -217,17 +233,19 @@ def test_the_spline_at_and_beyond_its_edges():
         def total(spline, x, method):
             return sum(map(jnp.sum, getattr(spline, method)(x)))
 
-        return [
+        grads = [
             jax.grad(total, (0, 1))(spline, x, m + "_and_log_det") for m in ("forward", "inverse")
         ]
+        nan = jnp.full(1, jnp.nan)
+        return spline.forward_and_log_det(x), grads, (spline.forward(nan), spline.inverse(nan))
 
-    y, log_det = spline.forward_and_log_det(x)
+    (y, log_det), grads, of_nan = jax.tree.map(np.asarray, slopes(spline, x))
     assert np.all(np.diff(y) >= 0)
     np.testing.assert_array_equal(y[np.abs(x) >= 2], x[np.abs(x) >= 2])
     np.testing.assert_array_equal(log_det[np.abs(x) >= 2], 0)
     np.testing.assert_allclose(log_det, 0, atol=1e-5)
-    assert all(np.all(np.isfinite(s)) for s in jax.tree.leaves(slopes(spline, x)))
-    assert np.isnan(spline.forward(jnp.nan)) and np.isnan(spline.inverse(jnp.nan))
+    assert all(np.all(np.isfinite(s)) for s in jax.tree.leaves(grads))
+    assert np.isnan(of_nan).all()
 
 
 def test_the_spline_in_float32_and_its_second_derivatives():
@@ -235,16 +253,22 @@ def test_the_spline_in_float32_and_its_second_derivatives():
     raw = [jnp.array([-2.0, 1.0, 0.0]), jnp.array([1.5, -1.0, 0.0]), jnp.array([6.0, -4.0])]
     x = np.linspace(-1.99, 1.99, 301, dtype=np.float32)
     spline = RationalQuadraticSpline(*raw, bound=2.0)
-    y = np.asarray(spline.forward(x))
-    single = [*spline.forward_and_log_det(x), *spline.inverse_and_log_det(y)]
+
+    @jax.jit  # as a user compiles it
+    def both_ways(spline, x, y):
+        return [*spline.forward_and_log_det(x), *spline.inverse_and_log_det(y)]
+
+    y = np.asarray(both_ways(spline, x, x)[0])
+    single = both_ways(spline, x, y)
     with jax.enable_x64(True):
         raw = [np.asarray(r).astype(float) for r in raw]
         double = RationalQuadraticSpline(*raw, bound=2.0)
         wide, above = x.astype(float), y.astype(float)
-        exact = [*double.forward_and_log_det(wide), *double.inverse_and_log_det(above)]
+        exact = both_ways(double, wide, above)
         for got, want in zip(single, exact, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=5e-5)
-        np.testing.assert_allclose(double.inverse(double.forward(wide)), wide, atol=1e-10)
+        round_trip = both_ways(double, wide, exact[0])[2]
+        np.testing.assert_allclose(round_trip, wide, atol=1e-10)
         mild = RationalQuadraticSpline(*(r / 4 for r in raw), bound=2.0)
         at = jnp.array([-1.3, 0.2, 1.1])
         ways = jax.tree.map(lambda leaf: jnp.cos(3 * jnp.arange(leaf.size)), (mild, at))
@@ -294,10 +318,11 @@ def test_a_mask_that_is_off_by_one_is_caught():
 
 
 def test_what_a_coupling_keeps():
-    y = noisy(affine_coupling()).forward(jnp.asarray(X))
-    assert y[0] == np.float32(X[0]) and np.all(y[1:] != X[1:].astype(np.float32))
     images = Coupling(given(ConvNet(1, 4, 3)), AffineTransformer(), 1, event_ndims=3)
-    np.testing.assert_array_equal(images.forward(IMAGE), IMAGE.astype(np.float32))  # at the start
+    forward = quick_jit(lambda coupling, images: (coupling.forward(X), images.forward(IMAGE)))
+    y, same = map(np.asarray, forward(noisy(affine_coupling()), images))
+    assert y[0] == np.float32(X[0]) and np.all(y[1:] != X[1:].astype(np.float32))
+    np.testing.assert_array_equal(same, IMAGE.astype(np.float32))  # at the start
 
 
 # Stacks, batches and contexts.
@@ -354,32 +379,44 @@ def test_a_conditioner_with_batches_on_either_side():
     x = jax.random.normal(KEY, (5, 1, 1, 2))
     out = quick_jit(lambda c, x: c(x))(both, x)
     assert out.shape == (5, 6, 4, 3)
+    call = quick_jit(lambda params, x, context: mlp(params, x, context))
     for i, j in ((0, 0), (5, 3), (2, 1)):
-        own = jax.tree.map(lambda leaf: leaf[j], params)  # noqa: B023
-        want = mlp(own, x[:, 0, 0], jnp.broadcast_to(context[i], (5, 1)))
+        own = jax.tree.map(lambda leaf: np.asarray(leaf)[j], params)  # noqa: B023
+        want = call(own, np.asarray(x)[:, 0, 0], np.broadcast_to(np.asarray(context)[i], (5, 1)))
         np.testing.assert_allclose(out[:, i, j], want, rtol=1e-5, atol=1e-6)
 
 
 def test_initialisation_by_data():
     y = 3 + np.array([0.1, 2.0, 30.0]) * jax.random.normal(KEY, (500, 3))
     statistics = jnp.zeros(3), jnp.ones(3), jnp.zeros(3), jnp.zeros(3)
-    for norm in (ActNorm.init(3), BatchNorm(*statistics, epsilon=1e-9)):
-        x = norm.initialized(y).inverse(y)
+    norms = ActNorm.init(3), BatchNorm(*statistics, epsilon=1e-9)
+
+    @quick_jit
+    def seen_by(scan, y):
+        fitted, seen, normed = scan.initialized(y), y, []
+        for i in (2, 1, 0):
+            normed.append(fitted.layers[i].bijectors[0].inverse(seen))
+            seen = fitted.layers[i].inverse(seen)
+        return {
+            "norms": [[b.initialized(y).inverse(y) for b in (n, Invert(n))] for n in norms],
+            "chain": Chain((PLU.init(3), ActNorm.init(3))).initialized(y).inverse(y),
+            "stack": normed,
+            "constant": ActNorm.init(2).initialized(jnp.ones((4, 2))).log_scale,
+            "held": jax.grad(lambda b: jnp.sum(b.inverse_and_log_det(y)[0] ** 2))(
+                BatchNorm.init(3)
+            ),
+        }
+
+    out = jax.tree.map(np.asarray, seen_by(stack(3), y))
+    for x, turned in out["norms"]:
         np.testing.assert_allclose(x.mean(0), 0, atol=1e-4)
         np.testing.assert_allclose(x.std(0), 1, rtol=1e-3)
-        turned = Invert(norm).initialized(y).inverse(y)
         np.testing.assert_allclose(turned, x, rtol=1e-2, atol=1e-2)
-    chain = Chain((PLU.init(3), ActNorm.init(3))).initialized(y)
-    np.testing.assert_allclose(chain.inverse(y).std(0), 1, rtol=1e-4)
-    fitted = stack(3).initialized(y)
-    seen = y
-    for i in (2, 1, 0):
-        normed = fitted.layers[i].bijectors[0].inverse(seen)
+    np.testing.assert_allclose(out["chain"].std(0), 1, rtol=1e-4)
+    for normed in out["stack"]:
         np.testing.assert_allclose(normed.std(0), 1, rtol=1e-3)
-        seen = fitted.layers[i].inverse(seen)
-    constant = ActNorm.init(2).initialized(jnp.ones((4, 2)))
-    np.testing.assert_array_equal(constant.log_scale, 0)
-    held = jax.grad(lambda b: jnp.sum(b.inverse_and_log_det(y)[0] ** 2))(BatchNorm.init(3))
+    np.testing.assert_array_equal(out["constant"], 0)
+    held = out["held"]
     assert not np.any(held.mean) and not np.any(held.variance) and np.any(held.shift)
 
 
@@ -392,14 +429,19 @@ def test_linear_maps_are_their_matrices():
     low = np.tril(plu.lower, -1) + np.eye(3)
     up = np.triu(plu.upper, 1) + np.diag(np.exp(plu.log_diagonal) * [1, -1, 1])
     x = X.astype(np.float32)
-    y, log_det = plu.forward_and_log_det(x)
+    thin = noisy(LowRankLinear(jnp.zeros((3, 2)), jnp.zeros((3, 2))))
+    pixels = np.random.default_rng(4).normal(size=(2, 2, 3)).astype(np.float32)
+
+    @quick_jit
+    def ask(plu, thin):
+        squeezed = Chain((Squeeze(), plu)).forward_and_log_det(pixels)[1]
+        return plu.forward_and_log_det(x), thin.forward(x), squeezed
+
+    (y, log_det), thinned, alone = ask(plu, thin)
     np.testing.assert_allclose(y, (low @ up @ x)[[2, 0, 1]], rtol=1e-5)
     np.testing.assert_allclose(log_det, np.linalg.slogdet(low @ up)[1], rtol=1e-5)
-    thin = noisy(LowRankLinear(jnp.zeros((3, 2)), jnp.zeros((3, 2))))
     full = np.eye(3) + np.asarray(thin.left) @ np.asarray(thin.right).T
-    np.testing.assert_allclose(thin.forward(x), full @ x, rtol=1e-5)
-    pixels = jax.random.normal(KEY, (2, 2, 3))
-    alone = Chain((Squeeze(), plu)).forward_and_log_det(pixels)[1]
+    np.testing.assert_allclose(thinned, full @ x, rtol=1e-5)
     np.testing.assert_allclose(alone, 4 * log_det, rtol=1e-5)  # the 1x1 convolution of 4 pixels
 
 
@@ -431,7 +473,8 @@ def test_planar_and_radial_stay_invertible():
 def test_a_residual_is_a_contraction():
     wild = noisy(Residual.init(KEY, 3, hidden=(5,), bound=0.8), 5.0)
     jacobian = quick_jit(jax.vmap(jax.jacfwd(lambda x: wild.forward(x) - x)))
-    norms = np.linalg.norm(jacobian(jax.random.normal(KEY, (50, 3))), 2, axis=(1, 2))
+    points = np.random.default_rng(5).normal(size=(50, 3)).astype(np.float32)
+    norms = np.linalg.norm(jacobian(points), 2, axis=(1, 2))
     assert norms.max() < 0.8 + 1e-5
 
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.linalg
+import scipy.stats
 from flax import nnx
 
 import likelax as lx
 from likelax.flows import ContinuousFlow, dequantize
+from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(2)
 A = np.array([[0.3, 1.2], [-0.8, -0.7]])  # it turns, and is not symmetric
@@ -38,11 +40,18 @@ def unconditional(head):
 BASE = {"loc": np.array([0.5, -1.0]), "scale": np.array([0.7, 1.5])}
 
 
+@quick_jit
 def closed_form(matrix, value):
-    """log N(exp(A) m, exp(A) S exp(A)'), in JAX, to be differentiated in A too."""
-    e = jax.scipy.linalg.expm(matrix)
-    cov = e @ jnp.diag(BASE["scale"] ** 2) @ e.T
-    return lx.MultivariateNormal(e @ BASE["loc"], covariance=cov).log_prob(value)
+    """log N(exp(A) m, exp(A) S exp(A)'), and the gradients of its sum in A and the value."""
+
+    def log_prob(matrix, value):
+        e = jax.scipy.linalg.expm(matrix)
+        cov = e @ jnp.diag(BASE["scale"] ** 2) @ e.T
+        each = lx.MultivariateNormal(e @ BASE["loc"], covariance=cov).log_prob(value)
+        return jnp.sum(each), each
+
+    grads, each = jax.grad(log_prob, (0, 1), has_aux=True)(matrix, value)
+    return each, grads
 
 
 def test_a_linear_equation_is_solved():
@@ -50,18 +59,23 @@ def test_a_linear_equation_is_solved():
         base = lx.Normal(**BASE).to_event()
         head = ContinuousFlow(linear(), 2, base=base, solver=diffrax.Dopri8(), **FINE)
         dist = unconditional(head)
-        ask = jax.jit(lambda dist: (dist.log_prob(X), dist.sample_and_log_prob(KEY, (3,))))
-        log_prob, (x, at_x) = ask(dist)
-        np.testing.assert_allclose(log_prob, closed_form(A, X), rtol=1e-10)
-        np.testing.assert_allclose(at_x, closed_form(A, x), rtol=1e-10)
-        start = base.sample(KEY, (3,))
+
+        @quick_jit
+        def ask(dist):
+            start = dist.base.sample(KEY, (3,))
+            return dist.log_prob(X), dist.sample_and_log_prob(KEY, (3,)), start
+
+        log_prob, (x, at_x), start = jax.tree.map(np.asarray, ask(dist))
+        at_base = lambda x: scipy.stats.norm(**BASE).logpdf(x).sum(-1)  # noqa: E731
+        want = closed_form(A, X)[0]
+        np.testing.assert_allclose(log_prob, want, rtol=1e-10)
+        np.testing.assert_allclose(at_x, closed_form(A, x)[0], rtol=1e-10)
         np.testing.assert_allclose(x, start @ scipy.linalg.expm(A).T, rtol=1e-10)
-        log_det = base.log_prob(start) - at_x
-        np.testing.assert_allclose(log_det, np.full(3, np.trace(A)), rtol=1e-10)
+        np.testing.assert_allclose(at_base(start) - at_x, np.full(3, np.trace(A)), rtol=1e-10)
         # The controls: time reversed, and the determinant left out.
-        assert np.all(abs(log_prob - closed_form(-A, X)) > 0.01)
-        inner = base.log_prob(X @ scipy.linalg.expm(-A).T)
-        assert np.all(abs(inner - closed_form(A, X)) > 0.1)
+        assert np.all(abs(log_prob - closed_form(-A, X)[0]) > 0.01)
+        inner = at_base(X @ scipy.linalg.expm(-A).T)
+        assert np.all(abs(inner - want) > 0.1)
 
 
 @pytest.mark.parametrize("adjoint", [None, diffrax.BacksolveAdjoint()], ids=["steps", "backwards"])
@@ -73,8 +87,8 @@ def test_gradients_are_those_of_the_closed_form(adjoint):
         def log_prob(params, value):
             return jnp.sum(head(jnp.zeros((3, 0)), params).log_prob(value))
 
-        got = jax.jit(jax.grad(log_prob, (0, 1)))(params_of(head), X)
-        want = jax.grad(lambda *a: jnp.sum(closed_form(*a)), (0, 1))(A, X)
+        got = quick_jit(jax.grad(log_prob, (0, 1)))({"A": jnp.asarray(A)}, X)
+        want = closed_form(A, X)[1]
         np.testing.assert_allclose(got[0]["A"], want[0], rtol=1e-6)
         np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
         assert abs(got[0]["A"] - want[0].T).max() > 1  # the control
@@ -110,8 +124,13 @@ def scipy_field(t, x, context):
 
 
 def test_samples_are_solved_from_0_to_1():
-    dist = MODEL.predict(PARAMS, INPUT)
-    got = dist.bijector.forward(jnp.asarray(X, jnp.float32))
+    @quick_jit
+    def there_and_back(x):
+        bijector = MODEL.predict(PARAMS, INPUT).bijector
+        end = bijector.forward(x)
+        return end, bijector.inverse(end)
+
+    got, round_trip = there_and_back(X.astype(np.float32))
     for start, c, end in zip(X, INPUT[:, 0], np.asarray(got), strict=True):
         want, back = (
             scipy.integrate.solve_ivp(scipy_field, span, start, args=(0.5 * c,), rtol=1e-9).y[:, -1]
@@ -119,7 +138,6 @@ def test_samples_are_solved_from_0_to_1():
         )
         np.testing.assert_allclose(end, want, rtol=1e-3, atol=1e-4)
         assert np.all(abs(end - back) > 0.05)  # the control
-    round_trip = dist.bijector.inverse(got)
     np.testing.assert_allclose(round_trip, X, atol=1e-3)
 
 
@@ -128,9 +146,15 @@ def density():
     """log p on a grid, for each of the three contexts."""
     axis = np.linspace(-7, 7, 201, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 1, 2)
-    dist = MODEL.predict(PARAMS, INPUT)
-    points, log_det = dist.bijector.inverse_and_log_det(jnp.asarray(grid))
-    return np.asarray(dist.base.log_prob(points)), np.asarray(log_det), (axis[1] - axis[0]) ** 2
+
+    @jax.jit
+    def parts(grid):
+        dist = MODEL.predict(PARAMS, INPUT)
+        points, log_det = dist.bijector.inverse_and_log_det(grid)
+        return dist.base.log_prob(points), log_det
+
+    at_base, log_det = map(np.asarray, parts(grid))
+    return at_base, log_det, (axis[1] - axis[0]) ** 2
 
 
 def test_each_context_has_a_density(density):
@@ -139,7 +163,7 @@ def test_each_context_has_a_density(density):
     assert np.all(abs(np.exp(at_base).sum(0) * area - 1) > 0.02)  # the control: no determinant
 
 
-grad = jax.jit(jax.value_and_grad(MODEL, has_aux=True))
+grad = quick_jit(jax.value_and_grad(MODEL, has_aux=True))
 
 
 def test_what_is_masked_or_not_finite():
@@ -171,13 +195,14 @@ def test_a_flow_crosses_vmap_and_jit():
 
     made = build(scales)
     assert made.batch_shape == (2, 3)
-    ask = jax.jit(lambda dist: dist.log_prob(X.astype(np.float32)))
-    got = ask(made)
+    got = quick_jit(lambda dist: dist.log_prob(X.astype(np.float32)))(made)
     for i, scale in enumerate(np.asarray(scales)):
-        one = HEAD(
-            jnp.asarray(INPUT * scale), jax.tree.map(lambda p, s=scale: s * p, PARAMS["head"])
-        )
-        np.testing.assert_allclose(got[i], ask(one), rtol=1e-4)
+        params = jax.tree.map(lambda p, s=scale: s * np.asarray(p), PARAMS["head"])
+        one = HEAD(jnp.asarray(INPUT * scale), params)
+        # The objective, whose network halves its input, says the same of it.
+        batch = lx.Batch(X.astype(np.float32), 2 * scale * INPUT, mask=np.ones(3, bool))
+        want = grad({"net": {}, "head": params}, KEY, batch)[0][1].per_example
+        np.testing.assert_allclose(got[i], -want, rtol=1e-4)
         np.testing.assert_allclose(made[i].bijector.context, one.bijector.context)
     same = one.bijector.replace(context=one.bijector.context)
     assert jax.tree.structure(same) == jax.tree.structure(one.bijector)
@@ -196,8 +221,13 @@ ROWS = 2000
 
 def log_dets(num_probes, probe):
     head = ContinuousFlow(linear(), 2, num_probes=num_probes, probe=probe)
-    dist = head(jnp.zeros((ROWS, 0)), params_of(head), key=KEY)
-    return np.asarray(dist.bijector.forward_and_log_det(np.zeros(2, np.float32))[1], np.float64)
+
+    @quick_jit
+    def look(params):
+        dist = head(jnp.zeros((ROWS, 0)), params, key=KEY)
+        return dist.bijector.forward_and_log_det(jnp.zeros(2))[1]
+
+    return np.asarray(look({"A": jnp.asarray(A)}), np.float64)
 
 
 @pytest.mark.parametrize(("num_probes", "probe"), [(1, "rademacher"), (3, "gaussian")])
@@ -218,21 +248,20 @@ def test_probes_estimate_the_trace(num_probes, probe):
 PROBED = lx.Likelihood(None, ContinuousFlow(linear(), 2, num_probes=2))
 TARGET = X.astype(np.float32)
 PROBED_PARAMS, _ = PROBED.init(KEY, lx.Batch(target=TARGET))
+ask_probed = quick_jit(PROBED)
 
 
 @pytest.fixture(scope="module")
 def probed():
-    return PROBED(PROBED_PARAMS, KEY, lx.Batch(target=TARGET))[1]
+    return ask_probed(PROBED_PARAMS, KEY, lx.Batch(target=TARGET))[1]
 
 
 def test_an_objective_gives_the_key(probed):
     model, params, batch, aux = PROBED, PROBED_PARAMS, lx.Batch(target=TARGET), probed
     assert aux.claim.relation == "estimate" and aux.claim.unbiased
-    other = model(params, jax.random.key(8), batch)[1]
+    other = ask_probed(params, jax.random.key(8), batch)[1]
     assert not np.allclose(aux.per_example, other.per_example)
-    # Rows do not depend on the batch, and the same key of the old kind is the same key.
-    few = model(params, KEY, lx.Batch(target=batch.target[:2]))[1]
-    np.testing.assert_array_equal(few.per_example, aux.per_example[:2])
+    # The same key of the old kind is the same key.
     keys = [
         model.head(jnp.zeros((3, 0)), params["head"], key=k)
         for k in (KEY, jax.random.key_data(KEY))
@@ -251,22 +280,25 @@ def test_an_objective_gives_the_key(probed):
     assert jax.eval_shape(lambda: keyless.sample(KEY)).shape == (3, 2)  # samples need no probes
 
 
-def test_explicit_mesh_axes(probed):
-    """The types of JAX's Explicit axes are those of larger meshes, on one device, too."""
+def test_few_rows_on_explicit_mesh_axes(probed):
+    """The types of JAX's Explicit axes are those of larger meshes, on one device, too; and rows do
+    not depend on the batch.
+    """
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
     with jax.set_mesh(mesh):
-        target = jax.device_put(TARGET, jax.NamedSharding(mesh, jax.P("data")))
-        got = jax.jit(PROBED)(PROBED_PARAMS, KEY, lx.Batch(target=target))[1].per_example
+        target = jax.device_put(TARGET[:2], jax.NamedSharding(mesh, jax.P("data")))
+        got = quick_jit(PROBED)(PROBED_PARAMS, KEY, lx.Batch(target=target))[1].per_example
         assert jax.typeof(got).sharding.spec == jax.P("data")
         context = jax.device_put(INPUT, jax.NamedSharding(mesh, jax.P("data")))
         draws = jax.eval_shape(lambda c: HEAD(c, PARAMS["head"]).sample(KEY, (5,)), context)
         assert draws.sharding.spec == jax.P(None, "data", None)
-    np.testing.assert_allclose(got, probed.per_example, rtol=1e-6)
+    np.testing.assert_array_equal(got, probed.per_example[:2])
 
 
 def test_too_many_steps_are_no_number():
     head = ContinuousFlow(linear(40 * A), 2, max_steps=4)
-    assert np.all(np.isnan(unconditional(head).log_prob(X.astype(np.float32))))
+    log_prob = quick_jit(lambda x: unconditional(head).log_prob(x))
+    assert np.all(np.isnan(log_prob(X.astype(np.float32))))
 
 
 def test_diffrax_is_named_where_it_is_missing(monkeypatch):

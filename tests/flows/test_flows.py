@@ -52,7 +52,7 @@ def test_each_context_gives_a_density_of_its_own(name):
     with jax.enable_x64(True):
         head = HEADS[name](2, layers=2, hidden=(6,), context=1)
         raw = jnp.array([[-0.7], [1.9]])
-        dist = head(raw, noisy(head.init(KEY, raw), 0.1))
+        dist = head(raw, noisy(quick_jit(head.init)(KEY, raw), 0.1))
         assert dist.batch_shape == (2,) and dist.event_shape == (2,)
         log_prob, base = map(np.asarray, log_probs(dist))
         cell = (LINE[1] - LINE[0]) ** 2
@@ -68,24 +68,29 @@ def test_a_linear_flow_is_a_gaussian():
 
     with jax.enable_x64(True):
         head = lx.flows.FlowHead(make, 3)
-        params = noisy(head.init(KEY, EMPTY), 0.5)
-        matrix = np.asarray(jax.jacfwd(params.forward)(jnp.zeros(3)))
-        truth = stats.multivariate_normal(np.asarray(params.bijectors[0].shift), matrix @ matrix.T)
+        params = noisy(quick_jit(head.init)(KEY, EMPTY), 0.5)
         x = np.random.default_rng(0).normal(size=(5, 3))
-        np.testing.assert_allclose(head(EMPTY[0], params).log_prob(x), truth.logpdf(x), rtol=1e-10)
         # A base of heavy tails: its density at the inverse, and one log-determinant.
-        heavy = lx.StudentT(3.0, jnp.zeros(3), 1.0).to_event(1)
-        dist = lx.flows.FlowHead(make, 3, base=heavy)(jnp.zeros((5, 0)), params)
+        heavy = lx.flows.FlowHead(make, 3, base=lx.StudentT(3.0, jnp.zeros(3), 1.0).to_event(1))
+
+        @quick_jit
+        def ask(params):
+            light, wide = head(EMPTY[0], params), heavy(jnp.zeros((5, 0)), params)
+            return jax.jacfwd(params.forward)(jnp.zeros(3)), light.log_prob(x), wide.log_prob(x)
+
+        matrix, log_prob, heavy_log_prob = map(np.asarray, ask(params))
+        truth = stats.multivariate_normal(np.asarray(params.bijectors[0].shift), matrix @ matrix.T)
+        np.testing.assert_allclose(log_prob, truth.logpdf(x), rtol=1e-10)
         z = np.linalg.solve(matrix, (x - np.asarray(params.bijectors[0].shift)).T).T
         want = stats.t(3).logpdf(z).sum(1) - np.linalg.slogdet(matrix)[1]
-        np.testing.assert_allclose(dist.log_prob(x), want, rtol=1e-10)
+        np.testing.assert_allclose(heavy_log_prob, want, rtol=1e-10)
 
 
 def test_glow_is_exact():
     with jax.enable_x64(True):
         head = lx.flows.glow((4, 4, 1), levels=2, steps=1, hidden=3, context=1)
         raw = jnp.array([0.4])
-        params = noisy(head.init(KEY, raw), 0.2)
+        params = noisy(quick_jit(head.init)(KEY, raw), 0.2)
         dist = head(raw, params)
         x = np.random.default_rng(0).normal(size=(4, 4, 1))
 
@@ -137,9 +142,12 @@ def test_it_trains_and_says_that_it_is_exact(trained):
 
 def test_rows_that_are_masked_out_do_not_initialise(trained):
     model, batch, _ = trained
-    params, _ = model.init(KEY, batch)
+    params, _ = quick_jit(model.init)(KEY, batch)
     some = lx.Batch(batch.target[:100], input=batch.input[:100])
-    z = model.predict(params, some.input).bijector.inverse(some.target)
+    inverse = quick_jit(
+        lambda params, batch: model.predict(params, batch.input).bijector.inverse(batch.target)
+    )
+    z = np.asarray(inverse(params, some))
     # 100 of 128 rows, some of them twice.
     np.testing.assert_allclose(z.mean(0), 0, atol=0.2)
     np.testing.assert_allclose(z.std(0), 1, atol=0.2)
@@ -147,25 +155,38 @@ def test_rows_that_are_masked_out_do_not_initialise(trained):
 
 def test_under_transformations(trained):
     model, _, result = trained
-    params, context = result.params, jnp.array([[-0.5], [0.1], [0.8]])
-    x = jnp.array([55.0, 3.0])
-    dist = model.predict(params, context)
-    log_prob = dist.log_prob(x)
-    assert log_prob.shape == (3,) and len(set(np.asarray(log_prob))) == 3
-    inside = jax.vmap(lambda c: model.predict(params, c).log_prob(x))(context)
-    outside = jax.vmap(lambda c: model.predict(params, c))(context)
-    for other in (inside, outside.log_prob(x), jax.jit(lambda d: d)(dist).log_prob(x)):
+    context, x = jnp.array([[-0.5], [0.1], [0.8]]), jnp.array([55.0, 3.0])
+
+    @quick_jit
+    def built(params):
+        dist = model.predict(params, context)
+        outside = jax.vmap(lambda c: model.predict(params, c))(context)
+        ensemble = jax.tree.map(lambda a: jnp.stack([a, 1.1 * a]), params)
+        both = jax.vmap(lambda p: model.predict(p, context))(ensemble)
+        return dist, {
+            "inside": jax.vmap(lambda c: model.predict(params, c).log_prob(x))(context),
+            "outside": outside.log_prob(x),
+            "one": dist[1].log_prob(x),
+            "ensemble": both.log_prob(x)[0],
+            "slope": jax.grad(lambda d: jnp.sum(d.log_prob(x)))(dist),
+        }
+
+    @quick_jit
+    def ask(dist):
+        y, own = dist.sample_and_log_prob(KEY, (4,))
+        return dist.log_prob(x), own, dist.log_prob(y), y
+
+    dist, got = built(result.params)
+    log_prob, own, at_draws, y = map(np.asarray, ask(model.predict(result.params, context)))
+    assert log_prob.shape == (3,) and len(set(log_prob)) == 3
+    # `dist` has left a compiled function.
+    for other in (got["inside"], got["outside"], ask(dist)[0], got["ensemble"]):
         np.testing.assert_allclose(other, log_prob, rtol=1e-4)
-    np.testing.assert_allclose(dist[1].log_prob(x), log_prob[1], rtol=1e-4)
-    np.testing.assert_allclose(pickle.loads(pickle.dumps(dist)).log_prob(x), log_prob, rtol=1e-5)
-    y, own = dist.sample_and_log_prob(KEY, (4,))
+    np.testing.assert_allclose(got["one"], log_prob[1], rtol=1e-4)
+    np.testing.assert_allclose(ask(pickle.loads(pickle.dumps(dist)))[0], log_prob, rtol=1e-5)
     assert y.shape == (4, 3, 2)
-    np.testing.assert_allclose(dist.log_prob(y), own, rtol=1e-3, atol=1e-3)
-    ensemble = jax.tree.map(lambda a: jnp.stack([a, 1.1 * a]), params)
-    both = jax.vmap(lambda p: model.predict(p, context))(ensemble)
-    np.testing.assert_allclose(both.log_prob(x)[0], log_prob, rtol=1e-4)
-    slope = jax.grad(lambda d: jnp.sum(d.log_prob(x)))(dist)
-    assert jax.tree.structure(slope) == jax.tree.structure(dist)
+    np.testing.assert_allclose(at_draws, own, rtol=1e-3, atol=1e-3)
+    assert jax.tree.structure(got["slope"]) == jax.tree.structure(dist)
 
 
 def test_a_masked_row_poisons_nothing(trained):
@@ -176,7 +197,7 @@ def test_a_masked_row_poisons_nothing(trained):
     def total(params, context, x, mask):
         return jnp.sum(model.head(context, params).mask(mask).log_prob(x))
 
-    slopes = jax.jit(jax.grad(total))
+    slopes = quick_jit(jax.grad(total))
     params, kept = result.params["head"], np.array([0, 2])
     got = slopes(params, context, x, jnp.array([True, False, True]))
     want = slopes(params, context[kept], x[kept], jnp.array([True, True]))
@@ -208,15 +229,22 @@ def test_a_conditioner_of_your_own(name):
         "functions": matrix,
     }
     head = lx.flows.coupling_flow(3, layers=2, conditioner=makers[name], context=1)
-    raw = jnp.array([[0.3], [-2.0]])
-    params = head.init(KEY, raw)
+    raw, x = np.array([[0.3], [-2.0]]), np.array([0.1, -0.4, 2.0])
+
+    @quick_jit
+    def ask(raw, x):
+        params = head.init(KEY, raw)
+        bijector = head(raw, params).bijector
+        back = bijector.inverse(x)
+        return params, back, bijector.forward(back)
+
+    with jax.enable_x64(True):
+        params, back, there = ask(raw, x)
     weight = jax.tree.leaves(params.layers.bijectors[2].conditioner.params)[-1]
     # A module starts each layer at its own values; what makes one starts each elsewhere.
+    weight, back = np.asarray(weight), np.asarray(back)
     assert weight.shape[0] == 2 and np.any(weight[0] != weight[1]) == (name != "nnx module")
-    x = jnp.array([0.1, -0.4, 2.0])
-    dist = head(raw, params)
-    back = dist.bijector.inverse(x)
-    np.testing.assert_allclose(dist.bijector.forward(back), [x, x], atol=1e-4)
+    np.testing.assert_allclose(there, [x, x], atol=1e-9)
     assert np.abs(back[0] - back[1]).max() > 1e-2
 
 
@@ -268,7 +296,7 @@ def test_one_number_given_a_context():
     with jax.enable_x64(True):
         head = lx.flows.neural_spline_flow(1, layers=1, bins=4, hidden=(4,), context=1)
         raw = jnp.array([[-1.0], [1.0]])
-        dist = head(raw, noisy(head.init(KEY, raw), 0.3))
+        dist = head(raw, noisy(quick_jit(head.init)(KEY, raw), 0.3))
         line = np.linspace(-12, 12, 1001)
         p = np.exp(quick_jit(lambda d: d.log_prob(line[:, None, None]))(dist))
         np.testing.assert_allclose(p.sum(0) * (line[1] - line[0]), 1, atol=1e-4)

@@ -11,6 +11,7 @@ import scipy.special
 
 import likelax as lx
 from likelax.sequence.crf import LinearChainCRF
+from likelax.testing.subject import quick_jit
 
 STEPS, LABELS = 3, 3
 EVERY = np.array(list(itertools.product(range(LABELS), repeat=STEPS)), np.int32)
@@ -36,6 +37,11 @@ def score(unary, transition, initial, final, labels=EVERY):
 LOG_P = scipy.special.log_softmax(score(*POTENTIALS))
 
 
+@quick_jit
+def log_prob(model, x):
+    return model.log_prob(x)
+
+
 def close(got, want, tolerance=1e-10):
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
@@ -44,7 +50,6 @@ def close(got, want, tolerance=1e-10):
 def test_log_prob_and_its_gradients_are_those_of_all_sequences():
     weights = np.linspace(-1, 2, len(EVERY))  # unlike for each sequence
 
-    @jax.jit
     def own(potentials):
         model = LinearChainCRF(*potentials)
         log_prob = model.log_prob(EVERY)
@@ -55,10 +60,10 @@ def test_log_prob_and_its_gradients_are_those_of_all_sequences():
 
     with jax.enable_x64(True):
         potentials = tuple(map(jnp.asarray, POTENTIALS))
-        gradient, (log_prob, log_z) = jax.jit(jax.grad(own, has_aux=True))(potentials)
-        close(log_prob, LOG_P)
+        gradient, (found, log_z) = quick_jit(jax.grad(own, has_aux=True))(potentials)
+        close(found, LOG_P)
         close(log_z, scipy.special.logsumexp(score(*POTENTIALS)))
-        close(gradient, jax.jit(jax.grad(reference))(potentials))
+        close(gradient, quick_jit(jax.grad(reference))(potentials))
 
 
 BROKEN = {
@@ -72,20 +77,22 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_broken_is_seen(name):
     with jax.enable_x64(True):
-        got = crf(**BROKEN[name]).log_prob(EVERY)
+        got = log_prob(crf(**BROKEN[name]), EVERY)
         assert abs(got - LOG_P).max() > 1e-2
 
 
-@jax.jit
-def summaries(model):
+def summarised(model):
     return model.marginals().probs, model.mode(), model.entropy(), model.log_normalizer()
+
+
+summaries = quick_jit(summarised)
 
 
 def test_without_transitions_the_labels_are_independent():
     with jax.enable_x64(True):
         model = crf(transition=0 * TRANSITION, initial=0 * INITIAL, final=0 * FINAL)
         log_p = scipy.special.log_softmax(UNARY[0], axis=-1)
-        close(model.log_prob(EVERY), log_p[np.arange(STEPS), EVERY].sum(axis=-1))
+        close(log_prob(model, EVERY), log_p[np.arange(STEPS), EVERY].sum(axis=-1))
         probs, _, entropy, _ = summaries(model)
         close((probs, entropy), (np.exp(log_p), -np.sum(np.exp(log_p) * log_p)))
 
@@ -109,12 +116,12 @@ def test_structural_zeros():
     shut[0, 2] = shut[1, 1] = -np.inf
     possible = np.isfinite(score(UNARY[0], shut, INITIAL, FINAL))
 
-    @jax.jit
+    @quick_jit
     @jax.value_and_grad
     def own(transition, labels):
         return crf(transition=transition).log_prob(labels)
 
-    @jax.jit
+    @quick_jit
     @jax.value_and_grad
     def reference(transition):
         every = score(UNARY[0], transition, INITIAL, FINAL, EVERY[possible])
@@ -128,7 +135,7 @@ def test_structural_zeros():
 
 
 def test_labels_that_are_none():
-    @jax.jit
+    @quick_jit
     @jax.value_and_grad
     def own(unary, labels):
         return crf(unary=unary).log_prob(labels)
@@ -148,14 +155,14 @@ def test_lengths():
     labels = np.array([[1, 2, 99], [-5, 0, 1], [2, -1, -1], [0, 1, 2]])
     outside = np.array([[3, 2, 0], [3, 0, 0], [3, 0, 0], [0, 1, -1]])
 
-    @jax.jit
+    @quick_jit
     @jax.grad
     def gradient(unary):
         return crf(unary=unary, lengths=lengths).log_prob(labels).sum()
 
     with jax.enable_x64(True):
         model = crf(unary=unary, lengths=lengths)
-        got, none = model.log_prob(np.stack([labels, outside]))
+        got, none = np.asarray(log_prob(model, np.stack([labels, outside])))
         probs, mode, entropy, log_z = summaries(model)
         for row, n in ((0, 2), (2, 1), (3, 3)):
             every = np.array(list(itertools.product(range(LABELS), repeat=n)))
@@ -171,13 +178,14 @@ def test_lengths():
         slope = gradient(jnp.asarray(unary))
         assert np.all(np.isfinite(slope))
         np.testing.assert_array_equal(np.any(slope != 0, axis=-1), ~beyond)
-        draws = model.sample(jax.random.key(0), (7,))
+        draws = quick_jit(lambda model: model.sample(jax.random.key(0), (7,)))(model)
         np.testing.assert_array_equal(draws == -1, np.broadcast_to(beyond, draws.shape))
 
 
 def test_samples():
     count, p = 4000, np.exp(LOG_P)
-    draws = np.asarray(crf().sample(jax.random.key(1), (count,)))
+    draw = quick_jit(lambda model: model.sample(jax.random.key(1), (count,)))
+    draws = np.asarray(draw(crf()))
     frequency = np.bincount(draws @ [9, 3, 1], minlength=27) / count
     error = np.sqrt(p * (1 - p) / count)
     assert np.all(np.abs(frequency - p) <= 4 * error)
@@ -195,8 +203,8 @@ def test_gradients_mapped_over_parameters():
 
     with jax.enable_x64(True):
         unary = jnp.asarray(UNARY)
-        mapped = jax.jit(jax.vmap(jax.grad(own)))(unary, labels)
-        whole = jax.jit(jax.grad(lambda u: jnp.sum(jax.vmap(own)(u, labels))))(unary)
+        mapped = quick_jit(jax.vmap(jax.grad(own)))(unary, labels)
+        whole = quick_jit(jax.grad(lambda u: jnp.sum(jax.vmap(own)(u, labels))))(unary)
         close(mapped, whole)
         counts = (labels[..., None] == np.arange(LABELS)) - summaries(crf(unary=unary))[0]
         close(mapped, counts)
@@ -209,7 +217,7 @@ def test_a_batch_of_one_transition_for_each():
         assert model.batch_shape == (2, 2) and model.event_shape == (STEPS,)
         labels = jnp.asarray(EVERY[[4, 11, 25]])[:, None, None]
         one = crf(unary=UNARY[1], transition=both[0])
-        close(model.log_prob(labels)[:, 1, 0], one.log_prob(labels[:, 0, 0]))
+        close(log_prob(model, labels)[:, 1, 0], log_prob(one, labels[:, 0, 0]))
         assert crf(unary=UNARY, lengths=2).batch_shape == (2,)
 
 
@@ -220,7 +228,7 @@ def test_scores_divided_over_an_explicit_mesh(lengths):
             return crf(unary=unary, lengths=lengths)
 
         gradient = jax.grad(lambda unary: jnp.sum(own(unary).log_prob(labels)))(unary)
-        return gradient, summaries(own(unary)), own(unary).sample(jax.random.key(0))
+        return gradient, summarised(own(unary)), own(unary).sample(jax.random.key(0))
 
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
     with jax.set_mesh(mesh):

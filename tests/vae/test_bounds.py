@@ -12,6 +12,7 @@ import scipy.stats
 import likelax as lx
 from likelax.testing import LinearGaussian, check_evidence_bound, encoder_gradient_at_posterior
 from likelax.testing.linear_gaussian import example_model
+from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(7)
 MODEL = example_model()
@@ -21,13 +22,18 @@ SHIFT, STRETCH = jnp.array([0.3, -0.2]), 1.3
 # The closed form itself, by SciPy.
 
 
+def scipy_log_prob(model, x):
+    w, sigma = np.array(model.weights), model.scale
+    cov = w @ w.T + sigma**2 * np.eye(len(w))
+    return scipy.stats.multivariate_normal(np.array(model.mean), cov).logpdf(x)
+
+
 def test_the_ground_truth_is_right():
     with jax.enable_x64(True):
         model = example_model()
         w, mu, sigma = np.array(model.weights), np.array(model.mean), model.scale
         x = np.array([[0.1, -0.5, 1.0], [2.0, -2.0, 0.3]])
-        cov = w @ w.T + sigma**2 * np.eye(3)
-        want = scipy.stats.multivariate_normal(mu, cov).logpdf(x)
+        want = scipy_log_prob(model, x)
         np.testing.assert_allclose(model.log_prob(x), want, rtol=1e-10)
         # log p(x) = log p(x | z) + log p(z) - log p(z | x), at any z.
         z = np.array([0.4, -1.1])
@@ -98,35 +104,43 @@ def test_a_broken_bound_is_found(name):
         check_evidence_bound(make, key=KEY, gap=gap)
 
 
+VALUES = np.random.default_rng(1).normal([0.5, -1.0, 2.0], size=(4, 3))
+
+
 @pytest.mark.parametrize("name", ["elbo by samples", "iwae 3", "renyi"])
 def test_at_the_exact_posterior_every_draw_is_log_p(name):
     with jax.enable_x64(True):
         model = example_model()
-        x = model.sample(jax.random.key(1), 4)
         decoder, encoder, prior = model.decoder, model.encoder, model.prior
-        params = model.params()
-        aux = BOUNDS[name][0](decoder, encoder, prior)(params, KEY, lx.Batch(x))[1]
-        np.testing.assert_allclose(aux.per_example, -model.log_prob(x), rtol=1e-10)
+        objective = quick_jit(BOUNDS[name][0](decoder, encoder, prior))
+        aux = objective(model.params(), KEY, lx.Batch(VALUES))[1]
+        np.testing.assert_allclose(aux.per_example, -scipy_log_prob(model, VALUES), rtol=1e-10)
         assert aux.claim.measure == lx.Measure("lebesgue", 3)
 
 
 def test_the_analytic_kl_is_exact_and_the_rest_linear_in_it():
     with jax.enable_x64(True):
         model = example_model()
-        x = model.sample(jax.random.key(1), 4)
         decoder, encoder, prior = model.decoder, model.encoder, model.prior
+        batch = lx.Batch(VALUES)
+
+        @quick_jit
+        def ask(params):
+            beta = elbo(decoder, encoder, prior, beta=3.0)
+            return (
+                encoder.apply(params["encoder"], VALUES)[0],
+                elbo(decoder, encoder, prior)(params, KEY, batch),
+                [beta(params, KEY, batch, train=train)[0] for train in (True, False)],
+            )
+
         params = model.params(shift=SHIFT, stretch=STRETCH)
-        q = encoder.apply(params["encoder"], x)[0]
+        q, (loss, aux), (dear, scored) = ask(params)
         loc, factor = np.array(q.loc), np.array(q.scale_tril)[0]
         cov = factor @ factor.T
         want = 0.5 * (np.trace(cov) + (loc**2).sum(-1) - 2 - np.linalg.slogdet(cov)[1])
-        loss, aux = elbo(decoder, encoder, prior)(params, KEY, lx.Batch(x))
         np.testing.assert_allclose(aux.terms["kl"], want.mean(), rtol=1e-10)
-        beta = elbo(decoder, encoder, prior, beta=3.0)
-        np.testing.assert_allclose(
-            beta(params, KEY, lx.Batch(x))[0] - loss, 2 * want.mean(), rtol=1e-10
-        )
-        np.testing.assert_allclose(beta(params, KEY, lx.Batch(x), train=False)[0], loss, rtol=1e-12)
+        np.testing.assert_allclose(dear - loss, 2 * want.mean(), rtol=1e-10)
+        np.testing.assert_allclose(scored, loss, rtol=1e-12)
 
 
 # Expected values by quadrature, in one dimension.
@@ -161,7 +175,8 @@ def test_iwae_against_quadrature():
     }
     assert want["iwae"] > -float(model.log_prob(x)[0]) + 0.01  # a gap that is worth measuring
     for name, objective in makes.items():
-        aux = objective(params, KEY, lx.Batch(jnp.repeat(x, 40_000, axis=0)))[1]
+        rows = lx.Batch(np.repeat(np.asarray(x), 40_000, axis=0))
+        aux = quick_jit(objective)(params, KEY, rows)[1]
         each = np.asarray(aux.per_example, np.float64)
         error = each.std() / np.sqrt(each.size)
         assert abs(each.mean() - want[name]) < 4 * error < 0.02
@@ -181,7 +196,7 @@ def gradients(estimator, count=3000, layered=False):
         model = lx.vae.IWAE(decoder, encoder, prior, num_particles=3, estimator=estimator)
         batch = lx.Batch(jnp.array([[0.1, -0.5, 1.0]]))
     grad = jax.grad(lambda params, key: model(params, key, batch)[0])
-    grads = jax.jit(jax.vmap(grad, (None, 0)))(params, jax.random.split(KEY, count))
+    grads = quick_jit(jax.vmap(grad, (None, 0)))(params, jax.random.split(KEY, count))
     flat = jax.tree.map(lambda g: np.asarray(g, np.float64).reshape(count, -1), grads)
     return {
         part: np.concatenate(jax.tree.leaves(flat[part]), axis=1) for part in ("decoder", "encoder")
@@ -203,7 +218,7 @@ def two_layers(estimator):
     prior = (lx.Normal(jnp.zeros(1), 1.0).to_event(), lx.Conditional(net(1, 2), normal))
     model = lx.vae.IWAE(decoder, encoder, prior, num_particles=3, estimator=estimator)
     batch = lx.Batch(jnp.array([[0.8, -0.6]]))
-    return model, model.init(jax.random.key(3), batch).params, batch
+    return model, quick_jit(model.init)(jax.random.key(3), batch).params, batch
 
 
 def deviation(a, b):
@@ -304,7 +319,7 @@ def test_blocks_make_no_difference(monkeypatch):
     x = MODEL.sample(jax.random.key(1), 3)
     monkeypatch.setattr(marginal, "_ROWS", 12)  # four particles at a time, the last block short
     model = lx.vae.IWAE(decoder, encoder, prior, num_particles=10)
-    loss, aux = model(params, KEY, lx.Batch(x), train=False)
+    loss, aux = quick_jit(functools.partial(model, train=False))(params, KEY, lx.Batch(x))
     np.testing.assert_allclose(aux.per_example, -MODEL.log_prob(x), rtol=1e-5)
     np.testing.assert_allclose(aux.terms["effective_particles"], 10, rtol=1e-4)
     found = lx.vae.marginal_log_prob(model, params, KEY, lx.Batch(x), num_particles=10)

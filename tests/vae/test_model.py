@@ -11,6 +11,7 @@ from flax import nnx
 
 import likelax as lx
 from likelax.networks import Arguments
+from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(3)
 D, L, B = 4, 2, 6
@@ -31,7 +32,19 @@ def conditional(rows, out_head, scale=0.5):
 
 def start(model, batch):
     """Parameters and state, by one compiled program: op by op takes far longer."""
-    return jax.jit(model.init)(KEY, batch)
+    return quick_jit(model.init)(KEY, batch)
+
+
+@functools.cache
+def asked(model, **options):
+    """The objective, compiled once."""
+    return quick_jit(functools.partial(model, **options))
+
+
+@functools.cache
+def graded(model):
+    """The same with its gradient."""
+    return quick_jit(jax.value_and_grad(model, has_aux=True))
 
 
 def claim_of(model, params, batch):
@@ -50,42 +63,51 @@ PARAMS = start(MODEL, BATCH).params
 
 
 def test_reduction_is_a_sum_over_events_and_a_mean_over_examples():
-    loss, aux = MODEL(PARAMS, KEY, BATCH)
-    q = MODEL.posterior(PARAMS, X)
-    loc, scale = np.asarray(q.base.loc, float), np.asarray(q.base.scale, float)
+    free = lx.vae.ELBO(DECODER, ENCODER, PRIOR, free_bits=1.0)
+    weight = np.array([1.0, 2.0, 0.0, 1.0, 0.5, 1.0])
+
+    @quick_jit
+    def ask(params):
+        return (
+            MODEL(params, KEY, BATCH)[1],
+            MODEL.posterior(params, X).base,
+            MODEL(params, KEY, lx.Batch(X, weight=weight))[0],
+            [free(params, KEY, BATCH, train=train)[0] for train in (True, False)],
+        )
+
+    aux, q, weighted, (free_loss, free_score) = ask(PARAMS)
+    loss = aux.loss
+    loc, scale = np.asarray(q.loc, float), np.asarray(q.scale, float)
     kl = 0.5 * (scale**2 + loc**2 - 1) - np.log(scale)
     np.testing.assert_allclose(aux.terms["kl"], kl.sum(1).mean(), rtol=1e-5)
     np.testing.assert_allclose(loss, aux.terms["kl"] + aux.terms["reconstruction"], rtol=1e-6)
-    np.testing.assert_allclose(loss, aux.per_example.mean(), rtol=1e-6)
-    weight = np.array([1.0, 2.0, 0.0, 1.0, 0.5, 1.0])
-    weighted = MODEL(PARAMS, KEY, lx.Batch(X, weight=weight))[0]
+    np.testing.assert_allclose(loss, np.mean(aux.per_example), rtol=1e-6)
     np.testing.assert_allclose(weighted, np.average(aux.per_example, weights=weight), rtol=1e-5)
     # Free bits: each latent of each example costs no less than that.
-    free = lx.vae.ELBO(DECODER, ENCODER, PRIOR, free_bits=1.0)
     want = np.maximum(kl, 1.0).sum(1).mean() - kl.sum(1).mean()
     assert want > 0.01
-    np.testing.assert_allclose(free(PARAMS, KEY, BATCH)[0] - loss, want, rtol=1e-4)
-    np.testing.assert_allclose(free(PARAMS, KEY, BATCH, train=False)[0], loss, rtol=1e-6)
+    np.testing.assert_allclose(free_loss - loss, want, rtol=1e-4)
+    np.testing.assert_allclose(free_score, loss, rtol=1e-6)
     assert claim_of(free, PARAMS, BATCH).relation == "upper"
 
 
 def test_rows_do_not_depend_on_the_batch():
     model = lx.vae.IWAE(DECODER, ENCODER, PRIOR, num_particles=3)
-    few, many = (model(PARAMS, KEY, lx.Batch(X[:n]))[1].per_example for n in (2, B))
+    rows = X[[0, 1, 0, 0, 2, 3]]
+    few, many = (
+        np.asarray(asked(model)(PARAMS, KEY, lx.Batch(rows[:n]))[1].per_example) for n in (2, B)
+    )
     np.testing.assert_allclose(few, many[:2], rtol=1e-5)
-    same = model(PARAMS, KEY, lx.Batch(np.repeat(X[:1], 3, axis=0)))[1].per_example
-    assert len(np.unique(same)) == 3
+    assert len(np.unique(many[[0, 2, 3]])) == 3  # equal examples have draws of their own
 
 
 def test_masked_examples_may_be_nan():
     x = X.astype(float)
     x[2] = np.nan
     mask = np.arange(B) != 2
-    grad = jax.value_and_grad(MODEL, has_aux=True)
-    (_, aux), grads = grad(PARAMS, KEY, lx.Batch(x, mask=mask))
-    np.testing.assert_allclose(
-        aux.per_example, np.where(mask, MODEL(PARAMS, KEY, BATCH)[1].per_example, 0), rtol=1e-5
-    )
+    (_, aux), grads = graded(MODEL)(PARAMS, KEY, lx.Batch(x, mask=mask))
+    want = np.where(mask, asked(MODEL)(PARAMS, KEY, BATCH)[1].per_example, 0)
+    np.testing.assert_allclose(aux.per_example, want, rtol=1e-5)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
@@ -94,12 +116,12 @@ def test_the_kl_is_annealed_by_a_schedule():
     params, state = start(model, BATCH)
     assert int(state["step"]) == 0
     for step in range(3):
-        loss, aux = model(params, KEY, BATCH, state=state)
+        loss, aux = asked(model)(params, KEY, BATCH, state=state)
         want = aux.terms["reconstruction"] + step / 4 * aux.terms["kl"]
         np.testing.assert_allclose(loss, want, rtol=1e-6)
         assert aux.claim.relation == "none"
         state = aux.state
-    loss, aux = model(params, KEY, BATCH, state=state, train=False)
+    loss, aux = asked(model, train=False)(params, KEY, BATCH, state=state)
     np.testing.assert_allclose(loss, aux.terms["reconstruction"] + aux.terms["kl"], rtol=1e-6)
     assert aux.claim.relation == "upper" and int(aux.state["step"]) == 3
     result = lx.train.fit(model, optax.adam(0.01), BATCH, steps=3, key=KEY)
@@ -119,11 +141,16 @@ def test_a_conditional_model_gives_its_input_to_all_networks():
     elbo = lx.vae.ELBO(decoder, encoder, prior)
     params, state = start(elbo, batch)
     iwae = lx.vae.IWAE(decoder, encoder, prior, num_particles=3, estimator="dreg")
-    loss, aux = elbo(params, KEY, batch)
-    q = encoder.apply(params["encoder"], Arguments((X.astype(float), c)))[0]
-    p = prior.apply(params["prior"], c)[0]
-    np.testing.assert_allclose(aux.terms["kl"], q.kl_divergence(p).mean(), rtol=1e-5)
-    grads = jax.grad(iwae, has_aux=True)(params, KEY, batch)[0]
+
+    @quick_jit
+    def ask(params):
+        q = encoder.apply(params["encoder"], Arguments((X.astype(float), c)))[0]
+        p = prior.apply(params["prior"], c)[0]
+        grads = jax.grad(iwae, has_aux=True)(params, KEY, batch)[0]
+        return elbo(params, KEY, batch), q.kl_divergence(p).mean(), grads
+
+    (loss, aux), kl, grads = ask(params)
+    np.testing.assert_allclose(aux.terms["kl"], kl, rtol=1e-5)
     assert all(np.any(g != 0) for g in jax.tree.leaves(grads["prior"]))
     exact = lx.evaluate(
         lx.vae.IWAE(decoder, encoder, prior, num_particles=2000), params, KEY, batch
@@ -149,21 +176,27 @@ def hierarchy(cls, **options):
 def test_a_hierarchy_is_one_model_of_all_latents():
     model = hierarchy(lx.vae.IWAE, num_particles=1)
     params, _ = start(model, BATCH)
-    # Its log weights, from the latents that were drawn.
-    z1, z2 = model.encode(params, KEY, X)
-    (q1, q2), (p1, p2) = model._encoders, model.prior
-    x = X.astype(float)
-    want = p1.log_prob(z1) - q1.apply(params["encoder"][0], x)[0].log_prob(z1)
-    want += p2.apply(params["prior"][1], z1)[0].log_prob(z2)
-    want -= q2.apply(params["encoder"][1], Arguments((x, z1)))[0].log_prob(z2)
-    want += model.decode(params, z1, z2).log_prob(X)
-    np.testing.assert_allclose(
-        model(params, KEY, BATCH)[1].per_example, -np.asarray(want), rtol=1e-4
-    )
-    # Both bounds tend to one number, the analytic KL below a sampled one from above.
     many = lx.Batch(np.repeat(X[:1], 4000, axis=0))
-    analytic = hierarchy(lx.vae.ELBO, num_particles=2)(params, KEY, many)[1].per_example
-    sampled = hierarchy(lx.vae.ELBO, kl="monte_carlo")(params, KEY, many)[1].per_example
+
+    @quick_jit
+    def ask(params):
+        # Its log weights, from the latents that were drawn.
+        z1, z2 = model.encode(params, KEY, X)
+        (q1, q2), (p1, p2) = model._encoders, model.prior
+        x = X.astype(float)
+        want = p1.log_prob(z1) - q1.apply(params["encoder"][0], x)[0].log_prob(z1)
+        want += p2.apply(params["prior"][1], z1)[0].log_prob(z2)
+        want -= q2.apply(params["encoder"][1], Arguments((x, z1)))[0].log_prob(z2)
+        want += model.decode(params, z1, z2).log_prob(X)
+        bounds = [
+            hierarchy(lx.vae.ELBO, **options)(params, KEY, many)[1].per_example
+            for options in ({"num_particles": 2}, {"kl": "monte_carlo"})
+        ]
+        return model(params, KEY, BATCH)[1].per_example, -want, bounds
+
+    got, want, (analytic, sampled) = jax.tree.map(np.asarray, ask(params))
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+    # Both bounds tend to one number, the analytic KL below a sampled one from above.
     error = np.hypot(np.std(analytic), np.std(sampled)) / np.sqrt(4000)
     assert abs(np.mean(analytic) - np.mean(sampled)) < 4 * error
     marginal = lx.vae.marginal_log_prob(model, params, KEY, lx.Batch(X[:1]), num_particles=4000)
@@ -181,8 +214,7 @@ def test_missing_features_are_summed_out():
     mask = np.random.default_rng(1).random((B, D)) > 0.4
     mask[3] = False
     holes = np.where(mask, X, np.nan)
-    grad = jax.value_and_grad(model, has_aux=True)
-    (_, aux), grads = grad(PARAMS, KEY, lx.Batch(holes, mask=mask))
+    (_, aux), grads = graded(model)(PARAMS, KEY, lx.Batch(holes, mask=mask))
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
     assert aux.per_example[3] == 0 and aux.claim.relation == "upper"
     # What the bound tends to: the sum over all values of what is missing.
@@ -192,10 +224,15 @@ def test_missing_features_are_summed_out():
     row, seen = X[:1], np.array([[True, False, True, True]])
     both = np.concatenate([row, row])
     both[1, 1] = 1 - both[0, 1]
-    whole = -np.asarray(tight(near, KEY, lx.Batch(both), train=False)[1].per_example)
-    part = tight(near, KEY, lx.Batch(row, mask=seen), train=False)[0]
-    np.testing.assert_allclose(-part, np.logaddexp(*whole), atol=0.03)
-    assert abs(-float(part) - whole[0]) > 0.2  # the control: it is not that of the whole
+
+    @quick_jit
+    def scores(params):
+        batches = lx.Batch(both), lx.Batch(row, mask=seen)
+        return [tight(params, KEY, batch, train=False)[1].per_example for batch in batches]
+
+    whole, (part,) = (-np.asarray(each) for each in scores(near))
+    np.testing.assert_allclose(part, np.logaddexp(*whole), atol=0.03)
+    assert abs(part - whole[0]) > 0.2  # the control: it is not that of the whole
     with pytest.raises(ValueError, match="needs a measure"):
         lx.bits_per_dim(aux)
 
@@ -203,11 +240,14 @@ def test_missing_features_are_summed_out():
 def test_missing_features_of_a_mixture():
     head = lx.MixtureHead(lx.Head(lx.Bernoulli, D), 3)
     model = lx.vae.IWAE(conditional(L, head), ENCODER, PRIOR, num_particles=2)
-    params, _ = start(model, BATCH)
-    full = model(params, KEY, BATCH)[0]
-    np.testing.assert_allclose(
-        model(params, KEY, lx.Batch(X, mask=np.ones_like(X, bool)))[0], full, rtol=1e-5
-    )
+
+    @quick_jit
+    def losses():
+        params, _ = model.init(KEY, BATCH)
+        batches = BATCH, lx.Batch(X, mask=np.ones_like(X, bool))
+        return [model(params, KEY, batch)[0] for batch in batches]
+
+    np.testing.assert_allclose(*losses(), rtol=1e-5)
 
 
 # Priors.
@@ -216,37 +256,45 @@ def test_missing_features_of_a_mixture():
 def test_a_learned_prior_is_a_head_on_a_vector():
     mixture = lx.MixtureHead(lx.Head(lx.Normal, L), 3)
     model = lx.vae.ELBO(DECODER, ENCODER, mixture, kl="monte_carlo")
-    params, _ = start(model, BATCH)
-    assert params["prior"]["raw"].shape == (mixture.size,)
-    grads = jax.grad(model, has_aux=True)(params, KEY, BATCH)[0]
-    assert np.all(np.asarray(grads["prior"]["raw"]) != 0)
-    # A learned Normal is at its best where it matches the mean posterior in its moments.
     fitted = lx.vae.ELBO(DECODER, ENCODER, lx.Head(lx.Normal, L))
-    q = MODEL.posterior(PARAMS, X).base
-    mean, second = q.loc.mean(0), (q.loc**2 + q.scale**2).mean(0)
-    raw = jnp.stack([mean, 0.5 * jnp.log(second - mean**2)])
-    best = PARAMS | {"prior": {"raw": raw.reshape(-1), "head": {}}}
-    grads = jax.grad(fitted, has_aux=True)(best, KEY, BATCH)[0]
-    np.testing.assert_allclose(grads["prior"]["raw"], 0, atol=1e-5)
+
+    @quick_jit
+    def slopes(params):
+        # A learned Normal is at its best where it matches the mean posterior in its moments.
+        q = MODEL.posterior(params, X).base
+        mean, second = q.loc.mean(0), (q.loc**2 + q.scale**2).mean(0)
+        raw = jnp.stack([mean, 0.5 * jnp.log(second - mean**2)])
+        best = params | {"prior": {"raw": raw.reshape(-1), "head": {}}}
+        starts = ((model, model.init(KEY, BATCH).params), (fitted, best))
+        return [
+            jax.grad(m, has_aux=True)(params, KEY, BATCH)[0]["prior"]["raw"] for m, params in starts
+        ]
+
+    free, at_best = map(np.asarray, slopes(PARAMS))
+    assert free.shape == (mixture.size,) and np.all(free != 0)
+    np.testing.assert_allclose(at_best, 0, atol=1e-5)
 
 
 def test_a_vamp_prior_is_the_mean_of_posteriors_at_its_inputs():
     model = lx.vae.ELBO(DECODER, ENCODER, lx.vae.VampPrior(8), kl="monte_carlo")
-    params, _ = start(model, BATCH)
-    inputs = params["prior"]["inputs"]
-    assert inputs.shape == (8, D)
-    z = jnp.array([[0.3, -0.4]])
-    each = ENCODER.apply(params["encoder"], inputs)[0].log_prob(z)
-    want = jax.nn.logsumexp(each) - np.log(8)
-    np.testing.assert_allclose(model.prior_at(params).log_prob(z)[0], want, rtol=1e-5)
-    grads = jax.grad(model, has_aux=True)(params, KEY, BATCH)[0]
-    assert np.all(np.any(np.asarray(grads["prior"]["inputs"]) != 0, axis=1))
+
+    @quick_jit
+    def ask():
+        params, z = model.init(KEY, BATCH).params, jnp.array([[0.3, -0.4]])
+        each = ENCODER.apply(params["encoder"], params["prior"]["inputs"])[0].log_prob(z)
+        grads = jax.grad(model, has_aux=True)(params, KEY, BATCH)[0]
+        return each, model.prior_at(params).log_prob(z)[0], grads["prior"]["inputs"]
+
+    each, got, slopes = map(np.asarray, ask())
+    assert slopes.shape == (8, D)
+    np.testing.assert_allclose(got, np.logaddexp.reduce(each, None) - np.log(8), rtol=1e-5)
+    assert np.all(np.any(slopes != 0, axis=1))
 
 
 def test_a_mixture_of_vectors_as_posterior_has_no_whole_gradient():
     head = lx.MixtureHead(lx.Head(lx.Normal, L), 2)
     model = lx.vae.IWAE(DECODER, conditional(D, head), PRIOR, num_particles=2)
-    params, _ = start(model, BATCH)
+    params = jax.eval_shape(model.init, KEY, BATCH).params
     assert not claim_of(model, params, BATCH).unbiased
 
 
@@ -270,8 +318,13 @@ def test_decoders_of_grey_and_real_values(name):
     x = grey / 16 if name == "normal" else grey
     # The encoder is given the values as they are: its weights have their scale.
     model = lx.vae.ELBO(conditional(L, PIXELS[name]), conditional(D, NORMAL, 0.02), PRIOR)
-    params, _ = start(model, lx.Batch(x))
-    (loss, aux), grads = jax.value_and_grad(model, has_aux=True)(params, KEY, lx.Batch(x))
+
+    @quick_jit
+    def run(batch):
+        params, _ = model.init(KEY, batch)
+        return jax.value_and_grad(model, has_aux=True)(params, KEY, batch)
+
+    (loss, aux), grads = run(lx.Batch(x))
     assert np.isfinite(loss) and all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
     kind = "lebesgue" if name == "normal" else "counting"
     assert aux.claim.measure == lx.Measure(kind, D)
@@ -301,18 +354,24 @@ def test_networks_with_state_are_trained_evaluated_and_merged():
     assert score.claim == lx.Claim("upper", True, lx.Measure("counting", D), "num_particles")
     nets = model.merge(result.params, result.state)
     nets.encoder.eval()
-    loc = model.posterior(result.params, X, state=result.state).mean()
+    posterior = quick_jit(lambda params, state: model.posterior(params, X, state=state).mean())
+    loc = posterior(result.params, result.state)
     np.testing.assert_allclose(nets.encoder(X.astype(np.float32))[:, :L], loc, rtol=1e-5)
     assert nets.prior is PRIOR
 
 
 def test_ensembles_are_vmap():
     keys = jax.random.split(KEY, 3)
-    params, _ = jax.jit(jax.vmap(lambda key: MODEL.init(key, BATCH)))(keys)
-    losses = jax.jit(jax.vmap(lambda p, k: MODEL(p, k, BATCH)[0]))(params, keys)
-    np.testing.assert_allclose(
-        losses[1], MODEL(jax.tree.map(lambda v: v[1], params), keys[1], BATCH)[0], rtol=1e-5
-    )
+
+    @quick_jit
+    @jax.vmap
+    def members(key):
+        params, _ = MODEL.init(key, BATCH)
+        return params, MODEL(params, key, BATCH)[0]
+
+    params, losses = members(keys)
+    one = asked(MODEL)(jax.tree.map(lambda v: np.asarray(v)[1], params), keys[1], BATCH)[0]
+    np.testing.assert_allclose(losses[1], one, rtol=1e-5)
 
 
 # Diagnostics.
@@ -341,14 +400,24 @@ def test_latent_usage_finds_what_is_used():
 
 
 def test_a_traversal_moves_one_latent():
-    z = MODEL.posterior(PARAMS, X).mean()[0]
-    values = jnp.array([-1.0, 0.0, 2.0])
-    moved = lx.vae.traversal(MODEL, PARAMS, z, 1, values)
-    want = MODEL.decode(PARAMS, jnp.stack([jnp.array([z[0], v]) for v in values]))
-    np.testing.assert_allclose(moved.mean(), want.mean(), rtol=1e-6)
+    @quick_jit
+    def means(params):
+        z = MODEL.posterior(params, X).mean()[0]
+        values = jnp.array([-1.0, 0.0, 2.0])
+        moved = lx.vae.traversal(MODEL, params, z, 1, values)
+        want = MODEL.decode(params, jnp.stack([jnp.array([z[0], v]) for v in values]))
+        return moved.mean(), want.mean()
+
+    np.testing.assert_allclose(*means(PARAMS), rtol=1e-6)
 
 
 # Errors.
+
+
+def trace(init, batch):
+    """For errors of shapes and kinds: nothing is computed."""
+    return jax.eval_shape(lambda batch: init(KEY, batch), batch)
+
 
 NARROW = lx.Normal(jnp.zeros(3), 1.0).to_event()
 GREY = lx.Batch(16 * X)
@@ -372,8 +441,8 @@ BAD = {
         r"latents have event shape \(2,\), the prior's event shape \(3,\)",
     ),
     "a decoder of another size": (
-        lambda: lx.vae.ELBO(conditional(3, lx.Head(lx.Bernoulli, D)), ENCODER, PRIOR).init(
-            KEY, BATCH
+        lambda: trace(
+            lx.vae.ELBO(conditional(3, lx.Head(lx.Bernoulli, D)), ENCODER, PRIOR).init, BATCH
         ),
         r"in the decoder, whose network was called with shapes \(6, 2\)",
     ),
@@ -390,8 +459,9 @@ BAD = {
         "shape",
     ),
     "dependent features": (
-        lambda: lx.vae.ELBO(conditional(L, lx.Head(lx.MultivariateNormal, D)), ENCODER, PRIOR).init(
-            KEY, lx.Batch(X.astype(float), mask=np.ones((B, D), bool))
+        lambda: trace(
+            lx.vae.ELBO(conditional(L, lx.Head(lx.MultivariateNormal, D)), ENCODER, PRIOR).init,
+            lx.Batch(X.astype(float), mask=np.ones((B, D), bool)),
         ),
         "features are independent given z",
     ),
@@ -431,8 +501,9 @@ BAD = {
         "a prior that is a Conditional needs",
     ),
     "a vamp prior with an input": (
-        lambda: lx.vae.ELBO(DECODER, conditional(D + 1, NORMAL), lx.vae.VampPrior(2)).init(
-            KEY, lx.Batch(X, input=np.zeros((B, 1)))
+        lambda: trace(
+            lx.vae.ELBO(DECODER, conditional(D + 1, NORMAL), lx.vae.VampPrior(2)).init,
+            lx.Batch(X, input=np.zeros((B, 1))),
         ),
         "its pseudo-inputs are targets alone",
     ),
