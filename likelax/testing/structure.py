@@ -195,7 +195,7 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
         """Built anew from one element's parameter and the whole batch of the others."""
         return construct(subject.build([row if i == at else x for i, x in enumerate(leaves)]))
 
-    def mapped(leaves: Any, rows: Any, x: jax.Array) -> dict[str, Any]:
+    def mapped(leaves: Any, rows: Any, x: jax.Array) -> tuple[dict[str, Any], Distribution]:
         dist, out = subject.build(leaves), {}
         elements = jnp.swapaxes(x, 0, 1)
         attempt(out, "vmap", lambda: jax.vmap(lambda d, v: d.log_prob(v))(dist, elements).T)
@@ -205,9 +205,9 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
             attempt(
                 out, name, lambda b=build, n=name: jax.vmap(lambda r: b(r).log_prob(x))(rows[n])
             )
-        return out
+        return out, dist[subject.elements - 1]
 
-    got = {k: np.asarray(v) for k, v in quick_jit(mapped)(subject.leaves, rows, x).items()}
+    got, last = jax.tree.map(np.asarray, quick_jit(mapped)(subject.leaves, rows, x))
     batch = subject.log_prob(points)
     alone = subject.gradients(points)["log_prob"]
     words = {
@@ -232,7 +232,7 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
             out["vmap"] = [
                 f"sample inside vmap has shape {shape} where {wanted} was wanted: is a shape stored?"
             ]
-    out["index"] = _check_index(subject)
+    out["index"] = _check_index(subject, last)
     out["rebuild"] = _check_rebuild(subject)
     mixed: Problems = []
     for name, at in names.items():
@@ -261,13 +261,11 @@ def check_mapping(subject: Subject, points: np.ndarray) -> dict[str, Problems]:
     return out
 
 
-def _check_index(subject: Subject) -> Problems:
+def _check_index(subject: Subject, one: Distribution) -> Problems:
     last = subject.elements - 1
-    one = jax.eval_shape(lambda d: d[last], subject.dist)
     if one.batch_shape != ():
         return [f"dist[{last}] has batch shape {one.batch_shape} where () was wanted"]
-    got = jax.tree.leaves(quick_jit(lambda d: d[last])(subject.dist))
-    for info, a, b in zip(subject.info, got, subject.leaves, strict=True):
+    for info, a, b in zip(subject.info, jax.tree.leaves(one), subject.leaves, strict=True):
         if not np.array_equal(a, b[last], equal_nan=info.floating):
             return [f"dist[{last}] is not element {last}: {info.name} is another"]
     return []

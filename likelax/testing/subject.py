@@ -16,6 +16,8 @@ from likelax._pytree import Node, Param
 from likelax.distributions.base import Distribution, Masked
 
 _MOST_ELEMENTS = 4
+# Values in one call: most questions are about a few, and the rest of the rows is computed in vain.
+_ROWS = 256
 # What is run once or twice is not worth an optimiser's time: these cut the compilation to a third.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 TAILS = ("cdf", "log_cdf", "survival", "log_survival")
@@ -96,7 +98,7 @@ class Subject:
         self.dtypes: dict[str, Any] = {}
         self.wide_dtype: Any = None
         self.takes_floats = not self.dist._takes_indices
-        self._contains = quick_jit(lambda leaves, x: self.build(leaves).support.contains(x))
+        self._supports = quick_jit(self._trace_supports)
         self._nudged: list[np.ndarray] | None = None
         self._tails = quick_jit(self._trace_tails)
         self._log_prob = quick_jit(lambda leaves, x: self.build(leaves).log_prob(x))
@@ -129,13 +131,8 @@ class Subject:
                 leaf * np.asarray(1.0625, leaf.dtype) if info.varies else leaf
                 for leaf, info in zip(self.leaves, self.info, strict=True)
             ]
-
-            def fits(leaves: Any) -> Any:
-                supports = [info.param.support if info.param else None for info in self.info]
-                pairs = zip(supports, leaves, strict=True)
-                return [jnp.asarray(s is None or jnp.all(s.contains(leaf))) for s, leaf in pairs]
-
-            good = quick_jit(fits)(larger)
+            like = np.zeros((_ROWS, self.elements, *self.event_shape))
+            good = self._supports(self.leaves, self.as_value(like), larger)["fits"]
             pairs = zip(good, larger, self.leaves, strict=True)
             self._nudged = [more if ok else leaf for ok, more, leaf in pairs]
         return list(self._nudged)
@@ -164,7 +161,7 @@ class Subject:
 
     def inside(self, x: np.ndarray) -> np.ndarray:
         """Whether values `(n, elements, *event)` are in the support, `(n, elements)`."""
-        run = lambda v: {"inside": self._contains(self.leaves, v)}  # noqa: E731
+        run = lambda v: {"inside": self._supports(self.leaves, v, self.leaves)["inside"]}  # noqa: E731
         return self._padded(run, self.as_value(x))["inside"]
 
     # Values.
@@ -244,6 +241,15 @@ class Subject:
     def _own(self, name: str) -> bool:
         """Whether the method is the distribution's own, not the base class's."""
         return getattr(type(self.dist), name) is not getattr(Distribution, name)
+
+    def _trace_supports(self, leaves: Any, x: jax.Array, others: Any) -> dict[str, Any]:
+        """Whether values are in the support, and which of the other leaves in their own."""
+        own = [info.param.support if info.param else None for info in self.info]
+        fits = [
+            jnp.asarray(support is None or jnp.all(support.contains(leaf)))
+            for support, leaf in zip(own, others, strict=True)
+        ]
+        return {"inside": self.build(leaves).support.contains(x), "fits": fits}
 
     def _trace_tails(self, leaves: Any, x: jax.Array) -> dict[str, Any]:
         dist, out = self.build(leaves), {}
@@ -340,9 +346,9 @@ class Subject:
 
     def _padded(self, run: Callable[[np.ndarray], Any], x: np.ndarray) -> dict[str, np.ndarray]:
         parts = []
-        for start in range(0, len(x), self.n):
-            part = x[start : start + self.n]
-            short = self.n - len(part)
+        for start in range(0, len(x), _ROWS):
+            part = x[start : start + _ROWS]
+            short = _ROWS - len(part)
             whole = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
             parts.append({k: np.asarray(v)[: len(part)] for k, v in run(whole).items()})
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}

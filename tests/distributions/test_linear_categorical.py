@@ -8,6 +8,7 @@ from scipy import stats
 
 import likelax as lx
 from likelax.distributions import linear_categorical
+from likelax.testing.subject import quick_jit
 from whole_logits import products
 
 RNG = np.random.default_rng(1)
@@ -68,7 +69,7 @@ def test_kl_between_heads_of_different_width(dist, plain, softcap):
     hidden = jnp.asarray(RNG.normal(size=(*BATCH, 8)), jnp.float32)
     np.testing.assert_allclose(tiled(hidden, other[0]), whole(hidden, other[0]), rtol=2e-5)
     slopes = [
-        jax.jit(jax.grad(lambda h, k, f=f: jnp.sum(f(h, k)), (0, 1)))(hidden, other[0])
+        quick_jit(jax.grad(lambda h, k, f=f: jnp.sum(f(h, k)), (0, 1)))(hidden, other[0])
         for f in (tiled, whole)
     ]
     for got, want in zip(*slopes, strict=True):
@@ -93,7 +94,7 @@ def test_kl_between_a_head_and_logits_that_are_held(turned):
 
     arguments = HIDDEN, KERNEL, jnp.asarray(held)
     (got, slopes), (want, dense_slopes) = (
-        (f(*arguments), jax.jit(jax.grad(lambda *x, f=f: jnp.sum(f(*x)), (0, 1, 2)))(*arguments))
+        (f(*arguments), quick_jit(jax.grad(lambda *x, f=f: jnp.sum(f(*x)), (0, 1, 2)))(*arguments))
         for f in (tiled, dense)
     )
     np.testing.assert_allclose(got, want, rtol=2e-5)
@@ -116,7 +117,7 @@ def test_kl_from_probabilities_of_half_precision():
 
 
 def test_samples_by_chi_squared_whatever_the_block(dist, plain):
-    draws = np.asarray(jax.jit(lambda key: dist.sample(key, (200,)))(jax.random.key(2)))
+    draws = np.asarray(quick_jit(lambda key: dist.sample(key, (200,)))(jax.random.key(2)))
     probs = np.asarray(plain.probs, np.float64)
     counts = np.zeros_like(probs)
     for i, j in np.ndindex(BATCH):
@@ -224,7 +225,7 @@ def test_a_weighted_sum_is_that_of_the_parts(wrap):
     weight = WEIGHT if batch == BATCH else WEIGHT[:, 1]
 
     def slopes(call):
-        return jax.jit(jax.value_and_grad(call, (0, 1, 2, 3), has_aux=True))
+        return quick_jit(jax.value_and_grad(call, (0, 1, 2, 3), has_aux=True))
 
     def summed(*arrays):
         log_prob = wrap(of_logits(*arrays[:3])).log_prob(TOKEN)
@@ -367,7 +368,7 @@ def test_tied_tables_of_an_ensemble_in_half_precision(columns):
         log_p = jax.nn.log_softmax(hidden.astype(jnp.float32) @ table.T)
         return jnp.sum(log_p[jnp.arange(24), token])
 
-    got = jax.jit(jax.vmap(jax.grad(tied)))(tables)
+    got = quick_jit(jax.vmap(jax.grad(tied)))(tables)
     want = jax.vmap(jax.grad(whole))(tables.astype(jnp.float32))
     scale = np.abs(want).max()
     np.testing.assert_allclose(got.astype(jnp.float32), want, atol=1e-2 * scale)

@@ -19,6 +19,7 @@ from likelax.distributions.gamma import Exponential, Gamma
 from likelax.distributions.mixture import Mixture
 from likelax.distributions.multivariate import MultivariateNormal
 from likelax.distributions.normal import Normal
+from likelax.testing.subject import quick_jit
 
 WEIGHTS = np.array([0.2, 0.5, 0.3])
 LOC = np.array([-2.0, 0.5, 3.0])
@@ -40,7 +41,7 @@ def truth(method, x):
 def leaf_differences(function, tree, step=1e-6):
     """Central differences of a scalar function in every element of every leaf."""
     leaves, structure = jax.tree.flatten(tree)
-    function = jax.jit(function)
+    function = quick_jit(function)
 
     def at(k, index, delta):
         moved = list(leaves)
@@ -126,7 +127,7 @@ def test_gradients(method, given):
         def total(m):
             return jnp.sum(getattr(m, method)(X) * jnp.array([1.0, -2.0, 0.5, 3.0]))
 
-        got, forward = jax.jit(lambda m: (jax.grad(total)(m), jax.jacfwd(total)(m)))(m)
+        got, forward = quick_jit(lambda m: (jax.grad(total)(m), jax.jacfwd(total)(m)))(m)
         assert_trees_close(got, leaf_differences(total, m), rtol=1e-6, atol=1e-7)
         assert_trees_close(forward, got, rtol=1e-9, atol=1e-12)
 
@@ -141,7 +142,7 @@ def test_gradients_of_moments_and_quantiles(given):
     with jax.enable_x64(True):
         m = normals(given)
         for function in (moments, lambda m: jnp.sum(m.quantile(q) ** 2)):
-            got, forward = jax.jit(lambda m, f=function: (jax.grad(f)(m), jax.jacfwd(f)(m)))(m)
+            got, forward = quick_jit(lambda m, f=function: (jax.grad(f)(m), jax.jacfwd(f)(m)))(m)
             assert_trees_close(got, leaf_differences(function, m), rtol=1e-5, atol=1e-6)
             assert_trees_close(forward, got, rtol=1e-8, atol=1e-10)
 
@@ -153,6 +154,18 @@ PRONE = {
     "far": (np.inf, 1.0),
     "tiny": (1e30, 1e-30),
 }
+
+
+def values(m, x):
+    everything = m.log_prob(x), m.cdf(x), m.log_survival(x), m.mean(), m.variance()
+    return jnp.stack([*everything, m.quantile(0.3), m.sample(jax.random.key(3))])
+
+
+# One program for all that have the same parameters.
+@quick_jit
+def both(m, x):
+    reverse = jax.jacrev(values, (0, 1))(m, x)
+    return values(m, x), reverse, jax.jacfwd(values, (0, 1))(m, x)
 
 
 @pytest.mark.parametrize("prone", PRONE)
@@ -168,16 +181,8 @@ def test_a_zero_weight_poisons_nothing(given, prone):
     )
     alive = Mixture(jnp.array([0.4, 0.6]), Normal(jnp.array([-1.0, 2.0]), jnp.array([1.0, 0.5])))
 
-    def values(m, x):
-        everything = m.log_prob(x), m.cdf(x), m.log_survival(x), m.mean(), m.variance()
-        return jnp.stack([*everything, m.quantile(0.3), m.sample(jax.random.key(3))])
-
-    def both(m, x):
-        reverse = jax.jacrev(values, (0, 1))(m, x)
-        return values(m, x), reverse, jax.jacfwd(values, (0, 1))(m, x)
-
     x = jnp.array(0.7)
-    (got, reverse, forward), (want, wanted, _) = jax.jit(both)(dead, x), jax.jit(both)(alive, x)
+    (got, reverse, forward), (want, wanted, _) = both(dead, x), both(alive, x)
     np.testing.assert_allclose(got[:-1], want[:-1], rtol=1e-6)
     live = np.array([0, 2])
     for grads in (reverse, forward):
@@ -318,10 +323,10 @@ def test_pathwise_gradients_agree_with_the_score_function(given):
         x = jnp.linspace(-15, 25, 4001)
         return jnp.sum(f(x) * m.prob(x) / jnp.exp(log_total(m))) * (x[1] - x[0])
 
-    truth_grad = jax.jit(jax.grad(exact))(m)
+    truth_grad = quick_jit(jax.grad(exact))(m)
     estimates = []
     for function in (pathwise, score):
-        grads = jax.jit(jax.vmap(jax.grad(function), (None, 0)))(m, keys)
+        grads = quick_jit(jax.vmap(jax.grad(function), (None, 0)))(m, keys)
         estimates.append(jax.tree.map(lambda g: np.asarray(g, np.float64), grads))
     for path, scored, want in zip(*map(jax.tree.leaves, (*estimates, truth_grad)), strict=True):
         error = path.std(0) / np.sqrt(n)
@@ -337,11 +342,15 @@ def test_pathwise_gradients_are_those_of_the_held_cdf():
     """dx = -dF / p at each sample, in the far tails too, forward as reverse."""
     with jax.enable_x64(True):
         m, key = normals("logits"), jax.random.key(0)
-        x = m.sample(key, 7)
-        got = jax.jit(jax.jacrev(lambda m: m.sample(key, 7)))(m)
-        forward = jax.jit(jax.jacfwd(lambda m: m.sample(key, 7)))(m)
-        slopes = jax.jit(jax.jacfwd(lambda m: m.cdf(x)))(m)
-        density = m.prob(x)
+
+        @quick_jit
+        def derivatives(m):
+            sample = lambda m: m.sample(key, 7)  # noqa: E731
+            x = sample(m)
+            slopes = jax.jacfwd(lambda m: m.cdf(x))(m)
+            return jax.jacrev(sample)(m), jax.jacfwd(sample)(m), slopes, m.prob(x)
+
+        got, forward, slopes, density = derivatives(m)
         want = jax.tree.map(lambda s: -s / density[:, None], slopes)
         assert_trees_close(got, want, rtol=1e-8, atol=1e-10)
         assert_trees_close(forward, got, rtol=1e-9, atol=1e-12)
@@ -350,7 +359,7 @@ def test_pathwise_gradients_are_those_of_the_held_cdf():
 def test_gamma_components_pass_their_gradients():
     n = 4000
     m = Mixture(jnp.array([0.3, 0.7]), Gamma(jnp.array([2.0, 6.0]), jnp.array([1.0, 0.5])))
-    grads = jax.jit(jax.vmap(jax.grad(lambda m, k: m.sample(k)), (None, 0)))(
+    grads = quick_jit(jax.vmap(jax.grad(lambda m, k: m.sample(k)), (None, 0)))(
         m, jax.random.split(jax.random.key(1), n)
     )
     want = jax.grad(lambda m: m.mean())(m)
@@ -401,7 +410,7 @@ def test_components_over_vectors():
 
 def test_samples_over_vectors_differentiate_their_own_component():
     m, n = vectors(), 2000
-    grads = jax.jit(jax.vmap(jax.grad(lambda m, k: jnp.sum(m.sample(k))), (None, 0)))(
+    grads = quick_jit(jax.vmap(jax.grad(lambda m, k: jnp.sum(m.sample(k))), (None, 0)))(
         m, jax.random.split(jax.random.key(0), n)
     )
     error = np.asarray(grads.components.loc).std(0) / np.sqrt(n)
@@ -476,11 +485,12 @@ def test_mixed_ranks_and_batches():
     m = Mixture(weights, Normal(loc, 0.7))
     assert m.batch_shape == (4, 2)
     x = jax.random.normal(jax.random.key(2), (5, 4, 2))
-    got = m.log_prob(x)
+    ask = quick_jit(lambda m, x: (m.log_prob(x), m.mean()))
+    got = ask(m, x)[0]
     for i, j in np.ndindex(4, 2):
-        one = Mixture(weights[i, 0], Normal(loc[j], 0.7))
-        np.testing.assert_allclose(got[:, i, j], one.log_prob(x[:, i, j]), rtol=1e-5)
-        np.testing.assert_allclose(m[i, j].mean(), one.mean(), rtol=1e-5)
+        want, mean = ask(Mixture(weights[i, 0], Normal(loc[j], 0.7)), x[:, i, j])
+        np.testing.assert_allclose(got[:, i, j], want, rtol=1e-5)
+        np.testing.assert_allclose(ask(m[i, j], x[:, i, j])[1], mean, rtol=1e-5)
     assert m.quantile(0.3).shape == (4, 2) and m.sample(jax.random.key(0), (6,)).shape == (6, 4, 2)
 
 

@@ -18,6 +18,7 @@ from likelax.distributions.multivariate import (
     MultivariateNormalDiag,
     solve_lower,
 )
+from likelax.testing.subject import quick_jit
 
 LOC = np.array([0.5, -1.0, 2.0])
 COVARIANCE = np.array([[2.0, 0.6, -0.3], [0.6, 1.0, 0.4], [-0.3, 0.4, 0.7]])
@@ -46,7 +47,7 @@ def exact_normal(x, loc, covariance):
 
 
 def finite_differences(function, x, step=1e-6):
-    x, function = np.asarray(x), jax.jit(function)
+    x, function = np.asarray(x), quick_jit(function)
     grad = np.zeros_like(x)
     for index in np.ndindex(*x.shape):
         delta = np.zeros_like(x)
@@ -130,7 +131,7 @@ def test_normal_gradients(name):
     with jax.enable_x64(True):
         base = MultivariateNormal(jnp.asarray(LOC), **{name: jnp.asarray(GIVEN[name])})
         for function in (lambda d: d.log_prob(X).sum(), lambda d: d.entropy()):
-            got, forward = jax.jit(lambda d, f=function: (jax.grad(f)(d), jax.jacfwd(f)(d)))(base)
+            got, forward = quick_jit(lambda d, f=function: (jax.grad(f)(d), jax.jacfwd(f)(d)))(base)
             for field in ("loc", name):
 
                 def at(value, field=field, function=function):
@@ -377,7 +378,7 @@ def test_dirichlet_is_scipys(x64):
         tolerance = 1e-12 if x64 else 1e-5
         want = [truth.logpdf(p / p.sum()) for p in P]
         np.testing.assert_allclose(d.log_prob(P), want, rtol=tolerance, atol=tolerance)
-        mean, variance, covariance, entropy = jax.jit(
+        mean, variance, covariance, entropy = quick_jit(
             lambda d: (d.mean(), d.variance(), d.covariance, d.entropy())
         )(d)
         np.testing.assert_allclose(mean, truth.mean(), rtol=tolerance)
@@ -423,7 +424,7 @@ DIRICHLETS = [
 def test_dirichlet_entropy_and_kl(x64):
     dtype = np.float64 if x64 else np.float32
     with jax.enable_x64(x64):
-        both = jax.jit(lambda p, q: (p.entropy(), p.kl_divergence(q), p.kl_divergence(p)))
+        both = quick_jit(lambda p, q: (p.entropy(), p.kl_divergence(q), p.kl_divergence(p)))
         for a, b in DIRICHLETS:
             a, b = np.asarray(a, dtype), np.asarray(b, dtype)
             entropy, kl = exact_dirichlet(a, b)
@@ -444,7 +445,7 @@ def test_dirichlet_gradients():
             lambda a: Dirichlet(a).kl_divergence(other),
             lambda a: other.kl_divergence(Dirichlet(a)),
         ):
-            got, forward = jax.jit(lambda a, f=function: (jax.grad(f)(a), jax.jacfwd(f)(a)))(
+            got, forward = quick_jit(lambda a, f=function: (jax.grad(f)(a), jax.jacfwd(f)(a)))(
                 jnp.asarray(CONCENTRATION)
             )
             want = finite_differences(function, CONCENTRATION)
@@ -467,7 +468,7 @@ def test_dirichlet_mode():
 def test_dirichlet_samples():
     n = 20_000
     d = Dirichlet(CONCENTRATION)
-    x = np.asarray(jax.jit(lambda d: d.sample(jax.random.key(2), n))(d), np.float64)
+    x = np.asarray(quick_jit(lambda d: d.sample(jax.random.key(2), n))(d), np.float64)
     np.testing.assert_allclose(x.sum(-1), 1, atol=1e-6)
     truth = scipy.stats.dirichlet(CONCENTRATION)
     assert np.all(np.abs(x.mean(0) - truth.mean()) < 4.5 * np.sqrt(truth.var() / n))
@@ -485,7 +486,7 @@ def test_dirichlet_samples_of_tiny_concentrations():
         x = d.sample(jax.random.key(0), 500)
         return jnp.sum(x[:, 1]), x
 
-    (_, x), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(d)
+    (_, x), grads = quick_jit(jax.value_and_grad(total, has_aux=True))(d)
     assert bool(jnp.all(jnp.isfinite(x))) and bool(jnp.all(jnp.isfinite(grads.concentration)))
     assert bool(jnp.all(jnp.isfinite(d.log_prob(x))))
     np.testing.assert_allclose(x.sum(-1), 1, atol=1e-6)

@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from scipy import special
 
+import whole_logits
 from likelax.numerics import _tiles, vocabulary
 from likelax.numerics.vocabulary import Logits, Tile
 from likelax.testing.subject import quick_jit
-from whole_logits import COLUMNS, close, exact, inputs, largest, products, whole
+from whole_logits import COLUMNS, close, inputs, largest, products, whole
 
 TILE = Tile(tokens=4, columns=17)  # neither divides: chunks and blocks overlap
 RNG = np.random.default_rng(0)
+
+
+def exact(function, *args):
+    """In float64, as one program."""
+    return whole_logits.exact(quick_jit(function), *args)
 
 
 def summarize(hidden, kernel, bias, token, softcap=None, tile=TILE):
@@ -53,7 +59,7 @@ def test_values_and_derivatives_are_those_of_whole_logits(batch, softcap):
 
         return run
 
-    numbers = jax.jit(functools.partial(summarize, softcap=softcap, tile=TILE))(*arrays, token)
+    numbers = quick_jit(functools.partial(summarize, softcap=softcap, tile=TILE))(*arrays, token)
     close(numbers, exact(lambda *a: whole(*a, token, softcap), *arrays), 1e-6)
     got = quick_jit(everything(tiled))(*arrays, *tangents)
     close(got, exact(everything(plain), *arrays, *tangents), 4e-6)
@@ -65,7 +71,7 @@ def test_vmap_scan_and_checkpoint():
     tiled = jax.checkpoint(weighed(functools.partial(summarize, tile=TILE), token, weights))
     plain = weighed(whole, token, weights)
     kernels = jnp.stack([arrays[1], -0.5 * arrays[1], 2 * arrays[1]])
-    mapped = jax.jit(jax.vmap(jax.grad(tiled, (0, 1, 2)), (None, 0, None)))
+    mapped = quick_jit(jax.vmap(jax.grad(tiled, (0, 1, 2)), (None, 0, None)))
     want = [jax.grad(plain, (0, 1, 2))(arrays[0], k, arrays[2]) for k in kernels]
     close(mapped(arrays[0], kernels, arrays[2]), jax.tree.map(lambda *x: jnp.stack(x), *want), 4e-6)
 
@@ -75,7 +81,7 @@ def test_vmap_scan_and_checkpoint():
         ]
 
     one = [jax.grad(plain, 0)(arrays[0], k, arrays[2]) for k in kernels]
-    close(jax.jit(jax.grad(scanned))(arrays)[0], sum(one), 4e-6)
+    close(quick_jit(jax.grad(scanned))(arrays)[0], sum(one), 4e-6)
 
 
 def test_half_precision_sums_in_float32():
@@ -85,7 +91,7 @@ def test_half_precision_sums_in_float32():
     def loss(function, **options):
         return lambda h, k, b: -jnp.mean(function(h, k, b, token, **options)[0])
 
-    value, slopes = jax.jit(jax.value_and_grad(loss(summarize, tile=tile), (0, 1, 2)))(*arrays)
+    value, slopes = quick_jit(jax.value_and_grad(loss(summarize, tile=tile), (0, 1, 2)))(*arrays)
     assert value.dtype == jnp.float32 and {s.dtype for s in slopes} == {jnp.dtype(jnp.bfloat16)}
     want, wanted = exact(jax.value_and_grad(loss(whole), (0, 1, 2)), *arrays)
     np.testing.assert_allclose(value, want, rtol=3e-3)
@@ -144,7 +150,7 @@ def test_the_divergence_of_two_heads_in_every_derivative():
 def test_a_divergence_of_half_precision_sums_in_float32():
     (p, _), (q, _) = (inputs(RNG, (640,), jnp.bfloat16) for _ in range(2))
     slopes = jax.grad(lambda p, q, f: f(p, q), (0, 1))
-    got = jax.jit(functools.partial(slopes, f=kl_by_tiles(Tile(10, 17))))(p, q)
+    got = quick_jit(functools.partial(slopes, f=kl_by_tiles(Tile(10, 17))))(p, q)
     want = exact(lambda *a: slopes(a[:3], a[3:], kl_whole), *p, *q)
 
     def error(g, w):
@@ -166,7 +172,7 @@ def test_inputs_of_two_dtypes_are_computed_with_in_the_wider():
     def loss(function):
         return lambda h, k, b: -jnp.mean(function(h, k, b, token)[0])
 
-    value, slopes = jax.jit(jax.value_and_grad(loss(summarize), (0, 1, 2)))(hidden, kernel, bias)
+    value, slopes = quick_jit(jax.value_and_grad(loss(summarize), (0, 1, 2)))(hidden, kernel, bias)
     want, wanted = exact(jax.value_and_grad(loss(whole), (0, 1, 2)), hidden, kernel, bias)
     np.testing.assert_allclose(value, want, rtol=1e-6)
     close(slopes[1:], wanted[1:], 1e-6)

@@ -7,13 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import whole_logits
 from likelax.numerics import _sweep, _tiles, vocabulary
 from likelax.numerics._tiles import Logits, Tile
 from likelax.testing.subject import quick_jit
-from whole_logits import COLUMNS, close, exact, inputs, largest, products, whole
+from whole_logits import COLUMNS, close, inputs, largest, products, whole
 
 TILE = Tile(tokens=4, columns=17, swept=5)  # none divides: chunks and blocks overlap
 RNG = np.random.default_rng(0)
+
+
+def exact(function, *args):
+    """In float64, as one program."""
+    return whole_logits.exact(quick_jit(function), *args)
 
 
 def swept(hidden, kernel, bias, weight, token, softcap=None, tile=TILE):
@@ -77,7 +83,7 @@ def test_values_and_derivatives_are_those_of_whole_logits(batch, softcap):
     got = quick_jit(everything(swept))(*arrays, *tangents)
     close(got[0], exact(slopes(plain, token, softcap=softcap), *arrays), 1e-6)
     close(got, exact(everything(plain), *arrays, *tangents), 4e-6)
-    close(got[0], jax.jit(slopes(per_token, token, softcap=softcap))(*arrays), 1e-6)
+    close(got[0], quick_jit(slopes(per_token, token, softcap=softcap))(*arrays), 1e-6)
 
 
 BROKEN = {
@@ -100,7 +106,7 @@ def test_half_precision_sums_in_float32():
     arrays, token = inputs(RNG, (40,), jnp.bfloat16)
     arrays = [*arrays, weights((40,)) / 40]
     tile = Tile(8, 17, 12)
-    (value, log_prob), got = jax.jit(slopes(swept, token, tile=tile))(*arrays)
+    (value, log_prob), got = quick_jit(slopes(swept, token, tile=tile))(*arrays)
     assert value.dtype == log_prob.dtype == jnp.float32
     assert [g.dtype for g in got] == [jnp.bfloat16] * 3 + [jnp.float32]
     (want, _), wanted = exact(slopes(plain, token), *arrays)
@@ -112,7 +118,7 @@ def test_one_kernel_of_each_member_of_an_ensemble():
     (hidden, kernel, bias), token = inputs(RNG, (9,))
     weight = weights((9,))
     kernels = jnp.stack([kernel, -0.5 * kernel, 2 * kernel])
-    got = jax.jit(jax.vmap(slopes(swept, token), (None, 0, None, None)))(
+    got = quick_jit(jax.vmap(slopes(swept, token), (None, 0, None, None)))(
         hidden, kernels, bias, weight
     )
     want = [exact(slopes(plain, token), hidden, k, bias, weight) for k in kernels]
@@ -125,7 +131,7 @@ def test_tokens_that_are_none_and_weights_of_nothing():
     token = jnp.array([3, 39, COLUMNS, 7, -5, 45])
     weight = jnp.array([0.7, -0.2, 0.0, 0.0, 0.0, 0.0])
     spoilt = hidden.at[3].set(jnp.nan)
-    run = jax.jit(lambda h, w: slopes(swept, token)(h, kernel, bias, w))
+    run = quick_jit(lambda h, w: slopes(swept, token)(h, kernel, bias, w))
     (total, log_prob), got = run(spoilt, weight)
     few = [hidden[:2], kernel[:, :40], bias[:40], weight[:2]]
     (want, each), wanted = exact(slopes(plain, token[:2]), *few)
@@ -145,7 +151,7 @@ def test_tokens_that_are_none_and_weights_of_nothing():
 
 def test_a_weight_of_zero_still_has_a_slope():
     arrays, token = inputs(RNG, (5,))
-    (_, log_prob), got = jax.jit(slopes(swept, token))(*arrays, jnp.zeros(5))
+    (_, log_prob), got = quick_jit(slopes(swept, token))(*arrays, jnp.zeros(5))
     np.testing.assert_allclose(got[3], log_prob, rtol=1e-6)
     np.testing.assert_array_equal(got[1], 0)
 
