@@ -313,11 +313,15 @@ def _check_same_vocabulary(p: Any, q: Any) -> None:
 
 def _of_logits(dist: Categorical, like: LinearCategorical) -> LinearCategorical:
     """The same distribution, its logits as biases; on a mesh its columns lie as those of `like`."""
-    # By zeros of theirs, which are divided over a mesh as they are.
-    hidden = jnp.sum(jnp.zeros_like(dist.logits), axis=-1, keepdims=True)
-    kernel = jnp.zeros_like(like.kernel[..., :1, :])
+    hidden = jnp.sum(_zeros(dist.logits), axis=-1, keepdims=True)
+    kernel = _zeros(like.kernel[..., :1, :])
     axes = {"vocabulary_axis": like.vocabulary_axis, "batch_spec": like.batch_spec}
     return LinearCategorical(hidden, kernel, dist.logits, **axes)
+
+
+def _zeros(like: Array) -> Array:
+    """Zeros that are divided over a mesh as `like` is: constants know no mesh but the one that is set."""
+    return jnp.logical_and(like != like, False).astype(like.dtype)
 
 
 def _weighted(logits: Logits, per_token: tuple[Array, Array], tile: Tile) -> tuple[Array, Array]:
