@@ -82,6 +82,10 @@ def test_vae_digits(capsys, tmp_path):
     # The bound by many particles is below the one by one, and a little training beats none of z.
     assert found["autoencoder by the ELBO"].loss < found["  its ELBO, one particle"].loss
     assert found["autoencoder by the ELBO"].loss < exact.loss
+    for kind in vae_digits.flows():
+        assert (
+            found[kind].claim.relation == "upper" and found[kind].claim.measure.kind == "counting"
+        )
     assert all(score.count == 450 for score in found.values())
     assert len(list(tmp_path.glob("*.png"))) == 5
 
