@@ -25,6 +25,7 @@ from likelax.objective import (
     Scores,
     check_shape,
     check_target,
+    claim_of,
     measure_of,
     target_log_prob,
     target_nll,
@@ -96,7 +97,7 @@ class Likelihood(_Supervised):
 
     def __init__(self, net: Any, head: HeadLike):
         super().__init__(net, head)
-        self.claim = getattr(head, "claim", self.claim)
+        self.claim = claim_of(head)
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None

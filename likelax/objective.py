@@ -400,6 +400,11 @@ def _effective_weight(batch: Batch, shape: tuple[int, ...], dtype: Any) -> Array
     return weight
 
 
+def claim_of(head: Any) -> Claim:
+    """What a head says of its own log-density: exact, unless it has a `claim`."""
+    return getattr(head, "claim", Claim())
+
+
 def measure_of(dist: Distribution) -> Measure:
     """The measure that `dist.log_prob` is a density against, for one value."""
     discrete = getattr(dist.support, "is_discrete", False)

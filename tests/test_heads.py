@@ -367,3 +367,8 @@ def test_a_head_around_another_makes_its_claim():
     assert plain(params, jax.random.key(1), batch)[1].claim.relation == "exact"
     with pytest.raises(ValueError, match="the mixture of estimates is biased"):
         lx.MixtureHead(_Guessing(lx.Normal), 2)
+    series = lx.sequence.Autoregressive(None, _Guessing(lx.Normal), start=0.0)
+    assert series.claim.relation == "estimate"
+    decoder, encoder = (lx.Conditional(None, h(lx.Normal, 2)) for h in (_Guessing, lx.Head))
+    with pytest.raises(ValueError, match="decoder's Head.* is no exact one"):
+        lx.vae.ELBO(decoder, encoder, lx.Normal(jnp.zeros(2), 1.0).to_event())

@@ -124,7 +124,7 @@ def test_no_batch_and_no_key_are_refused(normal):
         call(model, params, KEY, (X, Y))
     with pytest.raises(TypeError, match=r"jax\.random\.key\(0\)"):
         call(model, params, 0, lx.Batch(Y, X))
-    with pytest.raises(TypeError) as swapped:
+    with pytest.raises(TypeError, match="params come before the key") as swapped:
         call(model, KEY, params, lx.Batch(Y, X))
     want = "got a dict of 1 arrays; params come before the key: write objective(params, jax.random"
     assert want in str(swapped.value) and len(str(swapped.value)) < 200

@@ -72,6 +72,12 @@ class FlowHead:
     def initialize(self, params: Bijector, raw: Any, target: Any) -> Bijector:
         """The bijector, with the parameters that data decide set by a batch of targets."""
         raw = self._checked(raw)
+        wanted, got = raw.shape[:-1] + self.event_shape, jnp.shape(target)
+        if got != wanted:
+            raise ValueError(
+                f"{self!r}: targets of shape {wanted} wanted, got {got}; write "
+                f"event_shape={got[raw.ndim - 1 :]}"
+            )
         return _initialized(params, raw if self.size else None, jnp.asarray(target))
 
     def __call__(self, raw: Array, params: Any = None) -> Distribution:

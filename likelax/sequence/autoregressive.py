@@ -28,6 +28,7 @@ from likelax.objective import (
     Objective,
     Scores,
     check_shape,
+    claim_of,
     measure_of,
     target_log_prob,
     target_nll,
@@ -111,7 +112,7 @@ class Autoregressive(Objective):
         self.conditional, self.head = Conditional(net, head), head
         self.start, self.token_bytes = start, checked_bytes(token_bytes, head)
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
-        self.claim = Claim("none") if label_smoothing or z_loss else Claim()
+        self.claim = Claim("none") if label_smoothing or z_loss else claim_of(head)
 
     def init(self, key: Array, batch: Batch) -> Variables:
         self.check(batch)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from likelax._pytree import Array, is_traced
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.objective import Batch, Objective, check_shape, target_log_prob, trailing
+from likelax.objective import Batch, Objective, check_shape, claim_of, target_log_prob, trailing
 from likelax.vae._rows import Example, Partial, as_floats, of_features, repeated
 
 
@@ -61,6 +61,11 @@ class Decoding(Objective):
         if not isinstance(part, Conditional):
             raise TypeError(
                 f"{self._name}: {name} is a Conditional, got {part!r}; write lx.Conditional(net, head)"
+            )
+        if claim_of(part.head).relation != "exact":
+            raise ValueError(
+                f"{self._name}: the log-density of {name}'s {part.head!r} is no exact one, and the "
+                "bound would be none; take a head whose density is exact"
             )
 
     def _check_decoder(self, dist: Distribution, data: Example) -> None:

@@ -301,3 +301,9 @@ def test_one_number_given_a_context():
         p = np.exp(quick_jit(lambda d: d.log_prob(line[:, None, None]))(dist))
         np.testing.assert_allclose(p.sum(0) * (line[1] - line[0]), 1, atol=1e-4)
         assert np.abs(p[:, 0] - p[:, 1]).max() > 0.01
+
+
+def test_targets_of_another_length_are_named():
+    model = lx.Likelihood(None, lx.flows.coupling_flow(3))
+    with pytest.raises(ValueError, match=r"targets of shape \(5, 3\) wanted, got \(5, 2\); write"):
+        model.init(jax.random.key(0), lx.Batch(jnp.zeros((5, 2))))
