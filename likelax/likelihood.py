@@ -97,7 +97,7 @@ class Likelihood(_Supervised):
 
     def __init__(self, net: Any, head: HeadLike):
         super().__init__(net, head)
-        self.claim = claim_of(head)
+        self.claim = self.claim + claim_of(head)
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
