@@ -20,6 +20,7 @@ Every number says how it relates to a likelihood: `aux.claim`.
 from likelax import (
     bijectors,
     datasets,
+    diffusion,
     flows,
     plotting,
     sequence,
@@ -77,6 +78,7 @@ __all__ = [
     "compare",
     "datasets",
     "debug_checks",
+    "diffusion",
     "evaluate",
     "flows",
     "learned",
