@@ -26,7 +26,7 @@ from likelax.vae._rows import (
     sampled,
     unflattened,
 )
-from likelax.vae.priors import Given, Prior, as_prior, check_latents
+from likelax.vae.priors import Given, Prior, as_prior, check_latents, check_prior_support
 
 
 class Networks(NamedTuple):
@@ -95,6 +95,7 @@ class Passes(Decoding):
             inner = encoder.init(stream(key, "encoder"), parts)
             q, _ = encoder.apply(inner.params, parts, state=inner.state)
         self._check_encoder(q, data)
+        self._check_kind(q)
         parts, encode = arguments(None, above, data.input), self._encode(inner.params, inner.state)
         with called("prior", parts):
             outer = prior.init(stream(key, "prior"), parts, data.seen)
@@ -102,7 +103,9 @@ class Passes(Decoding):
                 outer.params, parts, encode, key=None, state=outer.state, train=False
             )
         check_latents(q.event_shape, p, self._name)
-        return inner, outer, as_latents(q, q.sample(stream(key, "latents")))[None]
+        z = q.sample(stream(key, "latents"))
+        check_prior_support(q, p, z, self._name)
+        return inner, outer, as_latents(q, z)[None]
 
     def _packed(self, decoder: Any, encoders: Any, priors: Any) -> dict[str, Any]:
         each = (tuple(encoders), tuple(priors))
@@ -177,6 +180,15 @@ class Passes(Decoding):
                 f"lx.Head(..., event_shape={q.batch_shape[1:] + q.event_shape})"
             )
 
+    def _check_kind(self, q: Distribution) -> None:
+        """Raises ValueError for latents that the gradient does not reach."""
+        if q.support.is_discrete:
+            raise ValueError(
+                f"{self._name}: latents of {type(q).__name__} are discrete, their samples have no "
+                'gradient; write lx.vae.IWAE(..., num_particles=8, estimator="vimco"), '
+                "lx.vae.GumbelSoftmax, or, where there are few states, lx.vae.Enumerated"
+            )
+
     # The model at random latents.
 
     def _encode(self, params: Any, state: Any) -> Callable[[Array], Distribution]:
@@ -185,12 +197,7 @@ class Passes(Decoding):
 
     def _draw(self, q: Distribution, key: Array, count: int | None) -> tuple[Array, Array]:
         """Latents and their log q: `(*batch, *event)`, with an axis of `count` before it if given."""
-        if q.support.is_discrete:
-            raise ValueError(
-                f"{self._name}: latents of {type(q).__name__} are discrete, their samples have no "
-                'gradient; write lx.vae.IWAE(..., num_particles=8, estimator="vimco"), '
-                "lx.vae.GumbelSoftmax, or, where there are few states, lx.vae.Enumerated"
-            )
+        self._check_kind(q)
         return sampled(q, key, count)
 
     def _infer(

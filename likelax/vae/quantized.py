@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_count, is_number
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
@@ -60,13 +61,15 @@ class VQVAE(Decoding):
             raise TypeError(
                 f"{self._name}: encoder is a network alone, it needs no head: write net"
             )
-        if num_codes < 2 or features < 1:
+        if not (is_count(num_codes) and num_codes >= 2 and is_count(features)):
             raise ValueError(
-                f"{self._name}: num_codes is at least 2 and features at least 1, got {num_codes} and "
-                f"{features}"
+                f"{self._name}: num_codes is at least 2 and features at least 1, whole numbers, got "
+                f"{num_codes!r} and {features!r}"
             )
-        if not commitment >= 0:
-            raise ValueError(f"{self._name}: commitment is at least 0, got {commitment}")
+        if not (is_number(commitment) and commitment >= 0):
+            raise ValueError(
+                f"{self._name}: commitment is at least 0, got {commitment!r}; write commitment=0.25"
+            )
         self.decoder, self.encoder = decoder, encoder
         self._net = adapt(encoder)
         self.num_codes, self.features, self.commitment = num_codes, features, commitment
