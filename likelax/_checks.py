@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def is_count(x: Any) -> bool:
     return isinstance(x, int | np.integer) and not isinstance(x, bool) and bool(x >= 1)
 
 
-def is_number(x: Any) -> bool:
+def is_number(x: Any) -> TypeGuard[float]:
     """Whether x is one real number that is known: neither text, nor a truth value, nor NaN."""
     if isinstance(x, str | bytes | bool):
         return False

@@ -12,7 +12,7 @@ from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.networks import Variables
+from likelax.networks import Variables, called
 from likelax.objective import Batch
 from likelax.vae._decoding import Decoding
 from likelax.vae._rows import (
@@ -21,7 +21,6 @@ from likelax.vae._rows import (
     Joint,
     arguments,
     as_latents,
-    called,
     flattened,
     sampled,
     unflattened,

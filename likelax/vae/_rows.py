@@ -7,11 +7,10 @@ be merged with what comes after it only: K particles of B examples are `(B * K, 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -137,18 +136,6 @@ def arguments(seen: Array | None, latents: tuple[Array, ...], input: Any) -> Any
     if not own and not named:
         return None
     return own[0] if len(own) == 1 and not named else Arguments(tuple(own), named)
-
-
-@contextlib.contextmanager
-def called(part: str, given: Any) -> Iterator[None]:
-    """Adds to an error what the network was called with."""
-    try:
-        yield
-    except Exception as error:
-        parts = given.positional if isinstance(given, Arguments) else (given,)
-        shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(parts))
-        error.add_note(f"(in the {part}, whose network was called with shapes {shapes})")
-        raise
 
 
 def total(parts: Iterable[Array]) -> Array:

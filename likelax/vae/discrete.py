@@ -15,7 +15,7 @@ from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.categorical import Bernoulli, Categorical, OneHotCategorical
-from likelax.networks import Variables
+from likelax.networks import Variables, called
 from likelax.numerics.logspace import logsumexp, sigmoid
 from likelax.objective import Batch, Claim, Scores
 from likelax.vae._decoding import Decoding
@@ -26,7 +26,6 @@ from likelax.vae._rows import (
     arguments,
     as_floats,
     as_latents,
-    called,
     measure_of_data,
     of_features,
     particles,

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
+from likelax.networks import called
 from likelax.vae._passes import Passes
-from likelax.vae._rows import Example, arguments, as_floats, as_latents, called, sampled
+from likelax.vae._rows import Example, arguments, as_floats, as_latents, sampled
 
 
 class LatentModel(Passes):

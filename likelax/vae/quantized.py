@@ -13,10 +13,10 @@ from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.networks import Variables, adapt
+from likelax.networks import Variables, adapt, called
 from likelax.objective import Batch, Claim, Scores
 from likelax.vae._decoding import Decoding
-from likelax.vae._rows import arguments, as_floats, called, measure_of_data
+from likelax.vae._rows import arguments, as_floats, measure_of_data
 
 
 class VQVAE(Decoding):
