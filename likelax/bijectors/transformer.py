@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -88,3 +88,13 @@ class SplineTransformer:
         k = self.bins
         parts = raw[..., :k], raw[..., k : 2 * k], raw[..., 2 * k :]
         return Invert(RationalQuadraticSpline(*parts, bound=self.bound))
+
+
+def check_transformer(owner: str, transformer: Any) -> Transformer:
+    """The transformer; raises TypeError where it is none."""
+    if not isinstance(transformer, Transformer) or isinstance(transformer, type):
+        raise TypeError(
+            f"{owner}: a function of raw numbers with a size wanted, got {transformer!r}; write "
+            "AffineTransformer() or SplineTransformer(bins=8)"
+        )
+    return transformer

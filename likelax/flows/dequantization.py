@@ -262,11 +262,15 @@ class Dequantized(Objective):
         if is_traced(outside) or not bool(jnp.any(outside)):
             return
         x = jnp.asarray(target)[outside]
-        low, high, bins = self.grid.lower, self.grid.upper, self.grid.bins
+        low, high = float(x.min()), float(x.max())
+        mend = f"write dequantize(model, bins, low={low:g}, high={high:g}) with their own range"
+        if self.grid.lower <= low and high <= self.grid.upper and high > 1:
+            mend = (
+                "write jnp.round(target), or dequantize(model, bins, high=...) with their own steps"
+            )
         raise ValueError(
             f"dequantize: {len(x)} of {outside.size} targets have values that are not {self.grid}: they "
-            f"range from {x.min()} to {x.max()}; give the range that they have, dequantize(..., "
-            f"bins={bins}, low={low:g}, high={high:g}) being the present one"
+            f"range from {low:g} to {high:g}; {mend}"
         )
 
     def _noise(

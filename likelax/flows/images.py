@@ -23,7 +23,7 @@ from likelax.bijectors import (
     Split,
     Squeeze,
 )
-from likelax.bijectors.transformer import Transformer
+from likelax.bijectors.transformer import Transformer, check_transformer
 from likelax.distributions.base import Distribution
 from likelax.flows.head import FlowHead, networks
 
@@ -75,7 +75,7 @@ def glow(
             f"glow: sides that are multiples of 2^levels wanted, got {height} x {width} and {levels} "
             "levels; pad the images, or take fewer levels"
         )
-    chosen = transformer or AffineTransformer()
+    chosen = check_transformer("glow", transformer or AffineTransformer())
     own = None if conditioner is None else networks(conditioner)
 
     def coupling(key: Array, split: int, size: int, transformer: Transformer) -> Coupling:

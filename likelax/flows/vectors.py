@@ -25,7 +25,7 @@ from likelax.bijectors import (
     Scan,
     SplineTransformer,
 )
-from likelax.bijectors.transformer import Transformer
+from likelax.bijectors.transformer import Transformer, check_transformer
 from likelax.distributions.base import Distribution
 from likelax.flows.head import FlowHead, networks
 
@@ -74,7 +74,8 @@ def coupling_flow(
             f"coupling_flow: conditioner makes a network of so many outputs, got {conditioner!r}; write "
             "conditioner=lambda outputs: functools.partial(MLP, outputs)"
         )
-    split, chosen = size // 2, transformer or AffineTransformer()
+    split = size // 2
+    chosen = check_transformer("coupling_flow", transformer or AffineTransformer())
     outputs = (size - split) * chosen.size
     own = None if conditioner is None else networks(conditioner)
 
@@ -149,7 +150,7 @@ def masked_autoregressive_flow(
       ValueError: for a shape that is no vector's, or no layer.
     """
     size = _length("masked_autoregressive_flow", event_shape, layers, hidden)
-    chosen = transformer or AffineTransformer()
+    chosen = check_transformer("masked_autoregressive_flow", transformer or AffineTransformer())
     network = MADE(size, chosen.size, hidden, context)
 
     def layer(key: Array) -> Bijector:

@@ -29,6 +29,7 @@ from likelax.vae._rows import (
     measure_of_data,
     of_features,
     particles,
+    sample_shape,
     sampled,
     unflattened,
 )
@@ -189,7 +190,7 @@ class Enumerated(Decoding):
         state: Any = (),
     ) -> Array:
         """Draws `(*shape, *event)` values; with an input, `(n, ...)` for `shape == (n,)`."""
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = sample_shape(self._name, shape, input)
         key, own = check_key(key), state or {"decoder": (), "prior": ()}
         p, _ = self._prior_at(params["prior"], key, input, own["prior"], False)
         z = p.sample(stream(key, "latents"), () if p.batch_shape else (math.prod(shape),))

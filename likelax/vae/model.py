@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from likelax._keys import check_key, stream
@@ -13,7 +12,7 @@ from likelax._pytree import Array
 from likelax.distributions.base import Distribution
 from likelax.networks import called
 from likelax.vae._passes import Passes
-from likelax.vae._rows import Example, arguments, as_floats, as_latents, sampled
+from likelax.vae._rows import Example, arguments, as_floats, as_latents, sample_shape, sampled
 
 
 class LatentModel(Passes):
@@ -145,16 +144,10 @@ class LatentModel(Passes):
           input: of a conditional model, `(n, ...)` for `shape == (n,)`.
           state: as from `init` or training.
         """
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        count = math.prod(shape)
-        for leaf in jax.tree.leaves(input):
-            if jnp.shape(leaf)[:1] != (count,):
-                raise ValueError(
-                    f"{self._name}.sample: {count} samples want an input of shape ({count}, ...), "
-                    f"got {jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
-                )
-        key = check_key(key)
-        latents = self.sample_latents(params, stream(key, "prior"), count, input=input, state=state)
+        shape, key = sample_shape(self._name, shape, input), check_key(key)
+        latents = self.sample_latents(
+            params, stream(key, "prior"), math.prod(shape), input=input, state=state
+        )
         dist = self.decode(params, *latents, input=input, state=state)
         x = dist.sample(stream(key, "decoder"))
         return x.reshape(shape + x.shape[1:])

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from likelax._checks import is_count, is_number
-from likelax._keys import stream
+from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.networks import Variables, adapt, called
 from likelax.objective import Batch, Claim, Scores
 from likelax.vae._decoding import Decoding
-from likelax.vae._rows import arguments, as_floats, measure_of_data
+from likelax.vae._rows import arguments, as_floats, measure_of_data, sample_shape
 
 
 class VQVAE(Decoding):
@@ -176,6 +176,33 @@ class VQVAE(Decoding):
         """p(x' | codes of x), of batch shape `(batch,)`."""
         codes = self.codes(params, x, input=input, state=state)
         return self.decode(params, codes, input=input, state=state)
+
+    def sample(
+        self,
+        params: Any,
+        key: Array,
+        shape: int | tuple[int, ...] = (),
+        *,
+        input: Any = None,
+        state: Any = (),
+    ) -> Array:
+        """Draws `(*shape, *event)` values of the model whose bound this is: uniform codes, x of the
+        decoder. For codes of a prior of your own: `decode(params, codes).sample(key)`.
+
+        Args:
+          params: as from `init` or training.
+          key: a random key.
+          shape: how many.
+          input: of a conditional model, `(n, ...)` for `shape == (n,)`.
+          state: as from `init` or training.
+        """
+        shape, key = sample_shape(self._name, shape, input), check_key(key)
+        rows = (math.prod(shape), *self.decoder.head.event_shape)
+        like = jax.eval_shape(lambda: self.codes(params, jnp.zeros(rows), input=input, state=state))
+        codes = jax.random.randint(stream(key, "codes"), like.shape, 0, self.num_codes)
+        dist = self.decode(params, codes, input=input, state=state)
+        x = dist.sample(stream(key, "decoder"))
+        return x.reshape(shape + x.shape[1:])
 
 
 def nearest(codebook: Array, x: Array) -> tuple[Array, Array]:

@@ -288,7 +288,7 @@ BAD = {
     "range": (lambda: dequantize(NORMAL, 4, low=1, high=1), "low < high"),
     "values": (
         lambda: dequantize(NORMAL, 4).init(KEY, lx.Batch(target=np.array([[0, 3], [255, 1]]))),
-        "1 of 2 targets have values that are not one of 4 .* range from 1 to 255; give the range",
+        "1 of 2 targets have values that are not one of 4 .* range from 1 to 255; write dequantize.* low=1, high=255",
     ),
     "noise off the bin, at once": (
         lambda: dequantize(NORMAL, 4, dequantizer=REAL).init(KEY, PAIRS),

@@ -263,6 +263,7 @@ BAD = {
     "layers": (lambda: lx.flows.masked_autoregressive_flow(2, layers=0), "at least one layer"),
     "widths": (lambda: lx.flows.coupling_flow(2, hidden=(64, 0)), r"hidden=\(64, 64\)"),
     "limit": (lambda: lx.bijectors.AffineTransformer(-1.0), "write log_limit=5.0"),
+
     "bins": (lambda: lx.flows.neural_spline_flow(2, bins=0), "write bins=8"),
     "bound": (lambda: lx.flows.neural_spline_flow(2, bound=-1.0), "write bound=4.0"),
     "context's size": (lambda: lx.flows.coupling_flow(2, context=-1), "write context=16"),
