@@ -116,6 +116,11 @@ class Passes(Decoding):
         if not isinstance(tree, dict):
             nothing = ((),) * len(self._encoders)
             return (), nothing, nothing
+        if not {"decoder", "encoder", "prior"} <= tree.keys():
+            raise ValueError(
+                f"{self._name}: parameters and state hold decoder, encoder and prior, got "
+                f"{sorted(tree)}; write params, state = model.init(key, batch)"
+            )
         if self._layered:
             return tree["decoder"], tuple(tree["encoder"]), tuple(tree["prior"])
         return tree["decoder"], (tree["encoder"],), (tree["prior"],)

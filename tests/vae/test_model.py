@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import likelax as lx
-from likelax.networks import Arguments
+from likelax.networks import Arguments, Variables
 from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(3)
@@ -374,6 +374,38 @@ def test_ensembles_are_vmap():
     np.testing.assert_allclose(losses[1], one, rtol=1e-5)
 
 
+# Work.
+
+
+def networks_called(estimator, repeat=1):
+    """What encoder and decoder are called with in one loss, by shapes."""
+    called = []
+
+    def counting(rows, head):
+        init, apply = affine(rows, head.size)
+
+        def noted(params, *parts):
+            called.append(tuple(part.shape for part in parts))
+            return apply(params, *parts)
+
+        return lx.Conditional((init, noted), head)
+
+    nets = counting(L, DECODER.head), counting(D, NORMAL)
+    model = lx.vae.IWAE(*nets, PRIOR, num_particles=5, estimator=estimator)
+    for _ in range(repeat):
+        jax.eval_shape(lambda params: model.score(params, KEY, BATCH, **SCORED).per_example, PARAMS)
+    return called
+
+
+SCORED = {"state": (), "train": True, "keep": None}
+
+
+@pytest.mark.parametrize("estimator", ["standard", "stl", "dreg", "vimco"])
+def test_particles_are_rows_of_one_call(estimator):
+    assert networks_called(estimator) == [((B, D),), ((B * 5, L),)]
+    assert networks_called(estimator, repeat=2) != [((B, D),), ((B * 5, L),)]  # the control
+
+
 # Diagnostics.
 
 
@@ -497,6 +529,14 @@ BAD = {
             DECODER, ENCODER, lx.Exponential(jnp.ones(L)).to_event(), kl="monte_carlo"
         ).init(KEY, BATCH),
         r"where the prior is 0 the bound is infinite; take .* lx.Head\(lx.Exponential",
+    ),
+    "no parameters": (
+        lambda: MODEL({"net": {}}, KEY, BATCH),
+        r"got \['net'\]; write params, state =",
+    ),
+    "params and state in one": (
+        lambda: MODEL(Variables(PARAMS), KEY, BATCH),
+        "params alone wanted, got Variables",
     ),
     "no latents": (lambda: MODEL.decode(PARAMS), "each of 1 layers wanted, got 0"),
     "latents of another length": (
