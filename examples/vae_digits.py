@@ -221,8 +221,17 @@ def main(steps: int = 2000, out: Path | None = None) -> dict[str, lx.Evaluation]
     return found
 
 
+def traversals(one: Trained, image: np.ndarray) -> np.ndarray:
+    """Row by row one latent of an image from -3 to 3, the others left: (latents * 10, 64)."""
+    z = one.model.posterior(one.params, image).mean()[0]
+    values = jnp.linspace(-3.0, 3.0, 10)
+    rows = [lx.vae.traversal(one.model, one.params, z, i, values).mean() for i in range(LATENTS)]
+    return np.concatenate(rows)
+
+
 def draw(out: Path, x: np.ndarray, plain: Trained, weighted: Trained, of_digit: Trained) -> None:
-    """PNG grids: samples, samples of each digit, and test images over their reconstructions."""
+    """PNG grids: samples, samples of each digit, what each latent does, and test images over their
+    reconstructions."""
     out.mkdir(parents=True, exist_ok=True)
     key = jax.random.key(5)
 
@@ -238,6 +247,7 @@ def draw(out: Path, x: np.ndarray, plain: Trained, weighted: Trained, of_digit: 
         "samples_iwae": weighted.model.sample(weighted.params, key, (100,)),
         "means_elbo": means(plain, 100),
         "means_by_digit": means(of_digit, 100, input=digits),
+        "traversals": traversals(plain, x[:1]),
         "reconstructions": np.concatenate([ten[:10], again[:10], ten[10:], again[10:]]),
     }
     for name, images in pages.items():

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,16 @@ _mode = jax.make_user_context(default_value=None)
 def is_count(x: Any) -> bool:
     """Whether x is a whole number of 1 or more, Python's or NumPy's."""
     return isinstance(x, int | np.integer) and not isinstance(x, bool) and bool(x >= 1)
+
+
+def is_number(x: Any) -> TypeGuard[float]:
+    """Whether x is one real number that is known: neither text, nor a truth value, nor NaN."""
+    if isinstance(x, str | bytes | bool):
+        return False
+    try:
+        return not math.isnan(float(x))
+    except (TypeError, ValueError):
+        return False
 
 
 def checking() -> bool:

@@ -204,8 +204,9 @@ class Head:
         known = {p.name for p in family._params} | set(family._nodes) | set(family._statics)
         for name in given:
             if name not in known:
+                mend = "; write event_shape=K for K categories" if name == "num_categories" else ""
                 raise TypeError(
-                    f"{family.__name__} has no {name!r}; it has {', '.join(sorted(known | axes))}"
+                    f"{family.__name__} has no {name!r}; it has {', '.join(sorted(known | axes))}{mend}"
                 )
         for group in family._groups.values():
             both = [p.name for p in group if p.name in given]

@@ -61,7 +61,11 @@ class _Supervised(Objective):
     def predict(
         self, params: Any, input: Any, *, key: Array | None = None, state: Any = ()
     ) -> Distribution:
-        """The predictive distribution given `input`, dropout off: batch shape as the input's."""
+        """The predictive distribution given `input`, dropout off: batch shape as the input's, or `()` where
+        there is no network and the input is None.
+        """
+        if input is None and self._net is None:
+            input = jnp.zeros(0)
         return self.conditional.apply(params, input, key=key, state=state)[0]
 
     def _predict(

@@ -21,10 +21,11 @@ A network may be
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -301,6 +302,18 @@ def _makes_nnx(net: Any) -> bool:
     if isinstance(made, type) and issubclass(made, nnx.Module):
         return True
     return callable(net) and "rngs" in inspect.signature(net).parameters
+
+
+@contextlib.contextmanager
+def called(part: str, given: Any) -> Iterator[None]:
+    """Adds to an error what the network was called with."""
+    try:
+        yield
+    except Exception as error:
+        parts = given.positional if isinstance(given, Arguments) else (given,)
+        shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(parts))
+        error.add_note(f"(in the {part}, whose network was called with shapes {shapes})")
+        raise
 
 
 def adapt(net: Any) -> Network:

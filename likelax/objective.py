@@ -230,8 +230,14 @@ class Objective:
 
         Raises:
           ValueError: when shapes do not fit together.
+          TypeError: for params and state in one.
         """
         key = check_key(key)
+        if isinstance(params, Variables):
+            raise TypeError(
+                f"{type(self).__name__}: params alone wanted, got Variables(params, state); write "
+                "params, state = model.init(key, batch)"
+            )
         self.check(batch)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)

@@ -87,7 +87,7 @@ def test_vae_digits(capsys, tmp_path):
             found[kind].claim.relation == "upper" and found[kind].claim.measure.kind == "counting"
         )
     assert all(score.count == 450 for score in found.values())
-    assert len(list(tmp_path.glob("*.png"))) == 5
+    assert len(list(tmp_path.glob("*.png"))) == 6
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from likelax import supports
 from likelax._pytree import Array, node, static
 from likelax.bijectors.base import Bijector, check_bijector, sum_last
 from likelax.bijectors.conditioner import Conditioner
-from likelax.bijectors.transformer import Transformer
+from likelax.bijectors.transformer import Transformer, check_transformer
 
 
 class Coupling(Bijector):
@@ -80,11 +80,7 @@ def _check_parts(owner: Any, conditioner: Any, transformer: Any) -> None:
             f"{name}: a Conditioner wanted, got {conditioner!r}; write "
             "Conditioner(function, params)"
         )
-    if not isinstance(transformer, Transformer) or isinstance(transformer, type):
-        raise TypeError(
-            f"{name}: a function of raw numbers with a size wanted, got {transformer!r}; write "
-            "AffineTransformer() or SplineTransformer(bins=8)"
-        )
+    check_transformer(name, transformer)
     owner.batch_shape  # noqa: B018  (raises when the batch shapes do not broadcast)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+import math
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
+from likelax._checks import is_count, is_number
 from likelax._pytree import Array
 from likelax.bijectors.base import Bijector
 from likelax.bijectors.compose import Invert
@@ -37,6 +39,12 @@ class AffineTransformer:
 
     log_limit: float = 5.0
 
+    def __post_init__(self) -> None:
+        if not (is_number(self.log_limit) and self.log_limit > 0):
+            raise ValueError(
+                f"AffineTransformer: log_limit is positive, got {self.log_limit!r}; write log_limit=5.0"
+            )
+
     @property
     def size(self) -> int:
         """2."""
@@ -60,6 +68,17 @@ class SplineTransformer:
     bins: int = 8
     bound: float = 4.0
 
+    def __post_init__(self) -> None:
+        if not (is_count(self.bins) and self.bins < 1000):
+            raise ValueError(
+                f"SplineTransformer: bins is a whole number from 1 to 999, got {self.bins!r}; write "
+                "bins=8"
+            )
+        if not (is_number(self.bound) and 0 < self.bound < math.inf):
+            raise ValueError(
+                f"SplineTransformer: bound is positive and finite, got {self.bound!r}; write bound=4.0"
+            )
+
     @property
     def size(self) -> int:
         """3 K - 1."""
@@ -69,3 +88,13 @@ class SplineTransformer:
         k = self.bins
         parts = raw[..., :k], raw[..., k : 2 * k], raw[..., 2 * k :]
         return Invert(RationalQuadraticSpline(*parts, bound=self.bound))
+
+
+def check_transformer(owner: str, transformer: Any) -> Transformer:
+    """The transformer; raises TypeError where it is none."""
+    if not isinstance(transformer, Transformer) or isinstance(transformer, type):
+        raise TypeError(
+            f"{owner}: a function of raw numbers with a size wanted, got {transformer!r}; write "
+            "AffineTransformer() or SplineTransformer(bins=8)"
+        )
+    return transformer

@@ -14,7 +14,7 @@ from likelax._pytree import Array, node
 from likelax.distributions._odds import log_of
 from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.categorical import Categorical
-from likelax.distributions.quantized import Grid
+from likelax.distributions.quantized import Grid, log_interval_prob
 from likelax.numerics.indexing import pick
 from likelax.numerics.logspace import log_softmax, logsumexp
 from likelax.supports import Elementwise, Interval, Support
@@ -120,13 +120,16 @@ class Mixture(Distribution):
 
         return components._map(hold)
 
-    def _each(self, method: str, value: Array) -> Array:
-        """`components.method(value)`, `(*sample, *batch, component)`."""
+    def _spread(self, value: Array) -> Array:
+        """The value for every component, `(*sample, *batch, component, *event)`."""
         event = self.event_ndim
         spread = jnp.expand_dims(value, -1 - event)
         alive = self._alive.reshape(self._alive.shape + (1,) * event)
-        spread = jnp.where(alive, spread, jax.lax.stop_gradient(spread))
-        return getattr(self._held(), method)(spread)
+        return jnp.where(alive, spread, jax.lax.stop_gradient(spread))
+
+    def _each(self, method: str, value: Array) -> Array:
+        """`components.method(value)`, `(*sample, *batch, component)`."""
+        return getattr(self._held(), method)(self._spread(value))
 
     def _log_mix(self, logs: Array) -> Array:
         """log sum_k w_k exp(logs_k)."""
@@ -187,6 +190,14 @@ class Mixture(Distribution):
 
     def log_survival(self, value: Array) -> Array:
         return self._log_mix_tail(self._each("log_survival", value))
+
+    def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
+        """log P(low < X <= low + width): between components far apart a difference of the mixture's own
+        cdf would have no digits left; see `Quantized`.
+        """
+        width = jnp.asarray(width)
+        width = jnp.expand_dims(width, -1) if width.ndim else width
+        return self._log_mix(log_interval_prob(self._held(), self._spread(low), width))
 
     def quantile(self, q: Array) -> Array:
         return _quantile(self, q)

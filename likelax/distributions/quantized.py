@@ -59,7 +59,8 @@ class Grid(Support):
 def log_interval_prob(base: Distribution, low: Array, width: Array | float) -> Array:
     """log P(low < X <= low + width) in nats, of the shape of `base.log_prob(low)`.
 
-    A base that has a method `log_interval_prob(low, width)` is asked (Normal, Logistic, Laplace);
+    A base that has a method `log_interval_prob(low, width)` is asked (Normal, Logistic, Laplace,
+    mixtures);
     for any other it is the logarithm of a difference of two cdf values or two survival values, of
     those in the nearer tail, which loses digits for bins much narrower than the scale.
     """
@@ -78,7 +79,8 @@ class Quantized(Distribution):
 
     P(c) = base mass within half a bin of c; the first and last bins take the tails, so that the
     probabilities sum to 1. `Quantized(Logistic(loc, scale), 0, 255, 256)` scores pixels 0..255 (the
-    discretised logistic of Salimans et al. 2017, PixelCNN++, without its thresholds).
+    discretised logistic of Salimans et al. 2017, PixelCNN++, without its thresholds); its mixtures are
+    `Quantized(Mixture(weights, Logistic(loc, scale)), 0, 255, 256)`.
 
     Values are the centres themselves, as floats or integers, up to float rounding; anything else
     has log-density -inf. `mean`, `variance`, `mode` and `entropy` are sums over the bins.

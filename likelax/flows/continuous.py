@@ -11,21 +11,21 @@ random vectors of covariance 1 (Hutchinson 1990; Grathwohl et al. 2019, FFJORD).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count
+from likelax._checks import is_count, is_number
 from likelax._keys import check_key, stream
 from likelax._pytree import Array, parameter_dtype
 from likelax.distributions.base import Distribution
 from likelax.distributions.normal import Normal
 from likelax.distributions.transformed import Transformed
 from likelax.flows._ode import Dynamics, ODEMap, Solver, folded_keys
-from likelax.networks import adapt
+from likelax.flows.head import shape_of_event
+from likelax.networks import adapt, called
 from likelax.objective import Claim
 
 Probe = Literal["rademacher", "gaussian"]
@@ -97,9 +97,16 @@ class ContinuousFlow:
         adjoint: Any = None,
         max_steps: int = 4096,
     ):
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        if not is_count(math.prod(self.event_shape)):
-            raise ValueError(f"ContinuousFlow: an event has entries, got shape {event_shape}")
+        self.event_shape = shape_of_event("ContinuousFlow", event_shape)
+        if vector_field is None:
+            raise TypeError(
+                "ContinuousFlow: a vector field is a network f(x, t) with the shape of x, got None"
+            )
+        if base is not None and not isinstance(base, Distribution):
+            raise TypeError(
+                f"ContinuousFlow: a base is a Distribution, got {base!r}; write "
+                f"base=lx.Normal(jnp.zeros({self.event_shape}), 1.0).to_event({len(self.event_shape)})"
+            )
         if base is not None and (base.event_shape != self.event_shape or base.batch_shape):
             raise ValueError(
                 f"ContinuousFlow: the base has event shape {self.event_shape} and no batch, got "
@@ -117,6 +124,12 @@ class ContinuousFlow:
             )
         if probe not in _PROBES:
             raise ValueError(f"ContinuousFlow: probe is one of {sorted(_PROBES)}, got {probe!r}")
+        if not (context == 0 or is_count(context)):
+            raise ValueError(
+                f"ContinuousFlow: context is a number of features, 0 for none, got {context!r}; write "
+                "context=16"
+            )
+        _check_solver(rtol, atol, solver, adjoint, max_steps)
         self.size, self.base = context, base
         self.dynamics = Dynamics(
             adapt(vector_field),
@@ -135,13 +148,15 @@ class ContinuousFlow:
         parts = self.dynamics.arguments(
             jnp.zeros(self.event_shape, dtype), jnp.zeros((), dtype), jnp.zeros(self.size, dtype)
         )
-        params, state = self.dynamics.net.init(stream(key, "vector_field"), parts)
+        with called("vector field", parts):
+            params, state = self.dynamics.net.init(stream(key, "vector_field"), parts)
         if jax.tree.leaves(state):
             raise ValueError(
                 "ContinuousFlow: a vector field has no state (batch statistics, say): it is not one "
                 "function of x and t; use a network without it"
             )
-        out, _ = jax.eval_shape(self.dynamics.call, params, parts)
+        with called("vector field", parts):
+            out, _ = jax.eval_shape(self.dynamics.call, params, parts)
         if out.shape != (1, *self.event_shape):
             raise ValueError(
                 f"ContinuousFlow: the vector field makes shape {out.shape} of x of shape "
@@ -188,6 +203,28 @@ class ContinuousFlow:
             f"ContinuousFlow(event_shape={self.event_shape}"
             + (f", context={self.size}" if self.size else "")
             + (f", num_probes={probes})" if probes else ")")
+        )
+
+
+def _check_solver(rtol: Any, atol: Any, solver: Any, adjoint: Any, max_steps: Any) -> None:
+    """Raises unless they are tolerances, of diffrax, and a number of steps."""
+    if not all(is_number(tol) and tol >= 0 for tol in (rtol, atol)) or rtol == atol == 0:
+        raise ValueError(
+            f"ContinuousFlow: rtol and atol are at least 0, one of them positive, got {rtol!r} and "
+            f"{atol!r}; write rtol=1e-5, atol=1e-5"
+        )
+    for name, given, example in (
+        ("solver", solver, "Tsit5"),
+        ("adjoint", adjoint, "DirectAdjoint"),
+    ):
+        if isinstance(given, str | type):
+            raise TypeError(
+                f"ContinuousFlow: {name} is an object of diffrax, got {given!r}; write "
+                f"{name}=diffrax.{example}()"
+            )
+    if not is_count(max_steps):
+        raise ValueError(
+            f"ContinuousFlow: max_steps is a whole number >= 1, got {max_steps!r}; write max_steps=4096"
         )
 
 

@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from likelax import _checks, supports
-from likelax._checks import is_count
+from likelax._checks import is_count, is_number
 from likelax._keys import stream
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.bijectors import Affine, Bijector, Chain, Identity, Invert, Sigmoid
 from likelax.bijectors.base import check_bijector, sum_last
 from likelax.conditional import Conditional
@@ -32,7 +32,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.quantized import Grid
 from likelax.flows._mesh import divided, with_auto_axes
 from likelax.likelihood import Likelihood
-from likelax.networks import Arguments, Variables
+from likelax.networks import Arguments, Variables, called
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import (
     Batch,
@@ -106,9 +106,12 @@ def dequantize(
             f"dequantize: num_particles is a whole number >= 1, got {num_particles!r}; write "
             "num_particles=1"
         )
-    high = low + bins - 1 if high is None else high
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"dequantize: low < high wanted, got low={low} and high={high}")
+    if high is None and is_number(low):
+        high = low + bins - 1
+    if not (is_number(low) and is_number(high) and -math.inf < low < high < math.inf):
+        raise ValueError(
+            f"dequantize: numbers low < high wanted, got low={low!r} and high={high!r}; write low=0"
+        )
     name = f"one of {bins} equally spaced numbers from {low:g} to {high:g}"
     grid = Grid(name, 0, True, lower=low, upper=high, bins=bins)
     f = Identity() if preprocessing is None else check_bijector(preprocessing, "dequantize")
@@ -125,8 +128,8 @@ def logit(margin: float = 0.05) -> Bijector:
     Raises:
       ValueError: when `margin` is not in [0, 1/2).
     """
-    if not 0 <= margin < 0.5:
-        raise ValueError(f"logit: margin is in [0, 0.5), got {margin}; write margin=0.05")
+    if not (is_number(margin) and 0 <= margin < 0.5):
+        raise ValueError(f"logit: margin is in [0, 0.5), got {margin!r}; write margin=0.05")
     return Chain((Invert(Sigmoid()), Affine(jnp.asarray(margin), jnp.asarray(1 - 2 * margin))))
 
 
@@ -158,12 +161,17 @@ class Dequantized(Objective):
 
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
-        index, _ = self._index(batch.target, keep)
+        index, outside = self._index(batch.target, keep)
+        self._check_inside(outside, batch.target, keep)
         y, _ = self._preprocessed(index, _uniform(stream(key, "noise"), index, 1))
         params, state = self.model.init(key, dataclasses.replace(batch, target=y[0]))
         if self.dequantizer is None:
             return Variables(params, state)
-        own = self.dequantizer.init(stream(key, "dequantizer"), self._seen(index, batch))
+        seen = self._seen(index, batch)
+        with called("dequantizer", seen):
+            own = self.dequantizer.init(stream(key, "dequantizer"), seen)
+            q, _ = self.dequantizer.apply(own.params, seen, state=own.state)
+        _check_noise(q, index)
         return Variables({**params, "dequantizer": own.params}, (state, own.state))
 
     def merge(self, params: Any, state: Any = ()) -> Any:
@@ -247,6 +255,23 @@ class Dequantized(Objective):
         usable = ~outside if keep is None else ~outside & trailing(keep, outside.ndim)
         x = jnp.where(trailing(usable, x.ndim), x, self.grid.lower)
         return self.grid.nearest(x), outside
+
+    def _check_inside(self, outside: Array, target: Any, keep: Array | None) -> None:
+        """At `init`: targets that are at hand are values of the grid."""
+        outside = outside if keep is None else outside & keep
+        if is_traced(outside) or not bool(jnp.any(outside)):
+            return
+        x = jnp.asarray(target)[outside]
+        low, high = float(x.min()), float(x.max())
+        mend = f"write dequantize(model, bins, low={low:g}, high={high:g}) with their own range"
+        if self.grid.lower <= low and high <= self.grid.upper and high > 1:
+            mend = (
+                "write jnp.round(target), or dequantize(model, bins, high=...) with their own steps"
+            )
+        raise ValueError(
+            f"dequantize: {len(x)} of {outside.size} targets have values that are not {self.grid}: they "
+            f"range from {low:g} to {high:g}; {mend}"
+        )
 
     def _noise(
         self, params: Any, key: Array, index: Array, batch: Batch, state: Any, train: bool

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_count
 from likelax._keys import stream
 from likelax._pytree import Array, add_axes, parameter_dtype
 from likelax.bijectors import Bijector, Conditioner
@@ -55,8 +56,18 @@ class FlowHead:
         context: int = 0,
         base: Distribution | None = None,
     ):
+        if not (context == 0 or is_count(context)):
+            raise ValueError(
+                f"FlowHead: context is a number of features, 0 for none, got {context!r}; write "
+                "context=16"
+            )
         self.make, self.size, self.base = make, context, base
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.event_shape = shape_of_event("FlowHead", event_shape)
+        if base is not None and not isinstance(base, Distribution):
+            raise TypeError(
+                f"FlowHead: a base is a Distribution, got {base!r}; write "
+                f"base=lx.Normal(jnp.zeros({self.event_shape}), 1.0).to_event({len(self.event_shape)})"
+            )
         if base is not None and (base.batch_shape or base.event_shape != self.event_shape):
             raise ValueError(
                 f"FlowHead: a base of batch shape () and event shape {self.event_shape} wanted, got "
@@ -78,7 +89,10 @@ class FlowHead:
                 f"{self!r}: targets of shape {wanted} wanted, got {got}; write "
                 f"event_shape={got[raw.ndim - 1 :]}"
             )
-        return _initialized(params, raw if self.size else None, jnp.asarray(target))
+        target = jnp.asarray(target)
+        if not jnp.issubdtype(target.dtype, jnp.floating):
+            target = target.astype(params.dtype)
+        return _initialized(params, raw if self.size else None, target)
 
     def __call__(self, raw: Array, params: Any = None) -> Distribution:
         """The flow, `(*batch, context) -> batch_shape == batch`."""
@@ -133,6 +147,21 @@ def _given(bijector: Bijector, context: Array | None) -> Bijector:
         return part.with_context(context.reshape(batch + (1,) * inner + context.shape[-1:]))
 
     return jax.tree.map(give, wide, is_leaf=_is_conditioner)
+
+
+def shape_of_event(owner: str, event_shape: Any) -> tuple[int, ...]:
+    """An event's shape, given as a length or as a shape.
+
+    Raises:
+      ValueError: for what is neither.
+    """
+    shape = event_shape if isinstance(event_shape, tuple | list) else (event_shape,)
+    if not all(is_count(size) for size in shape):
+        raise ValueError(
+            f"{owner}: an event has entries: event_shape is a length or a shape of whole numbers, got "
+            f"{event_shape!r}; write event_shape=2 for vectors of 2 numbers"
+        )
+    return tuple(int(size) for size in shape)
 
 
 @jax.jit

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from likelax._checks import is_count
 from likelax._pytree import Array
 from likelax.bijectors import (
     PLU,
@@ -22,7 +23,7 @@ from likelax.bijectors import (
     Split,
     Squeeze,
 )
-from likelax.bijectors.transformer import Transformer
+from likelax.bijectors.transformer import Transformer, check_transformer
 from likelax.distributions.base import Distribution
 from likelax.flows.head import FlowHead, networks
 
@@ -60,10 +61,13 @@ def glow(
     Raises:
       ValueError: for a shape that is no image's, sides that the levels do not divide, no level or step.
     """
-    if len(event_shape) != 3 or levels < 1 or steps < 1:
+    counts = levels, steps, hidden
+    is_image = isinstance(event_shape, tuple | list) and len(event_shape) == 3
+    if not (is_image and all(is_count(x) for x in (*event_shape, *counts))):
         raise ValueError(
-            f"glow: an event_shape of (height, width, channels), a level and a step wanted, got "
-            f"{event_shape}, {levels} and {steps}; write event_shape=(28, 28, 1)"
+            "glow: an event_shape of (height, width, channels), a level, a step and a hidden channel at "
+            f"least wanted, got {event_shape!r}, {levels!r}, {steps!r} and {hidden!r}; write "
+            "event_shape=(28, 28, 1)"
         )
     height, width, channels = event_shape
     if height % 2**levels or width % 2**levels:
@@ -71,7 +75,7 @@ def glow(
             f"glow: sides that are multiples of 2^levels wanted, got {height} x {width} and {levels} "
             "levels; pad the images, or take fewer levels"
         )
-    chosen = transformer or AffineTransformer()
+    chosen = check_transformer("glow", transformer or AffineTransformer())
     own = None if conditioner is None else networks(conditioner)
 
     def coupling(key: Array, split: int, size: int, transformer: Transformer) -> Coupling:

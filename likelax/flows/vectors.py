@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from likelax._checks import is_count
 from likelax._pytree import Array
 from likelax.bijectors import (
     MADE,
@@ -25,7 +25,7 @@ from likelax.bijectors import (
     Scan,
     SplineTransformer,
 )
-from likelax.bijectors.transformer import Transformer
+from likelax.bijectors.transformer import Transformer, check_transformer
 from likelax.distributions.base import Distribution
 from likelax.flows.head import FlowHead, networks
 
@@ -68,8 +68,14 @@ def coupling_flow(
     Raises:
       ValueError: for a shape that is no vector's, or no layer.
     """
-    size = _length("coupling_flow", event_shape, layers)
-    split, chosen = size // 2, transformer or AffineTransformer()
+    size = _length("coupling_flow", event_shape, layers, hidden)
+    if conditioner is not None and not callable(conditioner):
+        raise TypeError(
+            f"coupling_flow: conditioner makes a network of so many outputs, got {conditioner!r}; write "
+            "conditioner=lambda outputs: functools.partial(MLP, outputs)"
+        )
+    split = size // 2
+    chosen = check_transformer("coupling_flow", transformer or AffineTransformer())
     outputs = (size - split) * chosen.size
     own = None if conditioner is None else networks(conditioner)
 
@@ -143,8 +149,8 @@ def masked_autoregressive_flow(
     Raises:
       ValueError: for a shape that is no vector's, or no layer.
     """
-    size = _length("masked_autoregressive_flow", event_shape, layers)
-    chosen = transformer or AffineTransformer()
+    size = _length("masked_autoregressive_flow", event_shape, layers, hidden)
+    chosen = check_transformer("masked_autoregressive_flow", transformer or AffineTransformer())
     network = MADE(size, chosen.size, hidden, context)
 
     def layer(key: Array) -> Bijector:
@@ -159,13 +165,17 @@ def _stack(layer: Callable[[Array], Bijector], count: int) -> Callable[[Array], 
     return lambda key: Scan(jax.vmap(layer)(jax.random.split(key, count)))
 
 
-def _length(owner: str, event_shape: int | tuple[int, ...], layers: int) -> int:
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if len(shape) != 1 or math.prod(shape) < 1:
+def _length(owner: str, event_shape: Any, layers: int, hidden: tuple[int, ...]) -> int:
+    shape = event_shape if isinstance(event_shape, tuple | list) else (event_shape,)
+    if len(shape) != 1 or not is_count(shape[0]):
         raise ValueError(
-            f"{owner}: vectors wanted, got event_shape={event_shape}; for numbers write "
-            f"event_shape=1 and target[:, None], for images lx.flows.glow"
+            f"{owner}: vectors wanted, got event_shape={event_shape!r}; for numbers write "
+            "event_shape=1 and target[:, None], for images lx.flows.glow"
         )
-    if layers < 1:
-        raise ValueError(f"{owner}: at least one layer wanted, got {layers}")
-    return shape[0]
+    if not is_count(layers):
+        raise ValueError(f"{owner}: at least one layer wanted, got {layers!r}; write layers=4")
+    if not (isinstance(hidden, tuple | list) and all(is_count(width) for width in hidden)):
+        raise ValueError(
+            f"{owner}: hidden is the widths of the hidden layers, got {hidden!r}; write hidden=(64, 64)"
+        )
+    return int(shape[0])

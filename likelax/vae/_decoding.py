@@ -25,11 +25,16 @@ class Decoding(Objective):
 
     def prepare(self, batch: Batch) -> Batch:
         shape, event = jnp.shape(batch.target), tuple(self.decoder.head.event_shape)
-        if len(shape) != len(event) + 1:
+        if shape[1:] != event or not shape:
+            mend = (
+                "target[None] for one example"
+                if shape == event
+                else f"lx.Head(..., event_shape={shape[1:]}) in the decoder, so that the features of "
+                "one example are summed"
+            )
             raise ValueError(
                 f"{self._name}: a target has shape (batch, *event) with the decoder's event {event}, "
-                f"got {shape}; write lx.Head(..., event_shape={shape[1:]}) in the decoder, so that "
-                "the features of one example are summed"
+                f"got {shape}; write {mend}"
             )
         if batch.mask is None or jnp.ndim(batch.mask) < 2:
             return batch
@@ -60,7 +65,8 @@ class Decoding(Objective):
     def _check_conditional(self, name: str, part: Any) -> None:
         if not isinstance(part, Conditional):
             raise TypeError(
-                f"{self._name}: {name} is a Conditional, got {part!r}; write lx.Conditional(net, head)"
+                f"{self._name}: {name} is a Conditional, got {type(part).__name__}; write "
+                "lx.Conditional(net, head)"
             )
         if claim_of(part.head).relation != "exact":
             raise ValueError(
@@ -81,7 +87,7 @@ class Decoding(Objective):
             f"{self._name}: {int(jnp.sum(outside))} of {outside.size} targets lie outside the "
             f"decoder's support, {dist.support}: they range from {values.min()} to {values.max()}; "
             "scale or binarise them (grey values 0..16: x / 16 > 0.5), or take a head that has them "
-            "(lx.Head(lx.Quantized, base=lx.Head(lx.Logistic), low=0, high=16, bins=17, ...))"
+            "(x / 16 with lx.Head(lx.Quantized, base=lx.Head(lx.Logistic), low=0, high=1, bins=17, ...))"
         )
 
     def _log_likelihood(self, dist: Distribution, data: Example, count: int) -> Array:

@@ -12,7 +12,7 @@ from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.networks import Variables
+from likelax.networks import Variables, called
 from likelax.objective import Batch
 from likelax.vae._decoding import Decoding
 from likelax.vae._rows import (
@@ -21,12 +21,11 @@ from likelax.vae._rows import (
     Joint,
     arguments,
     as_latents,
-    called,
     flattened,
     sampled,
     unflattened,
 )
-from likelax.vae.priors import Given, Prior, as_prior, check_latents
+from likelax.vae.priors import Given, Prior, as_prior, check_latents, check_prior_support
 
 
 class Networks(NamedTuple):
@@ -95,6 +94,7 @@ class Passes(Decoding):
             inner = encoder.init(stream(key, "encoder"), parts)
             q, _ = encoder.apply(inner.params, parts, state=inner.state)
         self._check_encoder(q, data)
+        self._check_kind(q)
         parts, encode = arguments(None, above, data.input), self._encode(inner.params, inner.state)
         with called("prior", parts):
             outer = prior.init(stream(key, "prior"), parts, data.seen)
@@ -102,7 +102,9 @@ class Passes(Decoding):
                 outer.params, parts, encode, key=None, state=outer.state, train=False
             )
         check_latents(q.event_shape, p, self._name)
-        return inner, outer, as_latents(q, q.sample(stream(key, "latents")))[None]
+        z = q.sample(stream(key, "latents"))
+        check_prior_support(q, p, z, self._name)
+        return inner, outer, as_latents(q, z)[None]
 
     def _packed(self, decoder: Any, encoders: Any, priors: Any) -> dict[str, Any]:
         each = (tuple(encoders), tuple(priors))
@@ -114,6 +116,11 @@ class Passes(Decoding):
         if not isinstance(tree, dict):
             nothing = ((),) * len(self._encoders)
             return (), nothing, nothing
+        if not {"decoder", "encoder", "prior"} <= tree.keys():
+            raise ValueError(
+                f"{self._name}: parameters and state hold decoder, encoder and prior, got "
+                f"{sorted(tree)}; write params, state = model.init(key, batch)"
+            )
         if self._layered:
             return tree["decoder"], tuple(tree["encoder"]), tuple(tree["prior"])
         return tree["decoder"], (tree["encoder"],), (tree["prior"],)
@@ -177,6 +184,15 @@ class Passes(Decoding):
                 f"lx.Head(..., event_shape={q.batch_shape[1:] + q.event_shape})"
             )
 
+    def _check_kind(self, q: Distribution) -> None:
+        """Raises ValueError for latents that the gradient does not reach."""
+        if q.support.is_discrete:
+            raise ValueError(
+                f"{self._name}: latents of {type(q).__name__} are discrete, their samples have no "
+                'gradient; write lx.vae.IWAE(..., num_particles=8, estimator="vimco"), '
+                "lx.vae.GumbelSoftmax, or, where there are few states, lx.vae.Enumerated"
+            )
+
     # The model at random latents.
 
     def _encode(self, params: Any, state: Any) -> Callable[[Array], Distribution]:
@@ -185,12 +201,7 @@ class Passes(Decoding):
 
     def _draw(self, q: Distribution, key: Array, count: int | None) -> tuple[Array, Array]:
         """Latents and their log q: `(*batch, *event)`, with an axis of `count` before it if given."""
-        if q.support.is_discrete:
-            raise ValueError(
-                f"{self._name}: latents of {type(q).__name__} are discrete, their samples have no "
-                'gradient; write lx.vae.IWAE(..., num_particles=8, estimator="vimco"), '
-                "lx.vae.GumbelSoftmax, or, where there are few states, lx.vae.Enumerated"
-            )
+        self._check_kind(q)
         return sampled(q, key, count)
 
     def _infer(

@@ -7,16 +7,17 @@ be merged with what comes after it only: K particles of B examples are `(B * K, 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
+import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_count
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.mixture import Mixture
@@ -139,16 +140,25 @@ def arguments(seen: Array | None, latents: tuple[Array, ...], input: Any) -> Any
     return own[0] if len(own) == 1 and not named else Arguments(tuple(own), named)
 
 
-@contextlib.contextmanager
-def called(part: str, given: Any) -> Iterator[None]:
-    """Adds to an error what the network was called with."""
-    try:
-        yield
-    except Exception as error:
-        parts = given.positional if isinstance(given, Arguments) else (given,)
-        shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(parts))
-        error.add_note(f"(in the {part}, whose network was called with shapes {shapes})")
-        raise
+def sample_shape(owner: str, shape: int | tuple[int, ...], input: Any) -> tuple[int, ...]:
+    """The shape of samples.
+
+    Raises:
+      ValueError: for one that is none, and an input that is not one for each sample.
+    """
+    shape = shape if isinstance(shape, tuple | list) else (shape,)
+    if not all(size == 0 or is_count(size) for size in shape):
+        raise ValueError(
+            f"{owner}.sample: a shape of whole numbers wanted, got {shape}; write (25,)"
+        )
+    count = math.prod(shape)
+    for leaf in jax.tree.leaves(input):
+        if jnp.shape(leaf)[:1] != (count,):
+            raise ValueError(
+                f"{owner}.sample: {count} samples want an input of shape ({count}, ...), got "
+                f"{jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
+            )
+    return tuple(shape)
 
 
 def total(parts: Iterable[Array]) -> Array:

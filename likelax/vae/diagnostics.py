@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Batch, check_batch
+from likelax.vae._rows import as_floats
 from likelax.vae.elbo import divergence, is_product
 from likelax.vae.model import LatentModel
 
@@ -109,9 +111,36 @@ def traversal(
       index: which latent.
       values: what it becomes, `(n,)`.
       input: of a conditional model, that of the one example, without a batch axis.
+
+    Raises:
+      ValueError: for a model of several layers, an index that z does not have, or values without an
+        axis.
     """
+    z, at = as_floats(z), index if isinstance(index, tuple) else (index,)
     values = jnp.asarray(values, z.dtype)
-    at = index if isinstance(index, tuple) else (index,)
+    _check_traversal(model, z, at, values)
     moved = jax.vmap(lambda value: z.at[at].set(value))(values)
     many = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(values), *jnp.shape(x))), input)
     return model.decode(params, moved, input=many, state=state)
+
+
+def _check_traversal(model: LatentModel, z: Array, at: tuple[int, ...], values: Array) -> None:
+    """Raises ValueError unless `at` is one latent of one example."""
+    wanted = tuple(model._encoders[0].head.event_shape)
+    if model._layered or z.shape != wanted:
+        raise ValueError(
+            f"traversal: z is the latents of one example in a model of one layer, of shape {wanted}, "
+            f"got {z.shape}; write z=model.posterior(params, x).mean()[0]"
+        )
+    if len(at) != z.ndim or not all(
+        isinstance(i, int | np.integer) and -n <= i < n for i, n in zip(at, z.shape, strict=True)
+    ):
+        raise ValueError(
+            f"traversal: index is one entry of latents of shape {z.shape}, got {at}; write "
+            f"index={0 if z.ndim == 1 else (0,) * z.ndim}"
+        )
+    if values.ndim != 1:
+        raise ValueError(
+            f"traversal: values have shape (n,), got {values.shape}; write "
+            "values=jnp.linspace(-2, 2, 5)"
+        )

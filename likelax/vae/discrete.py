@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_number
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.categorical import Bernoulli, Categorical, OneHotCategorical
-from likelax.networks import Variables
+from likelax.networks import Variables, called
 from likelax.numerics.logspace import logsumexp, sigmoid
 from likelax.objective import Batch, Claim, Scores
 from likelax.vae._decoding import Decoding
@@ -25,10 +26,10 @@ from likelax.vae._rows import (
     arguments,
     as_floats,
     as_latents,
-    called,
     measure_of_data,
     of_features,
     particles,
+    sample_shape,
     sampled,
     unflattened,
 )
@@ -189,7 +190,7 @@ class Enumerated(Decoding):
         state: Any = (),
     ) -> Array:
         """Draws `(*shape, *event)` values; with an input, `(n, ...)` for `shape == (n,)`."""
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = sample_shape(self._name, shape, input)
         key, own = check_key(key), state or {"decoder": (), "prior": ()}
         p, _ = self._prior_at(params["prior"], key, input, own["prior"], False)
         z = p.sample(stream(key, "latents"), () if p.batch_shape else (math.prod(shape),))
@@ -240,13 +241,19 @@ class GumbelSoftmax(ELBO):
         super().__init__(
             decoder, encoder, prior, beta=beta, free_bits=free_bits, num_particles=num_particles
         )
-        if not callable(temperature) and not temperature > 0:
-            raise ValueError(f"{self._name}: temperature is positive, got {temperature}")
+        if not callable(temperature) and not (is_number(temperature) and temperature > 0):
+            raise ValueError(
+                f"{self._name}: temperature is positive, or a function of the step, got "
+                f"{temperature!r}; write temperature=0.5"
+            )
         self.temperature, self.straight_through = temperature, straight_through
 
     @property
     def _schedules(self) -> tuple[Any, ...]:
         return (self.beta, self.temperature)
+
+    def _check_kind(self, q: Distribution) -> None:
+        _relaxable(q)
 
     def _infer(self, *args: Any, state: Any, train: bool, draw: Any = None, **options: Any) -> Any:
         if draw is None:
@@ -285,20 +292,25 @@ def relaxed_sample(
     Raises:
       ValueError: for other distributions.
     """
-    base = q
-    while isinstance(base, Independent):
-        base = base.base
+    base = _relaxable(q)
     if isinstance(base, OneHotCategorical):
         noisy = base.logits + jax.random.gumbel(key, base.logits.shape, base.dtype)
         soft = jax.nn.softmax(noisy / temperature)
         hard = jax.nn.one_hot(jnp.argmax(noisy, -1), noisy.shape[-1], dtype=soft.dtype)
-    elif isinstance(base, Bernoulli):
+    else:
         noisy = base.logits + jax.random.logistic(key, base.logits.shape, base.dtype)
         soft = sigmoid(noisy / temperature)
         hard = (noisy > 0).astype(soft.dtype)
-    else:
-        raise ValueError(
-            f"only one-hot vectors and bits are relaxed, got {type(base).__name__}; write "
-            "lx.Head(lx.OneHotCategorical, event_shape=(n, K)) in the encoder"
-        )
     return soft + jax.lax.stop_gradient(hard - soft) if straight_through else soft
+
+
+def _relaxable(q: Distribution) -> OneHotCategorical | Bernoulli:
+    """What is under the event axes; raises unless it has a relaxation."""
+    while isinstance(q, Independent):
+        q = q.base
+    if isinstance(q, OneHotCategorical | Bernoulli):
+        return q
+    raise ValueError(
+        f"only one-hot vectors and bits are relaxed, got {type(q).__name__}; write "
+        "lx.Head(lx.OneHotCategorical, event_shape=(n, K)) in the encoder"
+    )

@@ -77,10 +77,15 @@ class ELBO(LatentModel):
         super().__init__(decoder, encoder, prior)
         if kl not in ("analytic", "monte_carlo"):
             raise ValueError(f'{self._name}: kl is "analytic" or "monte_carlo", got {kl!r}')
-        if not callable(beta) and not beta >= 0:
-            raise ValueError(f"{self._name}: beta is at least 0, got {beta}")
-        if not free_bits >= 0:
-            raise ValueError(f"{self._name}: free_bits is at least 0, got {free_bits}")
+        if not callable(beta) and not (_checks.is_number(beta) and beta >= 0):
+            raise ValueError(
+                f"{self._name}: beta is at least 0, or a function of the step, got {beta!r}; write "
+                "beta=1.0"
+            )
+        if not (_checks.is_number(free_bits) and free_bits >= 0):
+            raise ValueError(
+                f"{self._name}: free_bits is at least 0, got {free_bits!r}; write free_bits=0.0"
+            )
         check_particles(num_particles, 1, self._name)
         self.kl, self.beta, self.free_bits = kl, beta, free_bits
         self.num_particles = num_particles

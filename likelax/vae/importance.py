@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_number
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
@@ -135,6 +136,10 @@ class IWAE(_Weighted):
         cost = math.log(count) - sums.log_sum
         return Scores(cost, terms, state, self._claim(inference, joint, data))
 
+    def _check_kind(self, q: Distribution) -> None:
+        if self.estimator != "vimco":
+            super()._check_kind(q)
+
     def _draw(self, q: Distribution, key: Array, count: int | None) -> tuple[Array, Array]:
         if self.estimator != "vimco":
             return super()._draw(q, key, count)
@@ -204,8 +209,10 @@ class RenyiBound(_Weighted):
         num_particles: int,
     ):
         super().__init__(decoder, encoder, prior)
-        if not math.isfinite(alpha):
-            raise ValueError(f"{self._name}: alpha is a finite number, got {alpha}")
+        if not (is_number(alpha) and math.isfinite(alpha)):
+            raise ValueError(
+                f"{self._name}: alpha is a finite number, got {alpha!r}; write alpha=0.5"
+            )
         check_particles(num_particles, 1, self._name)
         self.power = self.alpha = float(alpha)
         self.num_particles = num_particles

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
+from likelax.networks import called
 from likelax.vae._passes import Passes
-from likelax.vae._rows import Example, arguments, as_floats, as_latents, sampled
+from likelax.vae._rows import Example, arguments, as_floats, as_latents, sample_shape, sampled
 
 
 class LatentModel(Passes):
@@ -33,6 +33,8 @@ class LatentModel(Passes):
     there is none. A target is `(batch, *event)`. A mask of the target's full shape says which
     features were seen: p(x | z) is then that of those, and the encoder sees 0 for the others (MIWAE:
     Mattei and Frellsen 2019); the head's features must be independent given z.
+
+    Networks see values as they are: pixels 0..255 want to be divided by 255 first.
 
     Example i of a batch has random numbers of its own, whatever the size of the batch.
 
@@ -60,7 +62,8 @@ class LatentModel(Passes):
             )
         own, states = self._parts(params)[1], self._parts(state)[1]
         parts = arguments(as_floats(x), (), input)
-        return self._encoders[0].apply(own[0], parts, state=states[0])[0]
+        with called("encoder", parts):
+            return self._encoders[0].apply(own[0], parts, state=states[0])[0]
 
     def prior_at(self, params: Any, *, input: Any = None, state: Any = ()) -> Distribution:
         """p(z), of batch shape `()`, or `(batch,)` where it depends on the input.
@@ -92,9 +95,15 @@ class LatentModel(Passes):
         self, params: Any, *latents: Array, input: Any = None, state: Any = ()
     ) -> Distribution:
         """p(x | z), of batch shape `(batch,)`, at latents `(batch, *event)`, one for each layer."""
+        if len(latents) != len(self._encoders):
+            raise ValueError(
+                f"{self._name}.decode: latents of each of {len(self._encoders)} layers wanted, got "
+                f"{len(latents)}; write model.decode(params, *latents)"
+            )
         own, states = self._parts(params)[0], self._parts(state)[0]
-        parts = arguments(None, tuple(z[None] for z in latents), input)
-        return self.decoder.apply(own, parts, state=states)[0]
+        parts = arguments(None, tuple(jnp.asarray(z)[None] for z in latents), input)
+        with called("decoder", parts):
+            return self.decoder.apply(own, parts, state=states)[0]
 
     def reconstruct(
         self, params: Any, key: Array, x: Any, *, input: Any = None, state: Any = ()
@@ -135,16 +144,10 @@ class LatentModel(Passes):
           input: of a conditional model, `(n, ...)` for `shape == (n,)`.
           state: as from `init` or training.
         """
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        count = math.prod(shape)
-        for leaf in jax.tree.leaves(input):
-            if jnp.shape(leaf)[:1] != (count,):
-                raise ValueError(
-                    f"{self._name}.sample: {count} samples want an input of shape ({count}, ...), "
-                    f"got {jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
-                )
-        key = check_key(key)
-        latents = self.sample_latents(params, stream(key, "prior"), count, input=input, state=state)
+        shape, key = sample_shape(self._name, shape, input), check_key(key)
+        latents = self.sample_latents(
+            params, stream(key, "prior"), math.prod(shape), input=input, state=state
+        )
         dist = self.decode(params, *latents, input=input, state=state)
         x = dist.sample(stream(key, "decoder"))
         return x.reshape(shape + x.shape[1:])

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_count
 from likelax._keys import stream
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.conditional import Conditional
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.mixture import Mixture
 from likelax.heads import HeadLike
@@ -37,8 +38,10 @@ class VampPrior:
     """
 
     def __init__(self, num_components: int):
-        if num_components < 1:
-            raise ValueError(f"VampPrior: num_components is at least 1, got {num_components}")
+        if not is_count(num_components):
+            raise ValueError(
+                f"VampPrior: num_components is a whole number, at least 1, got {num_components!r}"
+            )
         self.num_components = num_components
 
     def init(self, key: Array, given: Any, target: Array) -> Variables:
@@ -158,3 +161,24 @@ def check_latents(event: tuple[int, ...], p: Distribution, owner: str) -> None:
         f"{owner}: the encoder's latents have event shape {event}, the prior's event shape "
         f"{p.event_shape} with batch shape {p.batch_shape}; {mend}"
     )
+
+
+def check_prior_support(q: Distribution, p: Distribution, z: Array, owner: str) -> None:
+    """Raises ValueError where samples `z` of the encoder, if they are known, are none of the prior's: the
+    bound would be infinite for ever.
+    """
+    found = q.support.is_discrete != p.support.is_discrete
+    if not found:
+        outside = p._excludes(p._value(z))
+        found = not is_traced(outside) and bool(jnp.any(outside))
+    if found:
+        raise ValueError(
+            f"{owner}: the encoder's latents are {q.support}, the prior's {p.support}: where the prior "
+            "is 0 the bound is infinite; take an encoder's head of the prior's support, "
+            f"lx.Head(lx.{_family(p)}, event_shape={p.event_shape})"
+        )
+
+
+def _family(p: Distribution) -> str:
+    """The name of what is under the event axes."""
+    return _family(p.base) if isinstance(p, Independent) else type(p).__name__

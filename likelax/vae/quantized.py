@@ -8,14 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from likelax._keys import stream
+from likelax._checks import is_count, is_number
+from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.networks import Variables, adapt
+from likelax.networks import Variables, adapt, called
 from likelax.objective import Batch, Claim, Scores
 from likelax.vae._decoding import Decoding
-from likelax.vae._rows import arguments, as_floats, called, measure_of_data
+from likelax.vae._rows import arguments, as_floats, measure_of_data, sample_shape
 
 
 class VQVAE(Decoding):
@@ -60,13 +61,15 @@ class VQVAE(Decoding):
             raise TypeError(
                 f"{self._name}: encoder is a network alone, it needs no head: write net"
             )
-        if num_codes < 2 or features < 1:
+        if not (is_count(num_codes) and num_codes >= 2 and is_count(features)):
             raise ValueError(
-                f"{self._name}: num_codes is at least 2 and features at least 1, got {num_codes} and "
-                f"{features}"
+                f"{self._name}: num_codes is at least 2 and features at least 1, whole numbers, got "
+                f"{num_codes!r} and {features!r}"
             )
-        if not commitment >= 0:
-            raise ValueError(f"{self._name}: commitment is at least 0, got {commitment}")
+        if not (is_number(commitment) and commitment >= 0):
+            raise ValueError(
+                f"{self._name}: commitment is at least 0, got {commitment!r}; write commitment=0.25"
+            )
         self.decoder, self.encoder = decoder, encoder
         self._net = adapt(encoder)
         self.num_codes, self.features, self.commitment = num_codes, features, commitment
@@ -173,6 +176,33 @@ class VQVAE(Decoding):
         """p(x' | codes of x), of batch shape `(batch,)`."""
         codes = self.codes(params, x, input=input, state=state)
         return self.decode(params, codes, input=input, state=state)
+
+    def sample(
+        self,
+        params: Any,
+        key: Array,
+        shape: int | tuple[int, ...] = (),
+        *,
+        input: Any = None,
+        state: Any = (),
+    ) -> Array:
+        """Draws `(*shape, *event)` values of the model whose bound this is: uniform codes, x of the
+        decoder. For codes of a prior of your own: `decode(params, codes).sample(key)`.
+
+        Args:
+          params: as from `init` or training.
+          key: a random key.
+          shape: how many.
+          input: of a conditional model, `(n, ...)` for `shape == (n,)`.
+          state: as from `init` or training.
+        """
+        shape, key = sample_shape(self._name, shape, input), check_key(key)
+        rows = (math.prod(shape), *self.decoder.head.event_shape)
+        like = jax.eval_shape(lambda: self.codes(params, jnp.zeros(rows), input=input, state=state))
+        codes = jax.random.randint(stream(key, "codes"), like.shape, 0, self.num_codes)
+        dist = self.decode(params, codes, input=input, state=state)
+        x = dist.sample(stream(key, "decoder"))
+        return x.reshape(shape + x.shape[1:])
 
 
 def nearest(codebook: Array, x: Array) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 import likelax as lx
+from likelax.testing.subject import quick_jit
 
 BASES = {
     "Normal": (lx.Normal(3.25, 1.5), stats.norm(3.25, 1.5)),
@@ -41,6 +42,36 @@ def test_probabilities(name, low, high, bins):
     rtol = 2e-4 if name == "Cauchy" else 5e-6
     np.testing.assert_allclose(got[known], np.log(mass[known]), rtol=rtol, atol=2e-6)
     np.testing.assert_allclose(np.exp(got).sum(), 1, rtol=5e-6)
+
+
+class ByDifference(lx.Mixture):
+    """With masses as differences of the mixture's cdf."""
+
+    log_interval_prob = None
+
+
+def test_bins_between_components_far_apart():
+    weights, locs, scale = np.array([0.3, 0.7]), np.array([1.0, 15.0]), 0.2
+    parts = [masses(stats.logistic(loc, scale), 0, 16, 17) for loc in locs]
+    centres, shares = parts[0][0], np.stack([mass for _, mass in parts], -1)
+    want = np.log(shares @ weights)
+    # The masses are sums of exp((edge - loc) / scale), so that the slope is the posterior's.
+    middle = slice(4, 13)
+    slope = ((shares * weights / (shares @ weights)[:, None])[middle] * [1, -1]).sum(0) / scale
+
+    def log_prob(family, locs):
+        mixture = family(jnp.asarray(weights, jnp.float32), lx.Logistic(locs, scale))
+        return lx.Quantized(mixture, 0, 16, 17).log_prob(jnp.asarray(centres, jnp.float32))
+
+    @quick_jit
+    def ask(locs):
+        grad = jax.grad(lambda locs: log_prob(lx.Mixture, locs)[middle].sum())(locs)
+        return log_prob(lx.Mixture, locs), grad, log_prob(ByDifference, locs)
+
+    got, grad, control = ask(jnp.asarray(locs, jnp.float32))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    np.testing.assert_allclose(grad, slope, rtol=1e-3)
+    assert np.isneginf(control).any()
 
 
 @pytest.mark.parametrize("name", ["Normal", "Cauchy"])

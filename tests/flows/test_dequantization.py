@@ -286,6 +286,14 @@ BAD = {
     "one bin": (lambda: dequantize(NORMAL, 1), "bins=256"),
     "no particles": (lambda: dequantize(NORMAL, 4, num_particles=0), "num_particles=1"),
     "range": (lambda: dequantize(NORMAL, 4, low=1, high=1), "low < high"),
+    "values": (
+        lambda: dequantize(NORMAL, 4).init(KEY, lx.Batch(target=np.array([[0, 3], [255, 1]]))),
+        "1 of 2 targets have values that are not one of 4 .* range from 1 to 255; write dequantize.* low=1, high=255",
+    ),
+    "noise off the bin, at once": (
+        lambda: dequantize(NORMAL, 4, dequantizer=REAL).init(KEY, PAIRS),
+        "bijectors.Sigmoid",
+    ),
     "a head": (lambda: dequantize(NORMAL, 4, dequantizer=REAL.head), "lx.Conditional"),
     "its event": (lambda: dequantize(NORMAL, 4, dequantizer=NUMBER), r"event_shape=\(2,\)"),
     "a class": (lambda: dequantize(NORMAL, 4, preprocessing=lx.bijectors.Exp), r"write Exp\(\)"),

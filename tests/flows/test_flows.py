@@ -261,6 +261,12 @@ BAD = {
     "one number": (lambda: lx.flows.coupling_flow(()), r"write event_shape=1 and target"),
     "image": (lambda: lx.flows.neural_spline_flow((4, 4)), "for images lx.flows.glow"),
     "layers": (lambda: lx.flows.masked_autoregressive_flow(2, layers=0), "at least one layer"),
+    "widths": (lambda: lx.flows.coupling_flow(2, hidden=(64, 0)), r"hidden=\(64, 64\)"),
+    "limit": (lambda: lx.bijectors.AffineTransformer(-1.0), "write log_limit=5.0"),
+
+    "bins": (lambda: lx.flows.neural_spline_flow(2, bins=0), "write bins=8"),
+    "bound": (lambda: lx.flows.neural_spline_flow(2, bound=-1.0), "write bound=4.0"),
+    "context's size": (lambda: lx.flows.coupling_flow(2, context=-1), "write context=16"),
     "glow's shape": (lambda: lx.flows.glow((4, 4)), r"event_shape=\(28, 28, 1\)"),
     "glow's sides": (lambda: lx.flows.glow((6, 8, 1)), "multiples of 2"),
     "base": (
@@ -288,7 +294,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name):
     make, message = BAD[name]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         make()
 
 
@@ -301,6 +307,23 @@ def test_one_number_given_a_context():
         p = np.exp(quick_jit(lambda d: d.log_prob(line[:, None, None]))(dist))
         np.testing.assert_allclose(p.sum(0) * (line[1] - line[0]), 1, atol=1e-4)
         assert np.abs(p[:, 0] - p[:, 1]).max() > 0.01
+
+
+def test_whole_numbers_are_targets_as_others_are():
+    model = lx.Likelihood(None, lx.flows.coupling_flow(2, layers=2, hidden=(4,)))
+    x = np.random.default_rng(0).integers(0, 9, (6, 2))
+    found, wanted = (
+        quick_jit(lambda x: lx.Likelihood.init(model, KEY, lx.Batch(x)).params)(x.astype(kind))
+        for kind in (np.int32, np.float32)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_without_an_input_there_is_one_density():
+    model = lx.Likelihood(None, lx.Head(lx.Normal, event_shape=2, loc=lx.learned(), scale=1.0))
+    params = model.init(KEY, lx.Batch(np.zeros((3, 2)))).params
+    dist = model.predict(params, None)
+    assert (dist.batch_shape, dist.event_shape) == ((), (2,))
 
 
 def test_targets_of_another_length_are_named():

@@ -286,6 +286,25 @@ def test_a_codebook_is_a_bound_whose_codes_are_paid_for():
     np.testing.assert_allclose(trained, want + 1.25 * distance, rtol=1e-5)
 
 
+def test_samples_of_a_codebook_are_of_uniform_codes():
+    @quick_jit
+    def ask():
+        params, _ = CODED.init(KEY, lx.Batch(X))
+        params |= {"codebook": jnp.array([[2.0, 0.0], [1.0, 1.0], [0.0, 4.0], [-3.0, 1.0]])}
+        every = (jnp.arange(2**D)[:, None] >> jnp.arange(D)) & 1
+        given = CODED.decode(params, jnp.arange(4)).log_prob(every[:, None])
+        drawn = CODED.sample(params, KEY, (4000,))
+        return jnp.mean(jnp.exp(given), axis=1), drawn, CODED.sample(params, KEY, 1)
+
+    want, drawn, one = map(np.asarray, ask())
+    assert one.shape == (1, D)
+    counts = np.bincount(drawn.astype(int) @ (1 << np.arange(D)), minlength=2**D)
+    want = 4000 * want.astype(float) / want.astype(float).sum()
+    assert scipy.stats.chisquare(counts, want).pvalue > 1e-4
+    # The control: bits the other way round.
+    assert scipy.stats.chisquare(counts[::-1], want).pvalue < 1e-4
+
+
 def test_gradients_of_a_codebook():
     @quick_jit
     def ask():

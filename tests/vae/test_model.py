@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import likelax as lx
-from likelax.networks import Arguments
+from likelax.networks import Arguments, Variables
 from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(3)
@@ -374,6 +374,38 @@ def test_ensembles_are_vmap():
     np.testing.assert_allclose(losses[1], one, rtol=1e-5)
 
 
+# Work.
+
+
+def networks_called(estimator, repeat=1):
+    """What encoder and decoder are called with in one loss, by shapes."""
+    called = []
+
+    def counting(rows, head):
+        init, apply = affine(rows, head.size)
+
+        def noted(params, *parts):
+            called.append(tuple(part.shape for part in parts))
+            return apply(params, *parts)
+
+        return lx.Conditional((init, noted), head)
+
+    nets = counting(L, DECODER.head), counting(D, NORMAL)
+    model = lx.vae.IWAE(*nets, PRIOR, num_particles=5, estimator=estimator)
+    for _ in range(repeat):
+        jax.eval_shape(lambda params: model.score(params, KEY, BATCH, **SCORED).per_example, PARAMS)
+    return called
+
+
+SCORED = {"state": (), "train": True, "keep": None}
+
+
+@pytest.mark.parametrize("estimator", ["standard", "stl", "dreg", "vimco"])
+def test_particles_are_rows_of_one_call(estimator):
+    assert networks_called(estimator) == [((B, D),), ((B * 5, L),)]
+    assert networks_called(estimator, repeat=2) != [((B, D),), ((B * 5, L),)]  # the control
+
+
 # Diagnostics.
 
 
@@ -421,6 +453,17 @@ def trace(init, batch):
 
 NARROW = lx.Normal(jnp.zeros(3), 1.0).to_event()
 GREY = lx.Batch(16 * X)
+BITS = (
+    DECODER,
+    conditional(D, lx.Head(lx.Bernoulli, L)),
+    lx.Bernoulli(logits=jnp.zeros(L)).to_event(),
+)
+
+
+def traversal(z, index, values=(0.0, 1.0)):
+    return lx.vae.traversal(MODEL, PARAMS, z, index, jnp.asarray(values))
+
+
 BAD = {
     "no conditional": (lambda: lx.vae.ELBO(DECODER, NORMAL, PRIOR), "lx.Conditional"),
     "no prior": (lambda: lx.vae.ELBO(DECODER, ENCODER, 3.0), "a prior is a Distribution"),
@@ -465,6 +508,47 @@ BAD = {
         ),
         "features are independent given z",
     ),
+    "targets of another length": (
+        lambda: MODEL(PARAMS, KEY, lx.Batch(X[:, :3])),
+        r"the decoder's event \(4,\), got \(6, 3\); write lx.Head",
+    ),
+    "one target": (
+        lambda: MODEL.init(KEY, lx.Batch(X[0])),
+        r"write target\[None\] for one example",
+    ),
+    "discrete latents": (
+        lambda: trace(lx.vae.ELBO(BITS[0], BITS[1], BITS[2]).init, BATCH),
+        "latents of Independent are discrete",
+    ),
+    "a prior of bits": (
+        lambda: trace(lx.vae.ELBO(DECODER, ENCODER, BITS[2], kl="monte_carlo").init, BATCH),
+        r"take an encoder's head of the prior's support, lx.Head\(lx.Bernoulli",
+    ),
+    "a prior of positive numbers": (
+        lambda: lx.vae.ELBO(
+            DECODER, ENCODER, lx.Exponential(jnp.ones(L)).to_event(), kl="monte_carlo"
+        ).init(KEY, BATCH),
+        r"where the prior is 0 the bound is infinite; take .* lx.Head\(lx.Exponential",
+    ),
+    "no parameters": (
+        lambda: MODEL({"net": {}}, KEY, BATCH),
+        r"got \['net'\]; write params, state =",
+    ),
+    "params and state in one": (
+        lambda: MODEL(Variables(PARAMS), KEY, BATCH),
+        "params alone wanted, got Variables",
+    ),
+    "no latents": (lambda: MODEL.decode(PARAMS), "each of 1 layers wanted, got 0"),
+    "latents of another length": (
+        lambda: MODEL.decode(PARAMS, jnp.zeros((B, 3))),
+        r"in the decoder, whose network was called with shapes \(6, 3\)",
+    ),
+    "which latent": (lambda: traversal(jnp.zeros(L), L), r"got \(2,\); write index=0"),
+    "latents of many": (
+        lambda: traversal(jnp.zeros((1, L)), 0),
+        r"posterior\(params, x\).mean\(\)",
+    ),
+    "one value": (lambda: traversal(jnp.zeros(L), 0, 1.0), "values have shape"),
     "no particles": (
         lambda: lx.vae.IWAE(DECODER, ENCODER, PRIOR, num_particles=0),
         "num_particles is a whole number, at least 1",
