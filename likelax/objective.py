@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from likelax import _checks
 from likelax._keys import check_key
-from likelax._pytree import Array, is_traced
+from likelax._pytree import Array, canonical, is_traced
 from likelax.distributions.base import Distribution
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.networks import Variables
@@ -235,6 +235,7 @@ class Objective:
         self.check(batch)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)
+        params, batch, state = jax.tree.map(canonical, (params, batch, state))
         eager = not is_traced(params, key, batch, state)
         run = _checked_evaluate if _checks.checking() and eager else _compiled_evaluate
         return run(self, params, key, batch, state, train)

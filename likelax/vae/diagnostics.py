@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax._keys import check_key, stream
-from likelax._pytree import Array
+from likelax._pytree import Array, canonical
 from likelax.distributions.base import Distribution
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Batch, check_batch
@@ -61,6 +61,7 @@ def latent_usage(
       ValueError: for a model of several layers.
     """
     check_batch(batch)
+    params, batch, state = jax.tree.map(canonical, (params, batch, state))
     return _usage(model, params, check_key(key), batch, state, threshold)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax._keys import check_key
-from likelax._pytree import Array
+from likelax._pytree import Array, canonical
 from likelax.numerics.logspace import log_add_exp, logsumexp
 from likelax.objective import Batch, check_batch
 from likelax.vae._rows import Example, Inference, Joint, sampled, total
@@ -114,6 +114,7 @@ def marginal_log_prob(
     """
     check_batch(batch)
     check_particles(num_particles, 2, "marginal_log_prob")
+    params, batch, state = jax.tree.map(canonical, (params, batch, state))
     return _marginal(model, params, check_key(key), batch, state, num_particles)
 
 
