@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
+from likelax.vae._decoding import checked_shape
 from likelax.vae._passes import Passes
 from likelax.vae._rows import Example, arguments, as_floats, as_latents, sampled
 
@@ -135,16 +135,19 @@ class LatentModel(Passes):
           input: of a conditional model, `(n, ...)` for `shape == (n,)`.
           state: as from `init` or training.
         """
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        count = math.prod(shape)
-        for leaf in jax.tree.leaves(input):
-            if jnp.shape(leaf)[:1] != (count,):
-                raise ValueError(
-                    f"{self._name}.sample: {count} samples want an input of shape ({count}, ...), "
-                    f"got {jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
-                )
-        key = check_key(key)
+        shape = checked_shape(self._name, shape, input)
+        key, count = check_key(key), math.prod(shape)
         latents = self.sample_latents(params, stream(key, "prior"), count, input=input, state=state)
         dist = self.decode(params, *latents, input=input, state=state)
         x = dist.sample(stream(key, "decoder"))
         return x.reshape(shape + x.shape[1:])
+
+
+def check_model(model: Any, owner: str) -> None:
+    """Raises TypeError for a model without an encoder q(z | x), as `Enumerated` and `VQVAE`."""
+    if not isinstance(model, LatentModel):
+        raise TypeError(
+            f"{owner}: a model with an encoder wanted, such as lx.vae.ELBO(decoder, encoder, prior), "
+            f"got {type(model).__name__}; the number of a model without one is its own: write "
+            "lx.evaluate(model, params, key, batch)"
+        )
