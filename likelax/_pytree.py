@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from likelax import _checks
 from likelax.supports import Support
@@ -469,6 +470,19 @@ def add_axes(tree: Any, count: int) -> Any:
 def is_traced(*trees: Any) -> bool:
     """Whether a leaf of these is being traced."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def canonical(leaf: Any) -> Any:
+    """A NumPy array of 64 bits in the dtype that JAX has for it now. Under a trace `jit` has one program
+    for such an array, where JAX knows 64 bits and where it knows 32, and one of the two does not fit.
+    """
+    if not isinstance(leaf, np.ndarray) or leaf.dtype not in _WIDE:
+        return leaf
+    with np.errstate(over="ignore"):
+        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+
+
+_WIDE = tuple(np.dtype(name) for name in ("int64", "uint64", "float64", "complex128"))
 
 
 def _flatten(obj: Node) -> tuple[tuple[Any, ...], Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from likelax import _checks
 from likelax._keys import check_key
-from likelax._pytree import Array, is_traced
+from likelax._pytree import Array, canonical, is_traced
 from likelax.distributions.base import Distribution
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.networks import Variables
@@ -68,7 +68,9 @@ class Claim:
         measure = None
         if measures[0] and measures[1] and measures[0].kind == measures[1].kind:
             measure = Measure(measures[0].kind, measures[0].dims + measures[1].dims)
-        vanishes = " and ".join(v for v in (self.vanishes, other.vanishes) if v) or None
+        vanishes = (
+            " and ".join(dict.fromkeys(filter(None, (self.vanishes, other.vanishes)))) or None
+        )
         return Claim(relation, self.unbiased and other.unbiased, measure, vanishes)
 
     def __str__(self) -> str:
@@ -241,6 +243,7 @@ class Objective:
         self.check(batch)
         if _checks.emitting():
             return self._evaluate(params, key, batch, state, train)
+        params, batch, state = jax.tree.map(canonical, (params, batch, state))
         eager = not is_traced(params, key, batch, state)
         run = _checked_evaluate if _checks.checking() and eager else _compiled_evaluate
         return run(self, params, key, batch, state, train)
@@ -428,12 +431,7 @@ def target_log_prob(dist: Distribution, target: Any, keep: Array | None, *, owne
     check_shape(dist, target, owner=owner)
     value = dist._value(target)
     if _checks.checking():
-        events = tuple(range(-len(dist.event_shape), 0))
-        good = ~(dist._excludes(value) | jnp.any(jnp.isnan(value), axis=events))
-        what = (
-            f"the target is {{value}}, outside the support of {type(dist).__name__}: {dist.support}"
-        )
-        check_target(good, value, keep, f"{owner}: at {{index}} {what}")
+        check_support(dist, outside(dist, value), value, keep, owner=owner)
     if keep is not None:
         dist = dist.mask(trailing(keep, dist.batch_ndim))
     return dist.log_prob(target)
@@ -464,6 +462,20 @@ def check_shape(dist: Distribution, target: Array, *, owner: str) -> None:
             f"event {dist.event_shape}), "
             f"the target has {target.shape}; {_mend(dist, target.shape, wanted)}"
         )
+
+
+def outside(dist: Distribution, value: Array) -> Array:
+    """Whether each value has no density or is NaN, `(*sample, *batch)`."""
+    events = tuple(range(-len(dist.event_shape), 0))
+    return dist._excludes(value) | jnp.any(jnp.isnan(value), axis=events)
+
+
+def check_support(
+    dist: Distribution, outside: Array, target: Array, keep: Array | None, *, owner: str
+) -> None:
+    """Under `debug_checks`: no target that is kept is outside."""
+    what = f"the target is {{value}}, outside the support of {type(dist).__name__}: {dist.support}"
+    check_target(~outside, target, keep, f"{owner}: at {{index}} {what}")
 
 
 def check_target(good: Array, value: Array, keep: Array | None, message: str) -> None:

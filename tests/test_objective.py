@@ -55,6 +55,29 @@ def test_mask_equals_leaving_rows_out_even_if_they_are_nan(normal):
     assert np.isnan(loss(model, params, lx.Batch(spoilt_y, spoilt_x)))
 
 
+def test_wide_numpy_arrays_under_jit_where_x64_goes_on_and_off(normal):
+    model, params = normal
+    count = lx.Likelihood(linear(1), lx.Head(lx.Poisson))
+    labels, reals = np.array([3, 0, 7, 1, 2, 5]), Y.astype(np.float64)
+    assert labels.dtype == np.int64  # JAX keeps one program for these, on either side of x64
+    weights = count.init(KEY, lx.Batch(labels, X)).params
+
+    def total():
+        return jnp.stack(
+            [
+                loss(model, params, lx.Batch(reals, X)),
+                loss(count, weights, lx.Batch(labels, X)),
+                lx.Poisson(jnp.float32(2.5)).log_prob(labels).sum(),
+            ]
+        )
+
+    inner = jax.jit(total)
+    first = inner()
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(inner(), first, rtol=1e-5)
+    np.testing.assert_allclose(inner(), first, rtol=1e-7)
+
+
 def test_weights_are_normalised_and_weight_zero_is_masked(normal):
     model, params = normal
     weight = np.array([1, 2, 0, 0.5, 0, 3], np.float32)

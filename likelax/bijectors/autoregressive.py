@@ -151,7 +151,7 @@ class _BlockNetwork:
 
     def init(self, key: Array) -> dict[str, Any]:
         sizes = (1, *[self.hidden] * self.layers, 1)
-        keys = jax.random.split(key, len(sizes))
+        keys = jax.random.split(key, len(sizes) + 1)
         count = self.features
         params: dict[str, Any] = {"layers": []}
         for k, (a, b) in zip(keys, itertools.pairwise(sizes), strict=False):
@@ -159,7 +159,7 @@ class _BlockNetwork:
             same = np.eye(count, dtype=bool)[:, None, :, None]
             kernel = jnp.where(same, 0.5 * noise - np.log(a), noise)
             params["layers"].append({"kernel": kernel, "bias": jnp.zeros((count, b))})
-        spread = jax.random.normal(keys[-1], (count, self.hidden))
+        spread = jax.random.normal(keys[-2], (count, self.hidden))
         params["layers"][0]["bias"] = spread
         if self.context:
             shape = (self.context, count, self.hidden)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,7 @@ class Bijector(Node):
       the same.
     * `increasing`: for an elementwise map, True or False (or a boolean array, where parameters
       decide): distributions transformed by it then have a cdf and quantiles.
+    * `held`: names of parameters that no gradient is to flow into, such as statistics.
     * `is_affine`: whether the Jacobian is constant: distributions transformed by it then keep their
       mean.
 
@@ -58,6 +59,8 @@ class Bijector(Node):
     each element; `Chain` and `Transformed` sum them where they must. The inverse map as an object
     is `Invert(bijector)`.
     """
+
+    held: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)

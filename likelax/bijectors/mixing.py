@@ -253,6 +253,7 @@ class BatchNorm(_OfVectors):
     """
 
     is_affine = True
+    held = ("mean", "variance")
     mean: Array = param(supports.real, shape=("event",))
     variance: Array = param(supports.non_negative, shape=("event",))
     shift: Array = param(supports.real, shape=("event",))
@@ -284,9 +285,10 @@ class BatchNorm(_OfVectors):
     def initialized(self, value: Array, *, forward: bool = False) -> BatchNorm:
         mean, variance = statistics(value, self.shift.shape)
         if forward:
-            # The x that are seen have y of mean 0 and variance 1.
-            mean, variance = -mean / jnp.sqrt(variance + self.epsilon), 1 / variance
-            return self.replace(mean=mean, variance=variance)
+            # The x that are seen have y of mean 0 and variance 1, before the trained shift and scale.
+            wanted = 1 / jnp.where(variance > 0, variance, 1)
+            held = jnp.maximum(wanted - self.epsilon, 0)
+            return self.replace(mean=-mean * jnp.sqrt(held + self.epsilon), variance=held)
         # In the values before the trained shift and scale.
         scale = jnp.exp(self.log_scale)
         return self.replace(mean=(mean - self.shift) / scale, variance=variance / scale**2)

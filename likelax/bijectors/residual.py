@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from likelax._pytree import Array, node, param, static
 from likelax.bijectors._root import implicit_inverse, jacobian
 from likelax.bijectors.conditioner import Conditioner, _dense
 from likelax.bijectors.mixing import _OfVectors
-from likelax.numerics.logspace import softplus
+from likelax.numerics.logspace import softplus, tanh_log_det
 
 
 class Planar(_OfVectors):
@@ -39,31 +40,34 @@ class Planar(_OfVectors):
         return self.weight.shape[-1]
 
     def _u(self) -> tuple[Array, Array]:
-        """u, and w.u, which is above -1."""
+        """u, and 1 + w.u, which is positive."""
         w, raw = self.weight, self.direction
         given, square = jnp.sum(w * raw, -1), jnp.sum(w**2, -1)
-        wanted = softplus(given) - 1
-        factor = jnp.where(square > 0, (wanted - given) / jnp.where(square > 0, square, 1), 0)
-        return raw + factor[..., None] * w, jnp.where(square > 0, wanted, 0)
-
-    def _log_det(self, inner: Array, along: Array) -> Array:
-        return jnp.log1p(along * (1 - jnp.tanh(inner) ** 2))
+        slope = softplus(given)
+        factor = jnp.where(square > 0, (slope - 1 - given) / jnp.where(square > 0, square, 1), 0)
+        return raw + factor[..., None] * w, jnp.where(square > 0, slope, 1)
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-        u, along = self._u()
+        u, slope = self._u()
         inner = jnp.sum(self.weight * x, axis=-1) + self.bias
-        return x + u * jnp.tanh(inner)[..., None], self._log_det(inner, along)
+        return x + u * jnp.tanh(inner)[..., None], jnp.log(_steepness(inner, slope))
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-        u, along = self._u()
+        u, slope = self._u()
         total = jnp.sum(self.weight * y, axis=-1) + self.bias
-        inner = _tanh_root(total, jnp.broadcast_to(along, total.shape))
-        return y - u * jnp.tanh(inner)[..., None], -self._log_det(inner, along)
+        inner = _tanh_root(total, jnp.broadcast_to(slope, total.shape))
+        return y - u * jnp.tanh(inner)[..., None], -jnp.log(_steepness(inner, slope))
+
+
+def _steepness(inner: Array, slope: Array) -> Array:
+    """1 + (slope - 1) (1 - tanh(inner)^2), a sum of two that are positive: 1e-9 - 1 would be -1."""
+    return slope * jnp.exp(tanh_log_det(inner)) + jnp.tanh(inner) ** 2
 
 
 @jax.custom_jvp
-def _tanh_root(total: Array, factor: Array) -> Array:
-    """a with a + factor tanh(a) = total, for factor > -1, element by element: by halving."""
+def _tanh_root(total: Array, slope: Array) -> Array:
+    """a with a + (slope - 1) tanh(a) = total, for slope > 0, element by element: by halving."""
+    factor = slope - 1
 
     def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
@@ -80,8 +84,7 @@ def _tanh_root(total: Array, factor: Array) -> Array:
 @_tanh_root.defjvp
 def _tanh_root_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     root = _tanh_root(*primals)
-    tanh = jnp.tanh(root)
-    return root, (tangents[0] - tanh * tangents[1]) / (1 + primals[1] * (1 - tanh**2))
+    return root, (tangents[0] - jnp.tanh(root) * tangents[1]) / _steepness(root, primals[1])
 
 
 class Radial(_OfVectors):
@@ -104,11 +107,11 @@ class Radial(_OfVectors):
 
     def _along(self, r: Array) -> tuple[Array, Array]:
         """The ratio of |y - c| to r, and the log-determinant."""
-        a, b_over_a = jnp.exp(self.log_scale), jnp.expm1(self.strength)
-        share = a / (a + r)
-        across = b_over_a * share
-        log_det = (self._length - 1) * jnp.log1p(across) + jnp.log1p(across * share)
-        return 1 + across, log_det
+        # As sums of what is positive: 1 + b / (a + r) would lose the digits of a small ratio.
+        a, middle = jnp.exp(self.log_scale), jnp.exp(self.strength)
+        share, rest = a / (a + r), r / (a + r)
+        ratio, slope = rest + share * middle, rest * (1 + share) + share**2 * middle
+        return ratio, (self._length - 1) * jnp.log(ratio) + jnp.log(slope)
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         ratio, log_det = self._along(_norm(x - self.center))
@@ -178,9 +181,14 @@ class Residual(_OfVectors):
         return x, -self.forward_and_log_det(x)[1]
 
     def _solve(self, y: Array) -> Array:
+        # As many steps as take an error of 1e6 to the last digit.
+        eps = float(jnp.finfo(y.dtype).eps)
+        most = max(1000, math.ceil(math.log(1e-6 * eps) / math.log(self.bound)))
+
         def unfinished(state: tuple[Array, Array, Array]) -> Array:
             count, x, before = state
-            return (count < 1000) & jnp.any(jnp.abs(x - before) > 2 * jnp.finfo(x.dtype).eps)
+            near = 2 * eps * jnp.maximum(1, jnp.abs(x))
+            return (count < most) & jnp.any(jnp.abs(x - before) > near)
 
         def closer(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             count, x, _ = state

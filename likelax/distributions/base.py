@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from likelax import _checks, supports
 from likelax._keys import check_key
-from likelax._pytree import Array, Node, _made, add_axes, node, static
+from likelax._pytree import Array, Node, _made, add_axes, canonical, node, static
 from likelax.distributions import kl as _kl
 from likelax.supports import Support
 
@@ -294,7 +294,7 @@ def _compiled(guarded: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Distribution, *values: ArrayLike) -> Any:
         if _checks.checking():
             return guarded(self, *values)
-        return compiled(self, *values)
+        return compiled(self, *map(canonical, values))
 
     return call
 

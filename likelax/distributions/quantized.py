@@ -60,8 +60,7 @@ def log_interval_prob(base: Distribution, low: Array, width: Array | float) -> A
     """log P(low < X <= low + width) in nats, of the shape of `base.log_prob(low)`.
 
     A base that has a method `log_interval_prob(low, width)` is asked (Normal, Logistic, Laplace,
-    mixtures);
-    for any other it is the logarithm of a difference of two cdf values or two survival values, of
+    mixtures); for any other it is the logarithm of a difference of two cdf values or two survival values, of
     those in the nearer tail, which loses digits for bins much narrower than the scale.
     """
     own = getattr(base, "log_interval_prob", None)

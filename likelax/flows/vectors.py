@@ -53,8 +53,9 @@ def coupling_flow(
         model = lx.Likelihood(net, lx.flows.coupling_flow(2, context=16))  # p(y | net(x))
 
     Args:
-      event_shape: the length D of the vectors, or `(D,)`. (A vector of one entry has no first half:
-        it is mapped given the context alone.)
+      event_shape: the length D of the vectors, or `(D,)`. A vector of one entry has no first half:
+        it is mapped given the context alone, and without one by maps whose numbers are parameters
+        themselves. Splines then are a density of any shape, affine maps a Normal.
       layers: how many.
       transformer: the family of the elementwise maps (default: `AffineTransformer()`).
       hidden: widths of the hidden layers of each conditioner.
@@ -82,7 +83,8 @@ def coupling_flow(
     def make(key: Array) -> Conditioner:
         if own is not None:
             return own(outputs).conditioner(key, (split,), context)
-        network = MLP(split, outputs, hidden, context)
+        # Layers that see nothing would never move: their outputs are parameters themselves.
+        network = MLP(split, outputs, hidden if split + context else (), context)
         return Conditioner(network, network.init(key))
 
     def layer(key: Array) -> Bijector:

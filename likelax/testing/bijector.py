@@ -24,6 +24,7 @@ from likelax.testing.mapping import (
     compared,
     derivative,
     gradients,
+    is_held,
     looked_at_edges,
     one_by_one,
     said,
@@ -44,7 +45,7 @@ def check_bijector(
     What is looked at, in float64: both log-determinants are those of the Jacobian; the inverse gives the
     value back; `forward` and `inverse` are what the pairs say; shapes; values lie in domain and codomain;
     `increasing` and `is_affine` are true; each value is mapped by itself; gradients in the value and in
-    every parameter are finite and those of finite differences; NaN comes out as NaN. At the `edges`,
+    every parameter that is not `held` are finite and those of finite differences; NaN comes out as NaN. At the `edges`,
     one float beside them and beyond, a map of numbers does not turn back, and gradients are finite.
     In float32, values, inverses and log-determinants are those of float64 up to 1e-4. A bijector that
     was stacked by `vmap` is right for each element.
@@ -266,15 +267,20 @@ class _Check:
                 raise Failed("a gradient is not finite")
         keys = iter(jax.random.split(jax.random.key(0), 2 + len(jax.tree.leaves(self.bijector))))
 
-        def way(leaf: Array, slope: Array, held: bool = True) -> Any:
+        def way(leaf: Array, slope: Array) -> Any:
             if slope.dtype == jax.dtypes.float0:
                 return np.zeros(leaf.shape, jax.dtypes.float0)
-            # What has no gradient at all is held, as statistics are.
-            moves = 0.0 if held and not np.any(slope) else 1.0
-            return moves * jax.random.normal(next(keys), leaf.shape) * (1 + jnp.abs(leaf))
+            return jax.random.normal(next(keys), leaf.shape) * (1 + jnp.abs(leaf))
 
-        along = jax.tree.map(way, self.bijector, slopes[0])
-        values = (way(self.x, slopes[1], False), way(self.y, slopes[2], False))
+        def own(path: Any, leaf: Array, slope: Array) -> Any:
+            if not is_held(self.bijector, path):
+                return way(leaf, slope)
+            if np.any(slope):
+                raise Failed(f"{jax.tree_util.keystr(path)} is said to be held, and has a gradient")
+            return _nothing(leaf)
+
+        along = jax.tree_util.tree_map_with_path(own, self.bijector, slopes[0])
+        values = way(self.x, slopes[1]), way(self.y, slopes[2])
         still = jax.tree.map(_nothing, self.bijector)
         self._differences("parameters", (along, *map(jnp.zeros_like, values)))
         self._differences("the value", (still, *values))

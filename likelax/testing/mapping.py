@@ -83,6 +83,18 @@ def said(bijector: Bijector, x: Array) -> tuple[dict[str, np.ndarray], Array]:
     return {name: np.asarray(part) for name, part in ask(bijector, x, y).items()}, y
 
 
+def is_held(bijector: Bijector, path: tuple[Any, ...]) -> bool:
+    """Whether a bijector on the path from here to a parameter says that it is held."""
+    part: Any = bijector
+    for key in path:
+        if isinstance(part, Bijector) and key.name in part.held:
+            return True
+        if not isinstance(part, Bijector | tuple | list):
+            return False
+        part = getattr(part, key.name) if isinstance(part, Bijector) else part[key.idx]
+    return False
+
+
 def worst(got: Any, truth: Any, condition: Any = 1.0) -> tuple[int, float]:
     """Where, along the first axis, and how far, relative to condition * max(1, |truth|)."""
     got, truth = np.asarray(got, np.float64), np.asarray(truth, np.float64)

@@ -7,10 +7,20 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from likelax import _checks
 from likelax._pytree import Array, is_traced
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
-from likelax.objective import Batch, Objective, check_shape, claim_of, target_log_prob, trailing
+from likelax.objective import (
+    Batch,
+    Objective,
+    check_shape,
+    check_support,
+    claim_of,
+    outside,
+    target_log_prob,
+    trailing,
+)
 from likelax.vae._rows import Example, Partial, as_floats, of_features, repeated
 
 
@@ -78,13 +88,13 @@ class Decoding(Objective):
         """At `init`: one distribution for each target, and targets that are at hand in its support."""
         check_shape(dist, data.target, owner=self._name)
         whole = dist if data.observed is None else of_features(dist, data.observed, self._name)
-        outside = whole._excludes(whole._value(data.target))
-        outside = outside if data.keep is None else outside & data.keep
-        if is_traced(outside) or not bool(jnp.any(outside)):
+        lost = whole._excludes(whole._value(data.target))
+        lost = lost if data.keep is None else lost & data.keep
+        if is_traced(lost) or not bool(jnp.any(lost)):
             return
         values = jnp.where(True if data.observed is None else data.observed, data.target, 0)
         raise ValueError(
-            f"{self._name}: {int(jnp.sum(outside))} of {outside.size} targets lie outside the "
+            f"{self._name}: {int(jnp.sum(lost))} of {lost.size} targets lie outside the "
             f"decoder's support, {dist.support}: they range from {values.min()} to {values.max()}; "
             "scale or binarise them (grey values 0..16: x / 16 > 0.5), or take a head that has them "
             "(x / 16 with lx.Head(lx.Quantized, base=lx.Head(lx.Logistic), low=0, high=1, bins=17, ...))"
@@ -98,5 +108,10 @@ class Decoding(Objective):
         )
         if observed is None:
             return target_log_prob(dist, target, keep, owner=self._name)
-        check_shape(dist, jnp.asarray(target), owner=self._name)
-        return of_features(dist, observed, self._name).log_prob(jnp.asarray(target))
+        target = jnp.asarray(target)
+        check_shape(dist, target, owner=self._name)
+        seen = of_features(dist, observed, self._name)
+        if _checks.checking():
+            value = seen._value(jnp.where(observed, target, 0))
+            check_support(dist, outside(seen, value), value, keep, owner=self._name)
+        return seen.log_prob(target)

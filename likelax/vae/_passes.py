@@ -13,7 +13,7 @@ from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.networks import Variables, called
-from likelax.objective import Batch
+from likelax.objective import Batch, claim_of
 from likelax.vae._decoding import Decoding
 from likelax.vae._rows import (
     Example,
@@ -23,6 +23,7 @@ from likelax.vae._rows import (
     as_latents,
     flattened,
     sampled,
+    total,
     unflattened,
 )
 from likelax.vae.priors import Given, Prior, as_prior, check_latents, check_prior_support
@@ -58,6 +59,8 @@ class Passes(Decoding):
                 f"{len(self._encoders)} encoders; both are tuples, top latent first"
             )
         self._priors: tuple[Prior, ...] = tuple(as_prior(p) for p in priors)
+        heads = [claim_of(part.head) for part in (decoder, *self._encoders)]
+        self._given = total([*heads, *(p.claim for p in self._priors)])
 
     # Parameters.
 
@@ -99,7 +102,12 @@ class Passes(Decoding):
         with called("prior", parts):
             outer = prior.init(stream(key, "prior"), parts, data.seen)
             p, _ = prior.apply(
-                outer.params, parts, encode, key=None, state=outer.state, train=False
+                outer.params,
+                parts,
+                encode,
+                key=stream(key, "prior draw"),
+                state=outer.state,
+                train=False,
             )
         check_latents(q.event_shape, p, self._name)
         z = q.sample(stream(key, "latents"))
@@ -243,15 +251,15 @@ class Passes(Decoding):
         """log q(z | x), `(K, B)`, whose gradient is that in the latents alone."""
         own, states = (jax.lax.stop_gradient(self._parts(tree)[1]) for tree in (params, state))
         latents, count = inference.latents, inference.latents[0].shape[0]
-        total = jax.lax.stop_gradient(inference.posteriors[0]).log_prob(latents[0])
+        log_q = jax.lax.stop_gradient(inference.posteriors[0]).log_prob(latents[0])
         for i, encoder in enumerate(self._encoders[1:], start=1):
             # Where latents lie above, q depends on them too: that path stays.
             parts = arguments(data.seen, latents[:i], data.input)
             q, _ = encoder.apply(
                 own[i], parts, key=stream(key, f"encoder {i}"), state=states[i], train=train
             )
-            total = total + unflattened(q.log_prob(flattened(latents[i])), count)
-        return total
+            log_q = log_q + unflattened(q.log_prob(flattened(latents[i])), count)
+        return log_q
 
     def _join(
         self,

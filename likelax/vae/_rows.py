@@ -22,7 +22,7 @@ from likelax._pytree import Array
 from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.mixture import Mixture
 from likelax.networks import Arguments
-from likelax.objective import Measure, measure_of
+from likelax.objective import Claim, Measure, measure_of
 
 
 @functools.partial(
@@ -161,8 +161,8 @@ def sample_shape(owner: str, shape: int | tuple[int, ...], input: Any) -> tuple[
     return tuple(shape)
 
 
-def total(parts: Iterable[Array]) -> Array:
-    """The sum of at least one array."""
+def total(parts: Iterable[Any]) -> Any:
+    """The sum of at least one array, or claim."""
     return functools.reduce(operator.add, parts)
 
 
@@ -218,6 +218,13 @@ def has_pathwise(q: Distribution) -> bool:
         return not q.event_ndim
     inner = getattr(q, "base", None)
     return has_pathwise(inner) if isinstance(inner, Distribution) else True
+
+
+def of_logarithm(claim: Claim) -> Claim:
+    """The claim of -log of a sum of densities from that of each one's logarithm: a bound on the mean of
+    the logarithm, or an estimate of it, is none of the density.
+    """
+    return claim if claim.relation == "exact" else dataclasses.replace(claim, relation="none")
 
 
 def measure_of_data(dist: Distribution, data: Example) -> Measure | None:

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from likelax._keys import check_key, stream
-from likelax._pytree import Array
+from likelax._pytree import Array, canonical
 from likelax.distributions.base import Distribution
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Batch, check_batch
 from likelax.vae._rows import as_floats
 from likelax.vae.elbo import divergence, is_product
-from likelax.vae.model import LatentModel
+from likelax.vae.model import LatentModel, check_model
 
 
 class LatentUsage(NamedTuple):
@@ -42,7 +42,7 @@ class LatentUsage(NamedTuple):
 
 
 def latent_usage(
-    model: LatentModel,
+    model: Any,
     params: Any,
     key: Array,
     batch: Batch,
@@ -60,9 +60,12 @@ def latent_usage(
       threshold: of the variance of the posterior's mean, for an active latent.
 
     Raises:
+      TypeError: for a model without an encoder.
       ValueError: for a model of several layers.
     """
     check_batch(batch)
+    check_model(model, "latent_usage")
+    params, batch, state = jax.tree.map(canonical, (params, batch, state))
     return _usage(model, params, check_key(key), batch, state, threshold)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax import _checks
 from likelax._checks import is_number
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
@@ -17,7 +19,7 @@ from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.categorical import Bernoulli, Categorical, OneHotCategorical
 from likelax.networks import Variables, called
 from likelax.numerics.logspace import logsumexp, sigmoid
-from likelax.objective import Batch, Claim, Scores
+from likelax.objective import Batch, Claim, Scores, check_support, claim_of, outside
 from likelax.vae._decoding import Decoding
 from likelax.vae._rows import (
     Example,
@@ -28,6 +30,7 @@ from likelax.vae._rows import (
     as_latents,
     measure_of_data,
     of_features,
+    of_logarithm,
     particles,
     sample_shape,
     sampled,
@@ -93,6 +96,7 @@ class Enumerated(Decoding):
         self._prior = as_prior(prior)
         if isinstance(self._prior, VampPrior):
             raise TypeError("Enumerated: a VampPrior is made of an encoder, and here is none")
+        self.claim = claim_of(decoder.head) + of_logarithm(self._prior.claim)
 
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
@@ -155,11 +159,15 @@ class Enumerated(Decoding):
         """log p(x | z), `(states, batch)`."""
         if data.input is not None:
             return unflattened(self._log_likelihood(dist, data, count), count)
-        x = data.target[:, None]
+        x, given = data.target[:, None], dist
         if data.observed is not None:
+            x = jnp.where(data.observed[:, None], x, 0)
             dist = of_features(dist, data.observed[:, None], self._name)
         elif data.keep is not None:
             dist = dist.mask(data.keep[:, None])
+        if _checks.checking():
+            nowhere = jnp.all(outside(dist, dist._value(x)), axis=1)
+            check_support(given, nowhere, data.target, data.keep, owner=self._name)
         return dist.log_prob(x).T
 
     def score(
@@ -167,7 +175,7 @@ class Enumerated(Decoding):
     ) -> Scores:
         data = self._example(batch, keep)
         log_joint, dist, state = self._joint(params, key, data, state, train)
-        claim = Claim("exact", measure=measure_of_data(dist, data))
+        claim = dataclasses.replace(self.claim, measure=measure_of_data(dist, data))
         return Scores(-logsumexp(log_joint, axis=0), {}, state, claim)
 
     def posterior(self, params: Any, x: Any, *, input: Any = None, state: Any = ()) -> Categorical:
@@ -275,7 +283,7 @@ class GumbelSoftmax(ELBO):
         claim = super()._claim(inference, joint, data, train)
         if train and not self.straight_through:
             return Claim("none", claim.unbiased)
-        return Claim(claim.relation, not train, claim.measure)
+        return dataclasses.replace(claim, unbiased=False)  # discrete samples have no gradient
 
 
 def relaxed_sample(
@@ -301,7 +309,7 @@ def relaxed_sample(
         noisy = base.logits + jax.random.logistic(key, base.logits.shape, base.dtype)
         soft = sigmoid(noisy / temperature)
         hard = (noisy > 0).astype(soft.dtype)
-    return soft + jax.lax.stop_gradient(hard - soft) if straight_through else soft
+    return hard + (soft - jax.lax.stop_gradient(soft)) if straight_through else soft
 
 
 def _relaxable(q: Distribution) -> OneHotCategorical | Bernoulli:

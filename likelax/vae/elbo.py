@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ class ELBO(LatentModel):
 
     With beta >= 1 or free bits the number is larger, and still an upper bound; with beta < 1, or a
     schedule of it, it is no likelihood in training. With `train=False` beta is 1 and there are no
-    free bits.
+    free bits. What a prior's head says of its own density (`claim`) is added to the claim.
 
     Args:
       decoder, encoder, prior: as for `LatentModel`.
@@ -89,6 +90,7 @@ class ELBO(LatentModel):
         check_particles(num_particles, 1, self._name)
         self.kl, self.beta, self.free_bits = kl, beta, free_bits
         self.num_particles = num_particles
+        self.claim = self.claim + self._given
 
     @property
     def _schedules(self) -> tuple[Any, ...]:
@@ -119,9 +121,10 @@ class ELBO(LatentModel):
 
     def _claim(self, inference: Inference, joint: Joint, data: Example, train: bool) -> Claim:
         unbiased = all(has_pathwise(q) for q in inference.posteriors)
+        claim = Claim("upper", unbiased) + self._given
         if train and (callable(self.beta) or self.beta < 1):
-            return Claim("none", unbiased)
-        return Claim("upper", unbiased, measure_of_data(joint.decoder, data))
+            return Claim("none", claim.unbiased)
+        return dataclasses.replace(claim, measure=measure_of_data(joint.decoder, data))
 
     def _divergences(self, inference: Inference, joint: Joint) -> list[Array]:
         """KL(q || p) of each layer by its latents, `(B, latents)`, or `(B, 1)` where it is no sum."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from likelax.vae._rows import (
     Joint,
     has_pathwise,
     measure_of_data,
+    of_logarithm,
     sampled,
     total,
 )
@@ -63,14 +65,21 @@ class _Weighted(LatentModel):
             "effective_particles": effective_size(log_weight),
         }
         state = self._next_state(inference, joint, state, train)
-        return Scores(cost, terms, state, self._claim(inference, joint, data))
+        return Scores(cost, terms, state, self._claim(inference, joint, data, train))
 
     def _surrogate(self, cost: Array, log_weight: Array, inference: Inference) -> Array:
         """The cost with the gradient of the estimator."""
         return cost
 
-    def _claim(self, inference: Inference, joint: Joint, data: Example) -> Claim:
-        raise NotImplementedError
+    def _claim(self, inference: Inference, joint: Joint, data: Example, train: bool) -> Claim:
+        claim = self.claim
+        unbiased = claim.unbiased and self._is_unbiased(inference, train)
+        measure = None if claim.relation == "none" else measure_of_data(joint.decoder, data)
+        return dataclasses.replace(claim, unbiased=unbiased, measure=measure)
+
+    def _is_unbiased(self, inference: Inference, train: bool) -> bool:
+        """Whether the gradient is that of the expected value."""
+        return all(has_pathwise(q) for q in inference.posteriors)
 
 
 class IWAE(_Weighted):
@@ -119,6 +128,7 @@ class IWAE(_Weighted):
             )
         check_particles(num_particles, 2 if estimator == "vimco" else 1, self._name)
         self.num_particles, self.estimator = num_particles, estimator
+        self.claim = self.claim + of_logarithm(self._given)
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
@@ -134,7 +144,11 @@ class IWAE(_Weighted):
             "effective_particles": sums.effective_size,
         }
         cost = math.log(count) - sums.log_sum
-        return Scores(cost, terms, state, self._claim(inference, joint, data))
+        claim = self._claim(inference, joint, data, train)
+        if any(q.support.is_discrete for q in inference.posteriors):
+            # Blocks are for numbers: their discrete samples have no score function.
+            claim = dataclasses.replace(claim, unbiased=False)
+        return Scores(cost, terms, state, claim)
 
     def _check_kind(self, q: Distribution) -> None:
         if self.estimator != "vimco":
@@ -172,13 +186,15 @@ class IWAE(_Weighted):
             return cost
         # cost is -L; the score of each particle counts L less what it would be without it.
         log_q = total(inference.log_q)
-        signal = jax.lax.stop_gradient(-cost - leave_one_out(log_weight))
+        without = leave_one_out(log_weight)
+        signal = -cost - jnp.where(jnp.isfinite(without), without, 0)
+        signal = jax.lax.stop_gradient(jnp.where(jnp.isfinite(cost), signal, 0))
         return cost - jnp.sum(signal * (log_q - jax.lax.stop_gradient(log_q)), axis=0)
 
-    def _claim(self, inference: Inference, joint: Joint, data: Example) -> Claim:
-        pathwise = self.estimator == "vimco" or all(has_pathwise(q) for q in inference.posteriors)
-        unbiased = pathwise and (self.estimator != "stl" or self.num_particles == 1)
-        return Claim("upper", unbiased, measure_of_data(joint.decoder, data), "num_particles")
+    def _is_unbiased(self, inference: Inference, train: bool) -> bool:
+        if train and self.estimator == "stl" and self.num_particles > 1:
+            return False
+        return self.estimator == "vimco" or super()._is_unbiased(inference, train)
 
 
 class RenyiBound(_Weighted):
@@ -216,14 +232,10 @@ class RenyiBound(_Weighted):
         check_particles(num_particles, 1, self._name)
         self.power = self.alpha = float(alpha)
         self.num_particles = num_particles
-        self.claim = Claim(
+        own = Claim(
             "upper" if alpha >= 0 else "none", vanishes="num_particles" if alpha == 0 else None
         )
-
-    def _claim(self, inference: Inference, joint: Joint, data: Example) -> Claim:
-        unbiased = all(has_pathwise(q) for q in inference.posteriors)
-        measure = measure_of_data(joint.decoder, data) if self.alpha >= 0 else None
-        return Claim(self.claim.relation, unbiased, measure, self.claim.vanishes)
+        self.claim = own + (self._given if alpha == 1 else of_logarithm(self._given))
 
 
 # Means of weights, over the first axis.
@@ -231,10 +243,18 @@ class RenyiBound(_Weighted):
 
 def log_power_mean(log_weight: Array, power: float) -> Array:
     """1/s log mean_k w_k^s for s = 1 - power, `(K, B) -> (B,)`; the mean of log w where s is 0."""
-    if power == 1:
-        return jnp.mean(log_weight, axis=0)
     s = 1 - power
-    return (logsumexp(s * log_weight, axis=0) - math.log(log_weight.shape[0])) / s
+    if s == 0:
+        return jnp.mean(log_weight, axis=0)
+    plain = (logsumexp(s * log_weight, axis=0) - math.log(log_weight.shape[0])) / s
+    if abs(s) > 0.1:
+        return plain
+    # Where s is small, what rounds off the sum is divided by it: from the largest s log w then, and
+    # 1 apart.
+    end = jax.lax.stop_gradient((jnp.max if s > 0 else jnp.min)(log_weight, axis=0))
+    excess = jnp.mean(jnp.expm1(s * (log_weight - end)), axis=0)
+    close = (excess > -0.5) & jnp.isfinite(end)
+    return jnp.where(close, end + jnp.log1p(jnp.where(close, excess, 0)) / s, plain)
 
 
 def leave_one_out(log_weight: Array) -> Array:
@@ -242,8 +262,9 @@ def leave_one_out(log_weight: Array) -> Array:
     (Mnih and Rezende 2016, eq. 8).
     """
     count = log_weight.shape[0]
-    others = (jnp.sum(log_weight, axis=0) - log_weight) / (count - 1)
     own = jnp.eye(count, dtype=bool)[..., None]
+    # Not the sum of all less each one: that of a weight of 0 is infinite.
+    others = jnp.sum(jnp.where(own, 0, log_weight[:, None]), axis=0) / (count - 1)
     return logsumexp(jnp.where(own, others, log_weight[:, None]), axis=0) - math.log(count)
 
 

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from likelax._keys import check_key
-from likelax._pytree import Array
+from likelax._pytree import Array, canonical
 from likelax.numerics.logspace import log_add_exp, logsumexp
 from likelax.objective import Batch, check_batch
 from likelax.vae._rows import Example, Inference, Joint, sampled, total
 from likelax.vae.elbo import check_particles
-from likelax.vae.model import LatentModel
+from likelax.vae.model import LatentModel, check_model
 
 # How many rows a network is given at once where no gradient is wanted.
 _ROWS = 16_384
@@ -89,7 +89,7 @@ class Marginal(NamedTuple):
 
 
 def marginal_log_prob(
-    model: LatentModel,
+    model: Any,
     params: Any,
     key: Array,
     batch: Batch,
@@ -110,10 +110,13 @@ def marginal_log_prob(
       num_particles: K, at least 2: drawn in blocks, so that thousands fit.
 
     Raises:
+      TypeError: for a model without an encoder.
       ValueError: for K < 2.
     """
     check_batch(batch)
+    check_model(model, "marginal_log_prob")
     check_particles(num_particles, 2, "marginal_log_prob")
+    params, batch, state = jax.tree.map(canonical, (params, batch, state))
     return _marginal(model, params, check_key(key), batch, state, num_particles)
 
 

@@ -151,3 +151,13 @@ class LatentModel(Passes):
         dist = self.decode(params, *latents, input=input, state=state)
         x = dist.sample(stream(key, "decoder"))
         return x.reshape(shape + x.shape[1:])
+
+
+def check_model(model: Any, owner: str) -> None:
+    """Raises TypeError for a model without an encoder q(z | x), as `Enumerated` and `VQVAE`."""
+    if not isinstance(model, LatentModel):
+        raise TypeError(
+            f"{owner}: a model with an encoder wanted, such as lx.vae.ELBO(decoder, encoder, prior), "
+            f"got {type(model).__name__}; the number of a model without one is its own: write "
+            "lx.evaluate(model, params, key, batch)"
+        )

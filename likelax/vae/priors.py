@@ -17,6 +17,7 @@ from likelax.distributions.categorical import Categorical
 from likelax.distributions.mixture import Mixture
 from likelax.heads import HeadLike
 from likelax.networks import Variables
+from likelax.objective import Claim, claim_of
 
 # What a prior may ask of the encoder beside it: targets `(rows, *event)` to q(z | target).
 Encode = Callable[[Array], Distribution]
@@ -44,6 +45,8 @@ class VampPrior:
             )
         self.num_components = num_components
 
+    claim = Claim()
+
     def init(self, key: Array, given: Any, target: Array) -> Variables:
         if given is not None:
             raise ValueError(
@@ -69,6 +72,8 @@ class VampPrior:
 class Fixed:
     """A distribution without parameters to learn."""
 
+    claim = Claim()
+
     def __init__(self, dist: Distribution):
         self.dist = dist
 
@@ -86,6 +91,7 @@ class Learned:
 
     def __init__(self, head: HeadLike):
         self.head = head
+        self.claim = claim_of(head)
 
     def init(self, key: Array, given: Any, target: Array) -> Variables:
         # Small and random: the components of a mixture that start equal stay equal.
@@ -95,7 +101,10 @@ class Learned:
     def apply(
         self, params: Any, given: Any, encode: Encode, *, key: Any, state: Any, train: bool
     ) -> tuple[Distribution, Any]:
-        return self.head(params["raw"], params["head"]), state
+        options: dict[str, Any] = {}
+        if key is not None and getattr(self.head, "takes_key", False):
+            options["key"] = stream(key, "head")
+        return self.head(params["raw"], params["head"], **options), state
 
 
 class Given:
@@ -103,6 +112,7 @@ class Given:
 
     def __init__(self, conditional: Conditional):
         self.conditional = conditional
+        self.claim = claim_of(conditional.head)
 
     def _checked(self, given: Any) -> Any:
         if given is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.networks import Variables, adapt, called
-from likelax.objective import Batch, Claim, Scores
+from likelax.objective import Batch, Claim, Scores, claim_of
 from likelax.vae._decoding import Decoding
 from likelax.vae._rows import arguments, as_floats, measure_of_data, sample_shape
 
@@ -73,6 +74,7 @@ class VQVAE(Decoding):
         self.decoder, self.encoder = decoder, encoder
         self._net = adapt(encoder)
         self.num_codes, self.features, self.commitment = num_codes, features, commitment
+        self.claim = self.claim + claim_of(decoder.head)
 
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
@@ -131,7 +133,8 @@ class VQVAE(Decoding):
         )
         self._check_features(found)
         index, code = nearest(params["codebook"], found)
-        z = found + jax.lax.stop_gradient(code - found)
+        # The code itself, to the last digit, with the gradient of what was found.
+        z = jax.lax.stop_gradient(code) + (found - jax.lax.stop_gradient(found))
         dist, decoder_state = self.decoder.apply(
             params["decoder"],
             arguments(None, (z[None],), data.input),
@@ -145,7 +148,7 @@ class VQVAE(Decoding):
         commitment = _squares(found - jax.lax.stop_gradient(code))
         terms = {"reconstruction": reconstruction, "codebook": codebook, "commitment": commitment}
         extra = codebook + self.commitment * commitment if train else 0.0
-        claim = Claim("upper", False, measure_of_data(dist, data))
+        claim = dataclasses.replace(self.claim, measure=measure_of_data(dist, data))
         new = {"decoder": decoder_state, "encoder": encoder_state}
         cost = reconstruction + rate + extra
         return Scores(cost, terms, new if jax.tree.leaves(new) else (), claim)
@@ -208,11 +211,12 @@ class VQVAE(Decoding):
 def nearest(codebook: Array, x: Array) -> tuple[Array, Array]:
     """The index of the nearest code, `(...,)`, and that code, for vectors `(..., features)`."""
     # |x - e|^2 without |x|^2, which all codes share.
-    distance = jnp.sum(codebook**2, -1) - 2 * x @ codebook.T
-    index = jnp.argmin(distance, -1)
+    e, x = (v.astype(jnp.promote_types(v.dtype, jnp.float32)) for v in (codebook, x))
+    index = jnp.argmin(jnp.sum(e**2, -1) - 2 * x @ e.T, -1)
     return index, codebook[index]
 
 
 def _squares(x: Array) -> Array:
-    """The sum of squares of each example, `(batch,)`."""
+    """The sum of squares of each example, `(batch,)`, in float32 or wider."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return jnp.sum(x**2, axis=tuple(range(1, x.ndim)))

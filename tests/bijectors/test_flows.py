@@ -416,6 +416,8 @@ def test_initialisation_by_data():
     for normed in out["stack"]:
         np.testing.assert_allclose(normed.std(0), 1, rtol=1e-3)
     np.testing.assert_array_equal(out["constant"], 0)
+    level = BatchNorm.init(2).initialized(jnp.full((4, 2), 3.0), forward=True)
+    np.testing.assert_allclose(level.forward(jnp.full(2, 3.0)), 0, atol=1e-6)
     held = out["held"]
     assert not np.any(held.mean) and not np.any(held.variance) and np.any(held.shift)
 
@@ -468,6 +470,60 @@ def test_planar_and_radial_stay_invertible():
         log_det, back, slopes = look(bijector)
         np.testing.assert_allclose(back, x, atol=2e-3)
         assert all(np.all(np.isfinite(s)) for s in jax.tree.leaves((log_det, slopes)))
+
+
+STEEP = {
+    "planar": lambda strength, dtype: Planar(
+        jnp.array([1.0, 0.5, 0.0], dtype),
+        jnp.array([strength, 0.0, 0.3], dtype),
+        jnp.zeros((), dtype),
+    ),
+    "radial": lambda strength, dtype: Radial(
+        jnp.zeros(3, dtype), jnp.zeros((), dtype), jnp.asarray(strength, dtype)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEEP)
+def test_what_contracts_steeply_in_float32(name):
+    x = np.random.default_rng(7).normal(size=(20, 3)).astype(np.float32)
+    x[:10] *= 1e-3
+    x[0] = 0
+
+    @quick_jit
+    def look(strength, x):
+        def log_det(strength):
+            return STEEP[name](strength, x.dtype).forward_and_log_det(x)[1]
+
+        return log_det(strength), jax.jacfwd(log_det)(strength)
+
+    for strength in (-9.0, -18.0, -30.0):
+        single = look(np.float32(strength), x)
+        with jax.enable_x64(True):
+            double = look(np.float64(strength), x.astype(np.float64))
+        for got, want in zip(single, double, strict=True):
+            np.testing.assert_allclose(got, want, rtol=3e-5, atol=1e-5)
+        assert float(double[0][0]) < strength / 2
+    # The control: 1 + (exp(-18) - 1) is 0 in float32.
+    assert np.float32(1) + np.expm1(np.float32(-18)) == 0
+
+
+def test_a_residual_that_hardly_contracts_is_inverted():
+    with jax.enable_x64(True):
+        g = Conditioner(lambda params, x: -params * x, np.float64(0.999))
+        y = jnp.array([[3.0, -500.0]])
+        x = quick_jit(Residual(g, 2, bound=0.999).inverse)(y)
+        np.testing.assert_allclose(x, y / 0.001, rtol=1e-9)
+        # The control: a bound of 0.9 promises more than is true, and 1000 steps do not suffice.
+        x = quick_jit(Residual(g, 2, bound=0.9).inverse)(y)
+        assert np.abs(x / y - 1000).max() > 1
+
+
+def test_weights_of_a_block_network_are_drawn_apart():
+    params = BlockAutoregressive.init(KEY, 3, hidden=4, context=1).network.params
+    spread, context = params["layers"][0]["bias"], params["context"][0]
+    assert np.abs(spread - context).min() > 1e-6  # one key would draw both alike
+    assert abs(np.corrcoef(np.ravel(spread), np.ravel(context))[0, 1]) < 0.7
 
 
 def test_a_residual_is_a_contraction():

@@ -326,6 +326,34 @@ def test_without_an_input_there_is_one_density():
     assert (dist.batch_shape, dist.event_shape) == ((), (2,))
 
 
+def test_one_number_without_a_context():
+    line = np.linspace(-12, 12, 4001)[:, None]
+    heads = {
+        "spline": lx.flows.neural_spline_flow(1, layers=2),
+        "affine": lx.flows.coupling_flow(1, layers=2),
+    }
+
+    def log_prob(params, name):
+        return heads[name](jnp.zeros(0), params).log_prob(line)
+
+    @quick_jit
+    def ask(each):
+        grad = jax.grad(lambda params, name: jnp.sum(log_prob(params, name)[1200:2400]))
+        return {name: (log_prob(p, name), grad(p, name)) for name, p in each.items()}
+
+    with jax.enable_x64(True):
+        each = {name: noisy(head.init(KEY, jnp.zeros(0)), 0.3) for name, head in heads.items()}
+        found = jax.tree.map(np.asarray, ask(each))
+    found = {n: (p, g.layers.bijectors[2].conditioner.params) for n, (p, g) in found.items()}
+    for log_p, slopes in found.values():
+        np.testing.assert_allclose(np.exp(log_p).sum() * 0.006, 1, atol=1e-4)
+        # No layer that sees nothing and never moves.
+        assert all(np.all(np.any(s, axis=-1)) for s in jax.tree.leaves(slopes))
+    curves = {name: np.diff(log_p, 2) for name, (log_p, _) in found.items()}
+    np.testing.assert_allclose(curves["affine"], curves["affine"].mean(), rtol=1e-6)  # a Normal
+    assert np.ptp(curves["spline"]) > np.abs(curves["affine"]).mean()  # and this is none
+
+
 def test_targets_of_another_length_are_named():
     model = lx.Likelihood(None, lx.flows.coupling_flow(3))
     with pytest.raises(ValueError, match=r"targets of shape \(5, 3\) wanted, got \(5, 2\); write"):

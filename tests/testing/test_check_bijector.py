@@ -20,6 +20,10 @@ class Bend(lb.Bijector):
     increasing = True
 
     @property
+    def held(self):
+        return ("slope",) if self.wrong == "held" else ()
+
+    @property
     def is_affine(self):
         return self.wrong == "affine"
 
@@ -29,7 +33,8 @@ class Bend(lb.Bijector):
 
     def forward_and_log_det(self, x):
         wrong = self.wrong
-        slope = jnp.where(x < 0, self.slope, 1)
+        own = jax.lax.stop_gradient(self.slope) if wrong == "stopped" else self.slope
+        slope = jnp.where(x < 0, own, 1)
         y, log_det = slope * x, jnp.log(slope)
         if wrong == "batch":
             y = y + 1e-3 * jnp.mean(x)
@@ -49,7 +54,8 @@ class Bend(lb.Bijector):
         return y, log_det
 
     def inverse_and_log_det(self, y):
-        slope = jnp.where(y < 0, self.slope, 1)
+        own = jax.lax.stop_gradient(self.slope) if self.wrong == "stopped" else self.slope
+        slope = jnp.where(y < 0, own, 1)
         if self.wrong == "shape":
             slope = jnp.where(y < 0, jnp.ravel(self.slope)[0], 1)
         x, log_det = y / slope, -jnp.log(slope)
@@ -72,6 +78,8 @@ MISTAKES = {
     "codomain": ("domain and codomain", "is not positive, as the codomain says"),
     "affine": ("is_affine", "is_affine is True"),
     "gradient": ("gradients", "log_det in parameters is not that of finite differences"),
+    "stopped": ("gradients", "in parameters is not that of finite differences"),
+    "held": ("gradients", ".slope is said to be held, and has a gradient"),
     "turn": ("edges", "the map turns back between"),
     "edge": ("edges", "a gradient is not finite"),
     "nan": ("NaN", "a NaN comes out as a number"),
@@ -127,6 +135,20 @@ def test_vectors_and_maps_between_sets():
     assert report["increasing"].status == "skipped"
     simplex = lx.testing.check_bijector(lb.SimplexFromLogits(), VECTORS)
     assert "not equally free" in simplex["log-determinant"].detail
+
+
+class Loose(lb.BatchNorm):
+    """Statistics without a gradient, and no word of it."""
+
+    held = ()
+
+
+def test_statistics_are_held_where_the_bijector_says_so():
+    parts = 0.3 * np.ones(3), np.array([0.5, 2.0, 1.0]), np.ones(3), 0.1 * np.ones(3)
+    layers = [lb.Chain((norm(*parts), lb.Permute((2, 0, 1)))) for norm in (lb.BatchNorm, Loose)]
+    assert lx.testing.check_bijector(layers[0], VECTORS).ok
+    found = failures(lx.testing.check_bijector(layers[1], VECTORS, raises=False))
+    assert list(found) == ["gradients"] and "finite differences" in found["gradients"]
 
 
 def test_bad_input():
