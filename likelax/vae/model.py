@@ -34,7 +34,9 @@ class LatentModel(Passes):
     features were seen: p(x | z) is then that of those, and the encoder sees 0 for the others (MIWAE:
     Mattei and Frellsen 2019); the head's features must be independent given z.
 
-    Example i of a batch has random numbers of its own, whatever the size of the batch.
+    Example i of a batch has random numbers of its own, whatever the size of the batch. (Thousands of
+    particles are drawn in blocks, whose size depends on it.) Latents that are angles, `lx.VonMises`,
+    want networks that see their sine and cosine: the gradient knows nothing of a jump at pi.
 
     Raises:
       TypeError: for a decoder, an encoder or a prior that is none.
