@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from likelax._checks import is_count
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution, Independent
+from likelax.distributions.circular import VonMises
 from likelax.distributions.mixture import Mixture
 from likelax.networks import Arguments
 from likelax.objective import Claim, Measure, measure_of
@@ -213,7 +214,11 @@ def of_features(dist: Distribution, observed: Array, owner: str) -> Distribution
 
 
 def has_pathwise(q: Distribution) -> bool:
-    """Whether the gradients of samples are whole: those of a mixture of vectors lack the weights'."""
+    """Whether the gradients of samples are whole: those of a mixture of vectors lack the weights', those
+    of an angle what a network that is not periodic does where pi meets -pi.
+    """
+    if isinstance(q, VonMises):
+        return False
     if isinstance(q, Mixture):
         return not q.event_ndim
     inner = getattr(q, "base", None)

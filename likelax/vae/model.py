@@ -36,7 +36,9 @@ class LatentModel(Passes):
 
     Networks see values as they are: pixels 0..255 want to be divided by 255 first.
 
-    Example i of a batch has random numbers of its own, whatever the size of the batch.
+    Example i of a batch has random numbers of its own, whatever the size of the batch. (Thousands of
+    particles are drawn in blocks, whose size depends on it.) Latents that are angles, `lx.VonMises`,
+    want networks that see their sine and cosine: the gradient knows nothing of a jump at pi.
 
     Raises:
       TypeError: for a decoder, an encoder or a prior that is none.

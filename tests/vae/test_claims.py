@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 
 import likelax as lx
 from likelax.testing.subject import quick_jit
@@ -101,6 +102,27 @@ def test_samples_without_a_gradient_are_said_to_be_biased():
     assert not claim(many, train=False).unbiased  # in blocks, which have no score function
     assert claim(many).unbiased
     assert claim(IWAE(PRIOR, num_particles=10_000), train=False).unbiased
+
+
+def test_angles_have_a_gradient_for_periodic_networks_only():
+    head = lx.Head(lx.VonMises, L)
+    model = lx.vae.ELBO(DECODER, conditional(D, head), head, kl="monte_carlo")
+    assert not claim(model).unbiased
+
+    # What is missing: d E[x] / d loc is 1 less the density at the cut times the height of the jump.
+    @quick_jit
+    def slopes(loc):
+        draw = lambda f: jax.grad(  # noqa: E731
+            lambda loc: jnp.mean(f(lx.VonMises(loc, 1.5).sample(KEY, (4000,))))
+        )
+        return draw(lambda x: x)(loc), draw(jnp.sin)(loc)
+
+    plain, periodic = slopes(2.0)
+    cut = scipy.stats.vonmises(1.5, loc=2.0).pdf(np.pi)
+    np.testing.assert_allclose(plain, 1, rtol=1e-5)
+    assert 2 * np.pi * cut > 1
+    want = scipy.special.iv(1, 1.5) / scipy.special.iv(0, 1.5) * np.cos(2.0)
+    np.testing.assert_allclose(periodic, want, atol=4 * 0.7 / np.sqrt(4000))
 
 
 def test_a_learned_prior_that_draws_is_given_a_key():
