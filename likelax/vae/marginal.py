@@ -15,7 +15,7 @@ from likelax.numerics.logspace import log_add_exp, logsumexp
 from likelax.objective import Batch, check_batch
 from likelax.vae._rows import Example, Inference, Joint, sampled, total
 from likelax.vae.elbo import check_particles
-from likelax.vae.model import LatentModel
+from likelax.vae.model import LatentModel, check_model
 
 # How many rows a network is given at once where no gradient is wanted.
 _ROWS = 16_384
@@ -111,7 +111,9 @@ def marginal_log_prob(
 
     Raises:
       ValueError: for K < 2.
+      TypeError: for a model without an encoder (`Enumerated` is exact by itself).
     """
+    check_model(model, "marginal_log_prob")
     check_batch(batch)
     check_particles(num_particles, 2, "marginal_log_prob")
     return _marginal(model, params, check_key(key), batch, state, num_particles)

@@ -15,6 +15,15 @@ from likelax.vae._passes import Passes
 from likelax.vae._rows import Example, arguments, as_floats, as_latents, sample_shape, sampled
 
 
+def check_model(model: Any, owner: str) -> None:
+    """Raises TypeError unless the model has an encoder q(z | x) and a prior."""
+    if not isinstance(model, LatentModel):
+        raise TypeError(
+            f"{owner}: a model with an encoder q(z | x) wanted (lx.vae.ELBO, lx.vae.IWAE, ..), got "
+            f"{type(model).__name__}; its own loss is lx.evaluate(model, params, key, batch)"
+        )
+
+
 class LatentModel(Passes):
     """p(x, z) = p(x | z) p(z) with an encoder q(z | x): the base of ELBO, IWAE and their kin.
 
