@@ -63,8 +63,9 @@ def latent_usage(
       TypeError: for a model without an encoder.
       ValueError: for a model of several layers.
     """
-    check_batch(batch)
     check_model(model, "latent_usage")
+    check_batch(batch)
+    _check_layers(model, "latent_usage")
     params, batch, state = jax.tree.map(canonical, (params, batch, state))
     return _usage(model, params, check_key(key), batch, state, threshold)
 
@@ -119,6 +120,8 @@ def traversal(
       ValueError: for a model of several layers, an index that z does not have, or values without an
         axis.
     """
+    check_model(model, "traversal")
+    _check_layers(model, "traversal")
     z, at = as_floats(z), index if isinstance(index, tuple) else (index,)
     values = jnp.asarray(values, z.dtype)
     _check_traversal(model, z, at, values)
@@ -127,13 +130,21 @@ def traversal(
     return model.decode(params, moved, input=many, state=state)
 
 
+def _check_layers(model: LatentModel, owner: str) -> None:
+    if model._layered:
+        raise ValueError(
+            f"{owner}: a model of one layer of latents wanted, this one has {len(model._encoders)}; for "
+            "samples of all of them write model.encode(params, key, x), and model.decode(params, *latents)"
+        )
+
+
 def _check_traversal(model: LatentModel, z: Array, at: tuple[int, ...], values: Array) -> None:
     """Raises ValueError unless `at` is one latent of one example."""
     wanted = tuple(model._encoders[0].head.event_shape)
-    if model._layered or z.shape != wanted:
+    if z.shape != wanted:
         raise ValueError(
-            f"traversal: z is the latents of one example in a model of one layer, of shape {wanted}, "
-            f"got {z.shape}; write z=model.posterior(params, x).mean()[0]"
+            f"traversal: z is the latents of one example, of shape {wanted}, got {z.shape}; "
+            "write z=model.posterior(params, x).mean()[0]"
         )
     if len(at) != z.ndim or not all(
         isinstance(i, int | np.integer) and -n <= i < n for i, n in zip(at, z.shape, strict=True)

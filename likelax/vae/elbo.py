@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -195,7 +196,7 @@ def _densities(dist: Distribution, z: Array) -> Array:
 
 def _by_example(x: Array) -> Array:
     """`(B, *latents) -> (B, latents)`."""
-    return x.reshape((x.shape[0], -1))
+    return x.reshape((x.shape[0], math.prod(x.shape[1:])))
 
 
 def named(dist: Distribution) -> str:

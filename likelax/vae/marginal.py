@@ -112,7 +112,9 @@ def marginal_log_prob(
     Raises:
       TypeError: for a model without an encoder.
       ValueError: for K < 2.
+      TypeError: for a model without an encoder (`Enumerated` is exact by itself).
     """
+    check_model(model, "marginal_log_prob")
     check_batch(batch)
     check_model(model, "marginal_log_prob")
     check_particles(num_particles, 2, "marginal_log_prob")

@@ -118,7 +118,8 @@ class Given:
         if given is None:
             raise ValueError(
                 "a prior that is a Conditional needs latents above it or an input; write "
-                "lx.Batch(target, input=...), or give a head alone: prior=lx.Head(lx.Normal, ...)"
+                "lx.Batch(target, input=...), or give a head alone: prior=lx.Head(lx.Normal, ...); in a "
+                "hierarchy the top latent comes first, in prior and encoder"
             )
         return given
 

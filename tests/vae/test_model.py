@@ -12,6 +12,7 @@ from flax import nnx
 import likelax as lx
 from likelax.networks import Arguments, Variables
 from likelax.testing.subject import quick_jit
+from likelax.vae.model import check_model
 
 KEY = jax.random.key(3)
 D, L, B = 4, 2, 6
@@ -99,6 +100,10 @@ def test_rows_do_not_depend_on_the_batch():
     )
     np.testing.assert_allclose(few, many[:2], rtol=1e-5)
     assert len(np.unique(many[[0, 2, 3]])) == 3  # equal examples have draws of their own
+
+
+def test_nobody_costs_nothing():
+    assert asked(MODEL)(PARAMS, KEY, lx.Batch(X[:0]))[0] == 0
 
 
 def test_masked_examples_may_be_nan():
@@ -537,6 +542,14 @@ BAD = {
     "params and state in one": (
         lambda: MODEL(Variables(PARAMS), KEY, BATCH),
         "params alone wanted, got Variables",
+    ),
+    "layers": (
+        lambda: lx.vae.latent_usage(hierarchy(lx.vae.ELBO), PARAMS, KEY, BATCH),
+        "latent_usage: a model of one layer of latents wanted, this one has 2",
+    ),
+    "no encoder": (
+        lambda: check_model(lx.vae.Enumerated(DECODER, BITS[2]), "marginal_log_prob"),
+        "a model with an encoder",
     ),
     "no latents": (lambda: MODEL.decode(PARAMS), "each of 1 layers wanted, got 0"),
     "latents of another length": (
