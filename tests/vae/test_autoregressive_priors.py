@@ -146,7 +146,9 @@ def test_codes_get_a_prior_and_are_drawn_and_decoded():
     np.testing.assert_allclose(-paid[2].mean(), -np.sum(share * np.log(share)), atol=0.02)
     p = np.exp(log_prior)
     found = (np.asarray(drawn)[:, None] == every).all(-1).mean(0)
-    assert np.all(np.abs(found - p) <= 4 * np.sqrt(p * (1 - p) / 500) + 1e-9)
+    common = 500 * p > 10  # counts near enough to Normal for an error bar
+    error = np.sqrt(p * (1 - p) / 500)
+    assert common.sum() > 3 and np.all(np.abs(found - p)[common] < 4 * error[common])
     # In place of the uniform prior's price: the bound is one of the model with this prior.
     np.testing.assert_allclose(own, -(paid[0] + paid[1]), rtol=1e-5)
     nll = -np.logaddexp.reduce(likelihood + log_prior, axis=1)
