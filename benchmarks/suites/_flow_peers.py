@@ -69,7 +69,7 @@ def likelax(flow: Flow) -> Contender:
     def layer(key: jax.Array) -> Chain:
         if flow.autoregressive:
             made = MADE(flow.size, chosen.size, flow.hidden)
-            inner = MaskedAutoregressive(Conditioner(made, made.init(key)), chosen)
+            inner: Any = MaskedAutoregressive(Conditioner(made, made.init(key)), chosen)
         else:
             mlp = MLP(half, half * chosen.size, flow.hidden)
             inner = Coupling(Conditioner(mlp, mlp.init(key)), chosen, half)
