@@ -76,7 +76,8 @@ def machine_facts() -> list[str]:
     """What a reader has to know to judge a time: processor, cores, device, versions."""
     device = jax.devices()[0]
     versions = []
-    for name in ("jax", "jaxlib", "flax", "numpyro", "tfp-nightly", "tensorflow-probability"):
+    peers = ("numpyro", "tfp-nightly", "tensorflow-probability", "flowjax", "equinox", "distrax")
+    for name in ("jax", "jaxlib", "flax", *peers):
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

@@ -1,4 +1,6 @@
-"""Flows: what a density and a sample cost beside plain JAX, and what depth costs the compiler."""
+"""Flows: what a density and a sample cost beside plain JAX, flowjax and distrax, and what depth costs
+the compiler.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,34 +10,72 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from _table import Table
-from _timing import interleaved, median, ratio
+from _timing import importable, interleaved, median, ratio
+from suites._flow_peers import Flow, questions
 
 import likelax as lx
 from likelax.bijectors import Chain
 
+PEERS = {"flowjax": "flowjax.flows", "distrax": "distrax"}
 SIZE, HIDDEN = 8, (64, 64)
 
 
 def run(quick: bool) -> Table:
-    """Time per vector of an affine coupling flow, and seconds to compile 2 and 32 layers."""
+    """Time per vector of flows of 8 layers, and seconds to compile 2 to 32 layers."""
     table = Table(
-        title="flows: affine coupling layers of vectors of 8 numbers",
+        title="flows: layers of vectors of 8 numbers",
         method=(
-            "Each layer is an ActNorm, an 8 x 8 matrix by its LU factors and an affine coupling by "
-            "a perceptron of 64 x 64. By hand: the same layers in plain JAX, one after another in a "
-            "Python loop, parameters and results the same. One after another: likelax's own layers "
-            "in a Chain. Gradient: of the mean log-density by all parameters. Times are medians of "
-            "contenders in turn; compilations are of new functions, without a cache."
+            "First, beside plain JAX: each layer is an ActNorm, an 8 x 8 matrix by its LU factors and "
+            "an affine coupling by a perceptron of 64 x 64. By hand: the same layers in plain JAX, one "
+            "after another in a Python loop, parameters and results the same. One after another: "
+            "likelax's own layers in a Chain. Then, beside flowjax and distrax: 8 layers, each a "
+            "permutation and a coupling of 4 numbers given 4, or a masked autoregressive map of all 8; "
+            "perceptrons of 64 x 64, silu units, splines of 8 bins; parameters and densities the same "
+            "in all three, float32. flowjax scans its layers, as likelax does; distrax has them one "
+            "after another, and no autoregressive map. Gradient: of the mean log-density by all "
+            "parameters. Times are medians of contenders in turn, per vector; ratios are medians of "
+            "those within a round, so that they need not be quotients of the medians. Compilations "
+            "are of new functions, without a cache. Lower is better."
         ),
-        columns=["what", "likelax", "by hand", "likelax / by hand", "one after another"],
+        columns=[
+            *("what", "likelax", "by hand", "likelax / by hand", "one after another"),
+            *(cell for name in PEERS for cell in (name, f"likelax / {name}")),
+        ],
     )
-    rows, rounds = (256, 3) if quick else (1024, 20)
+    rows, rounds = (256, 3) if quick else (1024, 30)
     jax.config.update("jax_enable_compilation_cache", False)
-    for layers in (8,):
-        _times(table, layers, rows, rounds)
+    _times(table, 8, rows, rounds)
     for layers in (2, 8) if quick else (2, 8, 32):
         _compilation(table, layers)
+    for autoregressive in (False, True):
+        for spline in (False, True):
+            _beside_peers(table, Flow(autoregressive, spline, SIZE, 8, HIDDEN, rows), rounds)
+    absent = [name for name, module in PEERS.items() if not importable(module)]
+    if absent:
+        table.notes.append(f"Not importable here: {', '.join(absent)}.")
     return table
+
+
+def _beside_peers(table: Table, flow: Flow, rounds: int) -> None:
+    """Rows of one flow."""
+    asked, compiled = questions(flow)
+    for what, calls in asked.items():
+        seconds = interleaved(calls, rounds)
+        times = {name: f"{1e9 * median(seconds, name) / flow.rows:.0f} ns" for name in calls}
+        ratios = {name: ratio(seconds, "likelax", name) for name in calls}
+        _peer_row(table, f"{flow.name}, {what}", times, ratios)
+    ratios = {name: compiled["likelax"] / t for name, t in compiled.items()}
+    times = {name: f"{t:.1f} s" for name, t in compiled.items()}
+    _peer_row(table, f"{flow.name}, trace and compile the gradient", times, ratios)
+
+
+def _peer_row(table: Table, what: str, times: dict[str, str], ratios: dict[str, float]) -> None:
+    cells = [
+        cell
+        for name in PEERS
+        for cell in ((times[name], f"{ratios[name]:.2f}") if name in times else ("", ""))
+    ]
+    table.add(what, times["likelax"], "", "", "", *cells)
 
 
 def _flow(layers: int) -> Any:
@@ -162,6 +202,7 @@ def _times(table: Table, layers: int, rows: int, rounds: int) -> None:
             cells[1],
             f"{ratio(seconds, 'likelax', 'by hand'):.2f}",
             cells[2],
+            *[""] * (2 * len(PEERS)),
         )
 
 
@@ -189,4 +230,5 @@ def _compilation(table: Table, layers: int) -> None:
         *(f"{t:.1f} s" for t in found[:2]),
         f"{found[0] / found[1]:.2f}",
         f"{found[2]:.1f} s",
+        *[""] * (2 * len(PEERS)),
     )

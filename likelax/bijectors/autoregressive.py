@@ -15,7 +15,7 @@ from likelax._pytree import Array, node, static
 from likelax.bijectors._root import implicit_inverse
 from likelax.bijectors.base import Bijector, sum_last
 from likelax.bijectors.conditioner import Conditioner
-from likelax.bijectors.coupling import _check_parts, chosen_map
+from likelax.bijectors.coupling import _check_parts, split_raw
 from likelax.bijectors.transformer import Transformer
 from likelax.numerics.logspace import logsumexp, softplus, tanh_log_det
 
@@ -41,25 +41,28 @@ class MaskedAutoregressive(Bijector):
     def _check(self) -> None:
         _check_parts(self, self.conditioner, self.transformer)
 
-    def _given(self, y: Array) -> Bijector:
-        return chosen_map(
-            self.transformer, self.conditioner(y), y.shape[-1], "MaskedAutoregressive"
-        )
+    def _raw(self, y: Array) -> Array:
+        """`transformer.size` numbers for each coordinate, `(..., D, size)`."""
+        return split_raw(self.transformer, self.conditioner(y), y.shape[-1], "MaskedAutoregressive")
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         lead = jnp.broadcast_shapes(x.shape[:-1], self.batch_shape)
         dtype = jnp.promote_types(x.dtype, self.dtype)
         x = jnp.broadcast_to(x, lead + x.shape[-1:]).astype(dtype)
 
-        def place(y: Array, i: Array) -> tuple[Array, None]:
+        def place(y: Array, i: Array) -> tuple[Array, Array]:
+            # y_i alone: the map of the others would be thrown away.
+            raw = jax.lax.dynamic_index_in_dim(self._raw(y), i, axis=-2)
+            own = jax.lax.dynamic_index_in_dim(x, i, axis=-1)
+            entry, log_det = self.transformer(raw).forward_and_log_det(own)
             here = jnp.arange(x.shape[-1]) == i
-            return jnp.where(here, self._given(y).forward(x), y), None
+            return jnp.where(here, entry, y), sum_last(log_det, 1)
 
-        y, _ = jax.lax.scan(place, jnp.zeros_like(x), jnp.arange(x.shape[-1]))
-        return y, sum_last(self._given(y).forward_and_log_det(x)[1], 1)
+        y, log_dets = jax.lax.scan(place, jnp.zeros_like(x), jnp.arange(x.shape[-1]))
+        return y, jnp.sum(log_dets, axis=0)
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-        x, log_det = self._given(y).inverse_and_log_det(y)
+        x, log_det = self.transformer(self._raw(y)).inverse_and_log_det(y)
         return x, sum_last(log_det, 1)
 
 

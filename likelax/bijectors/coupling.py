@@ -61,8 +61,8 @@ class Coupling(Bijector):
     def _map_rest(self, x: Array, method: str) -> tuple[Array, Array]:
         kept, rest = x[..., : self.split], x[..., self.split :]
         raw = self.conditioner(kept, self.event_ndims)
-        chosen = chosen_map(self.transformer, raw, rest.shape[-1], "Coupling")
-        rest, log_det = getattr(chosen, method)(rest)
+        raw = split_raw(self.transformer, raw, rest.shape[-1], "Coupling")
+        rest, log_det = getattr(self.transformer(raw), method)(rest)
         kept = jnp.broadcast_to(kept, rest.shape[:-1] + kept.shape[-1:]).astype(rest.dtype)
         return jnp.concatenate([kept, rest], axis=-1), sum_last(log_det, self.event_ndims)
 
@@ -84,15 +84,15 @@ def _check_parts(owner: Any, conditioner: Any, transformer: Any) -> None:
     owner.batch_shape  # noqa: B018  (raises when the batch shapes do not broadcast)
 
 
-def chosen_map(transformer: Transformer, raw: Array, count: int, owner: str) -> Bijector:
-    """The elementwise map of `count` entries that `(*batch, count * size)` raw numbers choose."""
+def split_raw(transformer: Transformer, raw: Array, count: int, owner: str) -> Array:
+    """`(*batch, count * size)` raw numbers as `(*batch, count, size)`, those of each entry's map."""
     wanted = count * transformer.size
     if raw.shape[-1] != wanted:
         raise ValueError(
             f"{owner}: the conditioner gives {raw.shape[-1]} numbers, {transformer!r} reads "
             f"{transformer.size} for each of {count} entries; give its last layer {wanted} outputs"
         )
-    return transformer(raw.reshape(raw.shape[:-1] + (count, transformer.size)))
+    return raw.reshape(raw.shape[:-1] + (count, transformer.size))
 
 
 class Split(Bijector):

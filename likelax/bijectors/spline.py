@@ -55,18 +55,27 @@ class RationalQuadraticSpline(Bijector):
 
     def _bin(self, value: Array, *, vertical: bool) -> tuple[Array, ...]:
         """x_k, y_k, w, h and the slopes at both ends of each value's bin, and if it is inside."""
-        x, width = _knots(self.widths, self.bound)
-        y, height = _knots(self.heights, self.bound)
-        slopes = softplus(self.slopes + _SHIFT) + _MIN_SLOPE
-        one = jnp.ones_like(slopes[..., :1])
-        left, right = jnp.concatenate([one, slopes], -1), jnp.concatenate([slopes, one], -1)
-        starts = (y if vertical else x)[..., 1:]
-        index = jnp.sum(value[..., None] >= starts, axis=-1, keepdims=True)
-        own = index == jnp.arange(width.shape[-1])
-        # Sums over all bins, all but one of 0: a gather would have a scatter for its gradient.
-        parts = (x, y, width, height, left, right)
-        picked = [jnp.sum(jnp.where(own, part, 0), axis=-1) for part in parts]
-        return (*picked, jnp.abs(value) < self.bound)
+        width, height = _sizes(self.widths, self.bound), _sizes(self.heights, self.bound)
+        ends = jnp.cumsum(height if vertical else width, axis=-1)[..., :-1] - self.bound
+        count = width.shape[-1]
+        index = jnp.sum(value[..., None] >= jax.lax.stop_gradient(ends), axis=-1, keepdims=True)
+        # Sums over all bins, most of them of zeros: a gather would have a scatter for its gradient.
+        number = jnp.arange(count)
+        own, before = number == index, number < index
+        first, last = index[..., 0] == 0, index[..., 0] == count - 1
+
+        def place(size: Array) -> tuple[Array, Array]:
+            start, end = (_total(size, bins) - self.bound for bins in (before, before | own))
+            # Each bin ends where the next one starts, and the last one at the bound, to the last digit.
+            return start, jnp.where(last, self.bound, end) - start
+
+        def slope(at: Array) -> Array:
+            return softplus(_total(self.slopes, at) + _SHIFT) + _MIN_SLOPE
+
+        (x, w), (y, h) = place(width), place(height)
+        left = jnp.where(first, 1, slope(own[..., 1:]))
+        right = jnp.where(last, 1, slope(own[..., :-1]))
+        return x, y, w, h, left, right, jnp.abs(value) < self.bound
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         low, bottom, width, height, left, right, inside = self._bin(x, vertical=False)
@@ -82,15 +91,15 @@ class RationalQuadraticSpline(Bijector):
         return jnp.where(inside, low + width * at, y), jnp.where(inside, -log_slope, 0)
 
 
-def _knots(raw: Array, bound: float) -> tuple[Array, Array]:
-    """The left ends and the sizes of K bins that fill [-bound, bound]."""
+def _sizes(raw: Array, bound: float) -> Array:
+    """Of K bins that fill [-bound, bound]."""
     count = raw.shape[-1]
     share = _MIN_SIZE + (1 - count * _MIN_SIZE) * jax.nn.softmax(raw, axis=-1)
-    size = 2 * bound * share
-    start = jnp.cumsum(size, axis=-1) - size - bound
-    # Each bin ends where the next one starts, and the last one at the bound, to the last digit.
-    end = jnp.concatenate([start[..., 1:], jnp.full_like(start[..., :1], bound)], axis=-1)
-    return start, end - start
+    return 2 * bound * share
+
+
+def _total(parts: Array, chosen: Array) -> Array:
+    return jnp.sum(jnp.where(chosen, parts, 0), axis=-1)
 
 
 def _curve(at: Array, slope: Array, left: Array, right: Array) -> tuple[Array, Array]:
@@ -99,15 +108,17 @@ def _curve(at: Array, slope: Array, left: Array, right: Array) -> tuple[Array, A
     between = at * rest
     bottom = slope + (right + left - 2 * slope) * between
     top = right * at**2 + 2 * slope * between + left * rest**2
-    log_slope = 2 * jnp.log(slope / bottom) + jnp.log(top)
+    ratio = slope / bottom
+    log_slope = jnp.log(ratio * (ratio * top))
     return (slope * at**2 + left * between) / bottom, log_slope
 
 
 @jax.custom_jvp
 def _curve_inverse(rise: Array, slope: Array, left: Array, right: Array) -> Array:
     """The share of the width at which this share of the height is reached."""
-    bend = rise * (right + left - 2 * slope)
-    a, b, c = slope - left + bend, left - bend, -slope * rise
+    # Not left - rise (left + right - 2 slope), which cancels where the slope falls steeply.
+    b = left * (1 - rise) + (2 * slope - right) * rise
+    a, c = slope - b, -slope * rise
     root = jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, 0))
     # The form that does not cancel, for either sign of b.
     bottom = jnp.where(b >= 0, b + root, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from likelax._checks import is_count, is_number
 from likelax._keys import check_key, stream
@@ -25,10 +26,19 @@ class VQVAE(Decoding):
     the nearest e_k of M codes, in nats (van den Oord et al. 2017).
 
     The encoder chooses one value of the latents for sure and the prior is uniform over codes, so that
-    this is a negative ELBO: an upper bound on -log p(x), of which n log M nats pay for the codes. A
-    prior learned on the codes (`lx.sequence.Autoregressive` on `codes(params, x)`) takes the place of
-    that term. In training the codebook's and the encoder's distances are added, which are not
-    negative: still an upper bound, but its gradient is a straight-through one, of no number.
+    this is a negative ELBO: an upper bound on -log p(x), of which n log M nats pay for the codes. In
+    training the codebook's and the encoder's distances are added, which are not negative: still an
+    upper bound, but its gradient is a straight-through one, of no number.
+
+    Samples need a prior that knows which codes go together, trained on them afterwards. It takes the
+    place of the uniform one, and log p(codes) that of -n log M in the bound::
+
+        codes = model.codes(params, x).reshape(len(x), -1)  # (batch, n), positions in a row
+        prior = lx.sequence.Autoregressive(net, lx.Head(lx.Categorical, num_categories=M), start=M)
+        fitted = lx.train.fit(prior, optimizer, lx.Batch(codes), steps=1000, key=key).params
+        bound = -model.reconstruct(params, x).log_prob(x) - prior.log_prob(fitted, lx.Batch(codes))
+        drawn = prior.sample(fitted, key, (25,), length=codes.shape[1])
+        images = model.decode(params, drawn.reshape(25, *positions)).sample(key)
 
     Parameters are `{"decoder": .., "encoder": the network's, "codebook": (M, features)}`; the codes
     start at outputs of the encoder.
@@ -166,11 +176,11 @@ class VQVAE(Decoding):
         return nearest(params["codebook"], found)[0]
 
     def decode(
-        self, params: Any, codes: Array, *, input: Any = None, state: Any = ()
+        self, params: Any, codes: ArrayLike, *, input: Any = None, state: Any = ()
     ) -> Distribution:
         """p(x | codes), of batch shape `(batch,)`, at indices `(batch, *positions)`."""
         own = state or {"decoder": ()}
-        parts = arguments(None, (params["codebook"][codes][None],), input)
+        parts = arguments(None, (params["codebook"][jnp.asarray(codes)][None],), input)
         return self.decoder.apply(params["decoder"], parts, state=own["decoder"])[0]
 
     def reconstruct(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from likelax._pytree import node, static
 from likelax.bijectors import (
@@ -34,6 +35,7 @@ from likelax.bijectors import (
     Split,
     Squeeze,
 )
+from likelax.bijectors.conditioner import silu
 from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(3)
@@ -315,6 +317,17 @@ def test_a_mask_that_is_off_by_one_is_caught():
     with jax.enable_x64(True):
         with pytest.raises(AssertionError, match="Not equal to tolerance"):
             check(noisy(MaskedAutoregressive(given(made), AffineTransformer())), X)
+
+
+def test_the_slopes_of_silu():
+    x = np.array([-800.0, -30.0, -1.3, 0.0, 0.7, 25.0, 800.0])
+    with jax.enable_x64(True):
+        first, second = (jax.vmap(d) for d in (jax.grad(silu), jax.grad(jax.grad(silu))))
+        s = scipy.special.expit(x)
+        fall = scipy.special.expit(-x)  # 1 - s
+        want = s * (1 + x * fall), s * fall * (2 + x * (fall - s))
+        for got, slope in zip(quick_jit(lambda x: (first(x), second(x)))(x), want, strict=True):
+            np.testing.assert_allclose(got, slope, rtol=1e-10, atol=1e-12)
 
 
 def test_what_a_coupling_keeps():
