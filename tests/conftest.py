@@ -23,10 +23,10 @@ if _CACHE not in os.environ:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
-from jaxtyping import install_import_hook
+from annotation_checker import install
 
-# Shape annotations run only in modules that are imported after this.
-install_import_hook("likelax", "annotation_checker.check_annotations")
+# Annotations run only in modules that are imported after this.
+install("likelax")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

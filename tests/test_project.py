@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Run in a fresh interpreter around `BODY`: fails if it started a device, made an array or changed a
 # setting.
 PROBE = """
-import jax, flax.linen, flax.nnx, optax, chex, jaxtyping, os, random, warnings
+import jax, flax.linen, flax.nnx, optax, chex, os, random, warnings
 import numpy as np
 from jax._src import xla_bridge
 
