@@ -23,6 +23,7 @@ if _CACHE not in os.environ:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
+
 from annotation_checker import install
 
 # Annotations run only in modules that are imported after this.

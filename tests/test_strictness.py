@@ -4,10 +4,11 @@ import importlib
 import os
 import sys
 
-import annotation_checker
 import jax
 import pytest
 from beartype.roar import BeartypeCallHintViolation
+
+import annotation_checker
 
 MODULE = """
 from __future__ import annotations
