@@ -11,13 +11,13 @@ import jax.numpy as jnp
 
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
-from likelax.diffusion._noise import normal_like, row_keys
+from likelax.diffusion._noise import row_keys
 from likelax.diffusion.grids import Grid, check_grid, check_steps, times_of
 from likelax.diffusion.prediction import Denoised, Denoiser
 from likelax.diffusion.process import Level, Process
 
-# Standard Normal numbers of the shape of z, of a stream and a number in it.
-Noise = Callable[..., Array]
+# Standard Normal numbers of the shape of z, by their number among those of a step.
+Noise = Callable[[Any], Array]
 
 
 class Step(NamedTuple):
@@ -151,14 +151,13 @@ class Sampler:
         z = _first(process, stream(check_key(key), "start"), tuple(shape), start, name)
         levels = _cast(process.at(times_of(grid, process, steps)), z.dtype)
         denoiser = _checked(denoiser, name)
-        steps_key = stream(key, "steps")
+        keys = row_keys(stream(key, "steps"), z.shape[0])
 
         def advance(carry: Any, at: Step) -> tuple[Any, Any]:
             z, memory = carry
-            own = jax.random.fold_in(steps_key, at.number)
 
-            def noise(name: str, number: Any = 0) -> Array:
-                return normal_like(jax.random.fold_in(stream(own, name), number), z)
+            def noise(number: Any) -> Array:
+                return _normal(keys, at.number * self.draws + number, z)
 
             moved = self.step(denoiser, z, at, memory, noise)
             seen = (moved.z, moved.data) if trajectory else None
@@ -185,9 +184,14 @@ class Sampler:
           z: `(batch, *event)`.
           at: the levels.
           memory: as the step before left it.
-          noise: noise("name") draws standard Normal numbers of the shape of z, noise("name", i) others.
+          noise: noise(i) draws standard Normal numbers of the shape of z, others for each i < `draws`.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no step")
+
+    @property
+    def draws(self) -> int:
+        """How often a step may draw noise."""
+        return 1
 
     def plan(self, process: Process, levels: Level) -> Any:
         """What follows from the levels, `(steps + 1,)`, alone: a tree of arrays `(steps, ...)`."""
@@ -212,6 +216,15 @@ def _first(process: Process, key: Array, shape: tuple[int, ...], start: Any, nam
             f"{name}: start has shape {z.shape}, the samples {shape}; write shape=start.shape"
         )
     return z.astype(jnp.promote_types(z.dtype, jnp.float32))
+
+
+def _normal(keys: Array, number: Any, z: Array) -> Array:
+    """Standard Normal numbers for each row of z, from the row's key and the number of the draw."""
+
+    def draw(key: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, number), z.shape[1:], z.dtype)
+
+    return jax.vmap(draw)(keys)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

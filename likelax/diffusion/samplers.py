@@ -55,7 +55,7 @@ class DDIM(Sampler):
             return Moved(_together(estimate, at.after), estimate.data)
         variance = self.eta**2 * _fresh(at)
         mean = _together(estimate, at.after, jnp.sqrt(1 - variance))
-        z = mean + at.after.sigma * jnp.sqrt(variance) * noise("step")
+        z = mean + at.after.sigma * jnp.sqrt(variance) * noise(0)
         return Moved(z, estimate.data)
 
 
@@ -84,7 +84,7 @@ class Ancestral(Sampler):
         estimate = denoiser(z, at.now)
         mean = _together(estimate, at.after, jnp.exp(0.5 * (at.after.gamma - at.now.gamma)))
         sigma = at.after.sigma if self.variance == "posterior" else at.now.sigma
-        return Moved(mean + sigma * jnp.sqrt(_fresh(at)) * noise("step"), estimate.data)
+        return Moved(mean + sigma * jnp.sqrt(_fresh(at)) * noise(0), estimate.data)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Heun(Sampler):
         if self.churn:
             added = -jnp.expm1(at.now.gamma - raised.gamma)
             z = z * (raised.alpha / at.now.alpha)
-            z = z + self.churn_scale * raised.sigma * jnp.sqrt(added) * noise("churn")
+            z = z + self.churn_scale * raised.sigma * jnp.sqrt(added) * noise(0)
         first = denoiser(z, raised)
         z = _together(first, after)
         second = denoiser(z, after)
@@ -190,7 +190,7 @@ class DPMSolver(Sampler):
             return Moved(z, data, data)
         fresh = -jnp.expm1(-2 * h)
         z = kept * jnp.exp(-h) * z + at.after.alpha * fresh * moved
-        return Moved(z + at.after.sigma * jnp.sqrt(fresh) * noise("step"), data, data)
+        return Moved(z + at.after.sigma * jnp.sqrt(fresh) * noise(0), data, data)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,6 +284,10 @@ class PredictorCorrector(Sampler):
                 "without any write the predictor alone"
             )
 
+    @property
+    def draws(self) -> int:
+        return self.predictor.draws + self.corrections
+
     def plan(self, process: Process, levels: Level) -> Any:
         return self.predictor.plan(process, levels)
 
@@ -296,7 +300,10 @@ class PredictorCorrector(Sampler):
 
         def correct(number: Any, z: Array) -> Array:
             estimate = denoiser(z, at.after)
-            change = math.sqrt(2 * length) * noise("correction", number) - length * estimate.noise
+            change = (
+                math.sqrt(2 * length) * noise(self.predictor.draws + number)
+                - length * estimate.noise
+            )
             return z + at.after.sigma * change
 
         return moved._replace(z=jax.lax.fori_loop(0, self.corrections, correct, moved.z))

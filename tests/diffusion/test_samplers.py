@@ -253,7 +253,7 @@ class Quiet(Ancestral):
     """Draws noise of three quarters of the size."""
 
     def step(self, denoiser, z, at, memory, noise):
-        return super().step(denoiser, z, at, memory, lambda name: 0.75 * noise(name))
+        return super().step(denoiser, z, at, memory, lambda i: 0.75 * noise(i))
 
 
 STOCHASTIC = {
