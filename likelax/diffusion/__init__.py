@@ -4,6 +4,7 @@
 process = lx.diffusion.Process("variance_preserving", lx.diffusion.Cosine())
 model = lx.diffusion.VLB(process, net, "v", data=lx.diffusion.Pixels(bins=256))
 params, state = model.init(key, lx.Batch(images))
+x = model.sample(params, key, (16, 28, 28, 1), steps=50, sampler=lx.diffusion.Heun())
 ```
 """
 

@@ -155,8 +155,9 @@ def _log_steps(levels: Level) -> Array:
 
 
 def _over_last(h: Array) -> Array:
-    """h over that of the step before; 0 at first, where there is none."""
-    return jnp.concatenate([jnp.zeros_like(h[:1]), h[1:] / h[:-1]])
+    """h over that of the step before; 0 where there is none, or one between times that round to one."""
+    before = jnp.concatenate([jnp.zeros_like(h[:1]), h[:-1]])
+    return jnp.where(before > 0, h / jnp.where(before > 0, before, 1), 0)
 
 
 @dataclasses.dataclass(frozen=True)

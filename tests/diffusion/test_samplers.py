@@ -321,12 +321,16 @@ def test_with_more_steps_the_variance_tends_to_that_of_the_data(name):
 # Use.
 
 
+# In float32 many of its first times, equally spaced in log-SNR, are the same.
+CROWDED = lx.diffusion.Process("straight", lx.diffusion.LogNormal())
+
+
 @pytest.fixture(scope="module")
 def drawn():
     """What the tests below look at, compiled at once."""
 
-    def run(sampler, shape, steps=3, **options):
-        return sampler(COSINE, gaussian, KEY, shape, steps, **options)
+    def run(sampler, shape, steps=3, process=COSINE, **options):
+        return sampler(process, gaussian, KEY, shape, steps, **options)
 
     @quick_jit
     def ask():
@@ -338,6 +342,7 @@ def drawn():
             "path": path,
             "estimates": gaussian(path.states[:-1], COSINE.at(path.times[:-1])).data,
             "listed": run(DDIM(), (5, 3), grid=[1.0, 2 / 3, 1 / 3, 0.0]),
+            "crowded": [run(s, (5, 3), 300, process=CROWDED) for s in (UniPC(), DPMSolver())],
             "half": run(DDIM(), (5, 3), 2, grid=[2 / 3, 1 / 3, 0.0], start=path.states[1]),
             "noisy": run(DDIM(), (5, 3), denoise_last=False) * COSINE.ends()[0].alpha,
         }
@@ -368,6 +373,11 @@ def test_a_grid_may_be_its_times(drawn):
 
 def test_a_part_of_the_way_starts_where_it_is_told(drawn):
     np.testing.assert_allclose(drawn["half"], drawn["path"].sample, rtol=1e-5)
+
+
+def test_times_that_round_to_one_are_steps_of_no_length(drawn):
+    one, other = drawn["crowded"]
+    np.testing.assert_allclose(one, other, atol=0.02)
 
 
 def test_grids_are_spaced_as_they_say():
