@@ -44,7 +44,7 @@ def run(quick: bool) -> Table:
     rounds = 3 if quick else 30
     params = network(size, hidden)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size)), jnp.float32)
-    training(table, params, x, rounds)
+    training(table, params, x, 4 * rounds)
     for name in HAND:
         sampling(table, name, params, (batch, size), rounds)
     for steps in (10, 100, 1000):
