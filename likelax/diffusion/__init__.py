@@ -4,17 +4,31 @@
 process = lx.diffusion.Process("variance_preserving", lx.diffusion.Cosine())
 model = lx.diffusion.VLB(process, net, "v", data=lx.diffusion.Pixels(bins=256))
 params, state = model.init(key, lx.Batch(images))
+x = model.sample(params, key, (16, 28, 28, 1), steps=50, sampler=lx.diffusion.Heun())
 ```
 """
 
 from .data import Pixels as Pixels
 from .data import Real as Real
 from .denoising import Denoising as Denoising
+from .grids import TimeGrid as TimeGrid
+from .guidance import classifier as classifier
+from .guidance import classifier_free as classifier_free
+from .guidance import inpainting as inpainting
 from .model import DiffusionModel as DiffusionModel
 from .prediction import Denoised as Denoised
 from .prediction import Prediction as Prediction
 from .process import Level as Level
 from .process import Process as Process
+from .sampler import Sampled as Sampled
+from .sampler import Sampler as Sampler
+from .samplers import DDIM as DDIM
+from .samplers import Ancestral as Ancestral
+from .samplers import DPMSolver as DPMSolver
+from .samplers import Euler as Euler
+from .samplers import Heun as Heun
+from .samplers import PredictorCorrector as PredictorCorrector
+from .samplers import UniPC as UniPC
 from .schedules import Cosine as Cosine
 from .schedules import Karras as Karras
 from .schedules import Learned as Learned
@@ -29,11 +43,16 @@ from .vlb import VLB as VLB
 from .weighting import Weighting as Weighting
 
 __all__ = [
+    "DDIM",
     "VLB",
+    "Ancestral",
     "Cosine",
+    "DPMSolver",
     "Denoised",
     "Denoising",
     "DiffusionModel",
+    "Euler",
+    "Heun",
     "Karras",
     "Learned",
     "Level",
@@ -43,10 +62,18 @@ __all__ = [
     "Pixels",
     "Polynomial",
     "Prediction",
+    "PredictorCorrector",
     "Process",
     "Real",
+    "Sampled",
+    "Sampler",
     "Schedule",
     "Sigmoid",
     "Straight",
+    "TimeGrid",
+    "UniPC",
     "Weighting",
+    "classifier",
+    "classifier_free",
+    "inpainting",
 ]

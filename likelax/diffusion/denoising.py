@@ -32,7 +32,7 @@ class Denoising(DiffusionModel):
     unit; `weighting.bound` says what it bounds.
 
     Args:
-      process, net, prediction, data, level: as for `DiffusionModel`.
+      process, net, prediction, data, level, condition_dropout, null: as for `DiffusionModel`.
       weighting: w, a name or a `lx.diffusion.Weighting`.
       times: "stratified": one of them in each of `batch` equal parts of [0, 1] (Kingma et al. 2021,
         appendix I.1), or "independent".
@@ -48,8 +48,18 @@ class Denoising(DiffusionModel):
         data: Any = None,
         level: Literal["log_snr", "time"] = "log_snr",
         times: Literal["stratified", "independent"] = "stratified",
+        condition_dropout: float = 0.0,
+        null: Any = None,
     ):
-        super().__init__(process, net, prediction, data=data, level=level)
+        super().__init__(
+            process,
+            net,
+            prediction,
+            data=data,
+            level=level,
+            condition_dropout=condition_dropout,
+            null=null,
+        )
         if times not in ("stratified", "independent"):
             raise ValueError(
                 f'{self._name}: times are "stratified" or "independent", got {times!r}'

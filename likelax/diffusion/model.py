@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from likelax._keys import stream
+from likelax._keys import check_key, stream
 from likelax._pytree import Array
+from likelax.diffusion._noise import normal_like as normal_like
+from likelax.diffusion._noise import row_keys as row_keys
+from likelax.diffusion.condition import doubled, dropped, without
 from likelax.diffusion.data import as_data
+from likelax.diffusion.grids import Grid, TimeGrid, check_grid, check_steps
+from likelax.diffusion.guidance import Interval, check_interval, extrapolated, scale_at
 from likelax.diffusion.prediction import Denoised, Prediction, as_prediction
+from likelax.diffusion.prediction import Denoiser as Denoiser
 from likelax.diffusion.process import Level, Process
+from likelax.diffusion.sampler import Sampled, Sampler
+from likelax.diffusion.samplers import DPMSolver
 from likelax.networks import Arguments, Variables, adapt
 from likelax.objective import Batch, Objective, trailing
-
-Denoiser = Callable[[Array, Level], Denoised]
 
 
 class DiffusionModel(Objective):
@@ -32,12 +38,17 @@ class DiffusionModel(Objective):
         they are, of about unit variance).
       level: what the network is told of the noise: "log_snr", the log-SNR scaled to run from 0 at the
         data to 1 at the noise, or "time".
+      condition_dropout: the part of the examples whose input is replaced by `null` in training, so that
+        the model learns to do without (Ho and Salimans 2022, alg. 1).
+      null: what one example's input is where there is none, a tree of the input's structure: a label of
+        its own, zeros. Guidance wants it.
 
     Parameters are `{"net": .., "process": ..}`, the latter empty unless the schedule is learned.
 
     Raises:
       TypeError: for a process or data that are none.
-      ValueError: for another level, and where the network's output has another shape than z.
+      ValueError: for another level, a dropout outside [0, 1) or without a null, and where the network's
+        output has another shape than z.
     """
 
     def __init__(
@@ -48,6 +59,8 @@ class DiffusionModel(Objective):
         *,
         data: Any = None,
         level: Literal["log_snr", "time"] = "log_snr",
+        condition_dropout: float = 0.0,
+        null: Any = None,
     ):
         if not isinstance(process, Process):
             raise TypeError(
@@ -56,7 +69,17 @@ class DiffusionModel(Objective):
             )
         if level not in ("log_snr", "time"):
             raise ValueError(f'{self._name}: level is "log_snr" or "time", got {level!r}')
+        if not 0 <= condition_dropout < 1:
+            raise ValueError(
+                f"{self._name}: condition_dropout is in [0, 1), got {condition_dropout}; write 0.1"
+            )
+        if condition_dropout and null is None:
+            raise ValueError(
+                f"{self._name}: condition_dropout={condition_dropout} wants null=, the input of an example "
+                "that has none: for labels 0..9 write null=10, and embed 11 of them"
+            )
         self.process, self.net, self.level = process, adapt(net), level
+        self.condition_dropout, self.null = condition_dropout, null
         self.prediction = as_prediction(prediction)
         self.data = as_data(data)
 
@@ -69,6 +92,8 @@ class DiffusionModel(Objective):
     def init(self, key: Array, batch: Batch) -> Variables:
         batch, keep = self._prepared(batch)
         x = self._encoded(batch.target, keep)
+        if self.null is not None:
+            self._with_null(without, batch.input)
         own = self.process.init(stream(key, "process"))
         level = self.process.bind(own).at(jnp.full(x.shape[:1], 0.5, x.dtype))
         given = self._arguments(x, level, batch.input)
@@ -107,6 +132,10 @@ class DiffusionModel(Objective):
         train: bool = False,
     ) -> tuple[Array, Any]:
         """What the network says of z, `(batch, *event)`, at levels `(batch,)`, and its next state."""
+        if train and self.condition_dropout:
+            own = stream(check_key(key), "condition")
+            drop = functools.partial(dropped, key=own, rate=self.condition_dropout)
+            input = self._with_null(drop, input)
         given = self._arguments(z, level, input)
         out, state = self.net.apply(params["net"], given, key=key, state=state, train=train)
         self._check_output(out.shape, z.shape)
@@ -119,7 +148,30 @@ class DiffusionModel(Objective):
                 "give its last layer as many outputs as z has"
             )
 
-    def denoiser(self, params: Any, *, input: Any = None, state: Any = ()) -> Denoiser:
+    def _with_null(self, change: Callable[..., Any], input: Any) -> Any:
+        """`change` of the input and of `null`."""
+        if input is None or self.null is None:
+            missing = (
+                "lx.Batch(target, input=labels)" if input is None else "null=, as its argument"
+            )
+            raise ValueError(
+                f"{self._name}: guidance and condition_dropout are for an input that may be missing; "
+                f"give {missing}"
+            )
+        try:
+            return change(input, self.null)
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {error}") from error
+
+    def denoiser(
+        self,
+        params: Any,
+        *,
+        input: Any = None,
+        state: Any = (),
+        guidance_scale: Any = None,
+        guidance_interval: Interval | None = None,
+    ) -> Denoiser:
         """The trained network as samplers take it: (z, level) -> `Denoised`, z `(batch, *event)` in the
         model's own units, level without axes or `(batch,)`.
 
@@ -127,14 +179,99 @@ class DiffusionModel(Objective):
           params: as from `init` or training.
           input: of a conditional model, one for each z.
           state: as from `init` or training.
+          guidance_scale: of `lx.diffusion.classifier_free`, from the input and from `null`; the network is
+            called once, with a batch of twice the size. None: the input as it is.
+          guidance_interval: the log-SNRs between which the scale holds.
+
+        Raises:
+          ValueError: for guidance without an input or a null.
         """
+        check_interval(guidance_interval)
 
         def denoise(z: Array, level: Level) -> Denoised:
             each = Level(*(jnp.broadcast_to(x, z.shape[:1]) for x in level))
             out, _ = self._output(params, z, each, input, state=state)
             return self.prediction.denoised(out, z, each)
 
-        return denoise
+        if guidance_scale is None:
+            return denoise
+        both = self._with_null(doubled, input)
+
+        def guided(z: Array, level: Level) -> Denoised:
+            each = Level(*(jnp.broadcast_to(x, z.shape[:1]) for x in level))
+            twice = Level(*(jnp.concatenate([x, x]) for x in each))
+            out, _ = self._output(params, jnp.concatenate([z, z]), twice, both, state=state)
+            given, free = (self.prediction.denoised(half, z, each) for half in jnp.split(out, 2))
+            here = scale_at(each.like(z), guidance_scale, guidance_interval)
+            return extrapolated(given, free, here)
+
+        return guided
+
+    def sample(
+        self,
+        params: Any,
+        key: Array,
+        shape: tuple[int, ...],
+        *,
+        steps: int,
+        sampler: Sampler | None = None,
+        grid: Grid | None = None,
+        input: Any = None,
+        guidance_scale: Any = None,
+        guidance_interval: Interval | None = None,
+        guide: Callable[[Denoiser], Denoiser] | None = None,
+        start: Any = None,
+        denoise_last: bool = True,
+        trajectory: bool = False,
+        state: Any = (),
+    ) -> Any:
+        """Samples `(batch, *event)` in the units of the data, as a target has them.
+
+        Compiled once for each shape, number of steps, sampler and grid; parameters, input, scale and start
+        may change.
+
+        Args:
+          params, state: as from `init` or training.
+          key: a random key.
+          shape: `(batch, *event)`.
+          steps: how many.
+          sampler: such as `lx.diffusion.Heun()` (default: `lx.diffusion.DPMSolver()`).
+          grid, start, denoise_last, trajectory: as a `Sampler` takes them. Of a trajectory the sample and
+            the estimates are in the units of the data, the states in the model's own.
+          input: of a conditional model, one for each sample.
+          guidance_scale, guidance_interval: see `denoiser`.
+          guide: a function of a denoiser to one, after that, compiled anew for each; or a
+            `jax.tree_util.Partial` of one, whose arguments may change:
+            `Partial(lx.diffusion.inpainting, known=x, mask=seen)`.
+
+        Raises:
+          TypeError: for a sampler that is none.
+          ValueError: for no steps, a grid that is none, and shapes that do not fit.
+        """
+        shape, sampler = tuple(shape), DPMSolver() if sampler is None else sampler
+        if not isinstance(sampler, Sampler):
+            raise TypeError(
+                f"{self._name}: a sampler wanted, got {sampler!r}; write sampler=lx.diffusion.Heun()"
+            )
+        for leaf in jax.tree.leaves(input):
+            if jnp.shape(leaf)[:1] != shape[:1]:
+                raise ValueError(
+                    f"{self._name}.sample: samples of shape {shape} want an input of shape "
+                    f"({shape[0]}, ...), got {jnp.shape(leaf)}"
+                )
+        check_steps(steps, f"{self._name}.sample")
+        grid = sampler.grid if grid is None else grid
+        check_grid(grid, self.process, steps, whole=start is None)
+        options = _Options(steps, sampler, guidance_interval, denoise_last, trajectory, shape)
+        if not isinstance(guide, jax.tree_util.Partial) and guide is not None:
+            guide = jax.tree_util.Partial(guide)
+        named = isinstance(grid, str | TimeGrid)
+        if named:
+            options = options._replace(grid=grid)
+        times = None if named else jnp.asarray(grid)
+        return _sampled(
+            self, options, params, check_key(key), times, input, guidance_scale, guide, start, state
+        )
 
     # Data.
 
@@ -148,15 +285,50 @@ class DiffusionModel(Objective):
             raise type(error)(f"{self._name}: {error}") from error
 
 
-def row_keys(key: Array, count: int) -> Array:
-    """A key for each example by its number, so that the batch's size does not matter."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+class _Options(NamedTuple):
+    """What a compiled `sample` is compiled for."""
+
+    steps: int
+    sampler: Sampler
+    interval: Interval | None
+    denoise_last: bool
+    trajectory: bool
+    shape: tuple[int, ...]
+    grid: Any = None
 
 
-def normal_like(key: Array, x: Array) -> Array:
-    """Standard Normal numbers, those of each example from its number in the batch."""
-
-    def draw(key: Array) -> Array:
-        return jax.random.normal(key, x.shape[1:], x.dtype)
-
-    return jax.vmap(draw)(row_keys(key, x.shape[0]))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sampled(
+    model: DiffusionModel,
+    options: _Options,
+    params: Any,
+    key: Array,
+    times: Any,
+    input: Any,
+    scale: Any,
+    guide: Any,
+    start: Any,
+    state: Any,
+) -> Any:
+    denoiser = model.denoiser(
+        params,
+        input=input,
+        state=state,
+        guidance_scale=scale,
+        guidance_interval=options.interval,
+    )
+    found = options.sampler(
+        model.process_of(params),
+        denoiser if guide is None else guide(denoiser),
+        key,
+        options.shape,
+        options.steps,
+        grid=options.grid if times is None else times,
+        start=start,
+        denoise_last=options.denoise_last,
+        trajectory=options.trajectory,
+    )
+    decoded = model.data.decoded
+    if isinstance(found, Sampled):
+        return found._replace(sample=decoded(found.sample), estimates=decoded(found.estimates))
+    return decoded(found)

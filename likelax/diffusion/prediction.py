@@ -26,6 +26,10 @@ class Denoised(NamedTuple):
     noise: Array
 
 
+# (z, level) -> Denoised: z (batch, *event), a level without axes or (batch,).
+Denoiser = Callable[[Array, Level], Denoised]
+
+
 class Coefficients(NamedTuple):
     """A prediction as linear maps: output = from_data x + from_noise e, and back
 

@@ -16,7 +16,7 @@ class VLB(Denoising):
     * `diffusion`: 1/2 E_t [gamma'(t) |e - e_hat(z_t)|^2], eq. 17.
 
     Args:
-      process, net, prediction, data, level, times: as for `Denoising`.
+      process, net, prediction, data, level, times, condition_dropout, null: as for `Denoising`.
     """
 
     def __init__(self, process: Any, net: Any, prediction: Any = "v", **options: Any):

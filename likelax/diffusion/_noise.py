@@ -1,0 +1,22 @@
+"""Random numbers of examples by their number in the batch."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from likelax._pytree import Array
+
+
+def row_keys(key: Array, count: int) -> Array:
+    """A key for each example by its number, so that the batch's size does not matter."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def normal_like(key: Array, x: Array) -> Array:
+    """Standard Normal numbers, those of each example from its number in the batch."""
+
+    def draw(key: Array) -> Array:
+        return jax.random.normal(key, x.shape[1:], x.dtype)
+
+    return jax.vmap(draw)(row_keys(key, x.shape[0]))
