@@ -7,9 +7,12 @@ params, state = model.init(key, lx.Batch(images))
 ```
 """
 
+from .bound import Bound as Bound
+from .bound import bound as bound
 from .data import Pixels as Pixels
 from .data import Real as Real
 from .denoising import Denoising as Denoising
+from .masked import MaskedDiffusion as MaskedDiffusion
 from .model import DiffusionModel as DiffusionModel
 from .prediction import Denoised as Denoised
 from .prediction import Prediction as Prediction
@@ -25,11 +28,15 @@ from .schedules import Polynomial as Polynomial
 from .schedules import Schedule as Schedule
 from .schedules import Sigmoid as Sigmoid
 from .schedules import Straight as Straight
+from .times import AdaptiveTimes as AdaptiveTimes
+from .uniform import UniformDiffusion as UniformDiffusion
 from .vlb import VLB as VLB
 from .weighting import Weighting as Weighting
 
 __all__ = [
     "VLB",
+    "AdaptiveTimes",
+    "Bound",
     "Cosine",
     "Denoised",
     "Denoising",
@@ -40,6 +47,7 @@ __all__ = [
     "Linear",
     "LinearBeta",
     "LogNormal",
+    "MaskedDiffusion",
     "Pixels",
     "Polynomial",
     "Prediction",
@@ -48,5 +56,7 @@ __all__ = [
     "Schedule",
     "Sigmoid",
     "Straight",
+    "UniformDiffusion",
     "Weighting",
+    "bound",
 ]

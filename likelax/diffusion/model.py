@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax._keys import stream
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.diffusion.data import as_data
 from likelax.diffusion.prediction import Denoised, Prediction, as_prediction
 from likelax.diffusion.process import Level, Process
@@ -64,6 +64,13 @@ class DiffusionModel(Objective):
     def _name(self) -> str:
         return type(self).__name__
 
+    def check(self, batch: Any) -> None:
+        """Raises, where values are known, for data outside their range."""
+        super().check(batch)
+        if not is_traced(batch):
+            with jax.ensure_compile_time_eval():
+                self._encoded(*_target_and_mask(self, batch))
+
     # Parameters.
 
     def init(self, key: Array, batch: Batch) -> Variables:
@@ -95,7 +102,7 @@ class DiffusionModel(Objective):
             return Arguments((*parts, *input.positional), input.named)
         return Arguments(parts if input is None else (*parts, input))
 
-    def _output(
+    def _outputs(
         self,
         params: Any,
         z: Array,
@@ -106,17 +113,34 @@ class DiffusionModel(Objective):
         state: Any = (),
         train: bool = False,
     ) -> tuple[Array, Any]:
-        """What the network says of z, `(batch, *event)`, at levels `(batch,)`, and its next state."""
+        """All that the network says of z, `(batch, *event)`, at levels `(batch,)`, and its next state."""
         given = self._arguments(z, level, input)
         out, state = self.net.apply(params["net"], given, key=key, state=state, train=train)
         self._check_output(out.shape, z.shape)
         return out.astype(z.dtype), state
 
-    def _check_output(self, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    def _output(
+        self, params: Any, z: Array, level: Level, input: Any, **options: Any
+    ) -> tuple[Array, Any]:
+        """The prediction, of the shape of z, and the network's next state."""
+        out, state = self._outputs(params, z, level, input, **options)
+        return out if self._outputs_each == 1 else out[..., : z.shape[-1]], state
+
+    @property
+    def _outputs_each(self) -> int:
+        """How many outputs for each entry of z, one after the other on the last axis."""
+        return 1
+
+    def _check_output(self, got: tuple[int, ...], z: tuple[int, ...]) -> None:
+        each = self._outputs_each
+        if each > 1 and len(z) < 2:
+            raise ValueError(f"{self._name}: a target of shape (batch, *event) wanted, got {z}")
+        wanted = z if each == 1 else (*z[:-1], each * z[-1])
         if got != wanted:
+            times = {1: "as", 2: "twice as"}[each]
             raise ValueError(
-                f"{self._name}: the network's output has the shape of its input {wanted}, got {got}; "
-                "give its last layer as many outputs as z has"
+                f"{self._name}: for z of shape {z} the network puts out {wanted}, got {got}; give its "
+                f"last layer {times} many outputs as z has"
             )
 
     def denoiser(self, params: Any, *, input: Any = None, state: Any = ()) -> Denoiser:
@@ -146,6 +170,11 @@ class DiffusionModel(Objective):
             return self.data.encoded(x, keep)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self._name}: {error}") from error
+
+
+def _target_and_mask(model: DiffusionModel, batch: Batch) -> tuple[Any, Array | None]:
+    batch, keep = model._prepared(batch)
+    return batch.target, keep
 
 
 def row_keys(key: Array, count: int) -> Array:

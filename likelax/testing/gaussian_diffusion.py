@@ -54,8 +54,8 @@ class GaussianDiffusion:
 
     def denoised(self, z: Array, level: Level) -> Denoised:
         """E[x | z] and E[e | z], of the shape of z, `(*times, D)`."""
-        at, dtype = level.like(z), z.dtype
-        mean, variance = self.mean.astype(dtype), self.variance.astype(dtype)
+        at = level.like(z)
+        mean, variance = jnp.asarray(self.mean, z.dtype), jnp.asarray(self.variance, z.dtype)
         total = at.alpha**2 * variance + at.sigma**2
         missed = z - at.alpha * mean
         return Denoised(mean + at.alpha * variance * missed / total, at.sigma * missed / total)
