@@ -7,11 +7,11 @@ params, state = model.init(key, lx.Batch(images))
 ```
 """
 
-from .bound import Bound as Bound
-from .bound import bound as bound
 from .data import Pixels as Pixels
 from .data import Real as Real
 from .denoising import Denoising as Denoising
+from .evidence import Bound as Bound
+from .evidence import bound as bound
 from .masked import MaskedDiffusion as MaskedDiffusion
 from .model import DiffusionModel as DiffusionModel
 from .prediction import Denoised as Denoised

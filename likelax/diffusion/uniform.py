@@ -34,7 +34,7 @@ class UniformDiffusion(TokenDiffusion):
     Args:
       net, num_tokens: as for `TokenDiffusion`.
       schedule: of the log-SNR log(alpha / (1 - alpha)), alpha falling from 1; the cosine's makes the
-        variance of the loss finite.
+        variance of the loss finite (default).
 
     Raises:
       TypeError: for tokens that are real numbers, or no schedule.
@@ -43,7 +43,7 @@ class UniformDiffusion(TokenDiffusion):
         another shape.
     """
 
-    def __init__(self, net: Any, num_tokens: int, *, schedule: Schedule | None = None):
+    def __init__(self, net: Any, num_tokens: int, *, schedule: Any = None):
         super().__init__(net, num_tokens)
         schedule = Cosine() if schedule is None else schedule
         if not isinstance(schedule, Schedule):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -50,7 +50,7 @@ class VLB(Denoising):
         prediction: Any = "v",
         *,
         steps: int | None = None,
-        variance: Literal["posterior", "learned"] = "posterior",
+        variance: str = "posterior",
         **options: Any,
     ):
         if steps is not None and not is_count(steps):
