@@ -29,6 +29,7 @@ from .schedules import Schedule as Schedule
 from .schedules import Sigmoid as Sigmoid
 from .schedules import Straight as Straight
 from .times import AdaptiveTimes as AdaptiveTimes
+from .tokens import TokenDiffusion as TokenDiffusion
 from .uniform import UniformDiffusion as UniformDiffusion
 from .vlb import VLB as VLB
 from .weighting import Weighting as Weighting
@@ -56,6 +57,7 @@ __all__ = [
     "Schedule",
     "Sigmoid",
     "Straight",
+    "TokenDiffusion",
     "UniformDiffusion",
     "Weighting",
     "bound",

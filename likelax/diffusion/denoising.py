@@ -150,7 +150,10 @@ class Denoising(DiffusionModel):
             return self._cost(params, level, data, state, train, weighting)
         # In continuous time the mean does not depend on what lies between the ends of the schedule:
         # that is trained to make the variance small (Kingma et al. 2021, appendix I.2).
-        position = self.process_of(params).position(data[2])
+        x, input, time, key = data
+        # On a mesh laid out as the examples are: a slope has the layout of what it is the slope of.
+        time = time + jnp.sum(jnp.zeros_like(x), axis=tuple(range(1, x.ndim)))
+        data, position = (x, input, time, key), self.process_of(params).position(time)
         ask = functools.partial(self._cost_at, train, weighting)
         return with_slope_of_square(ask, position, (params, data, state))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from likelax._keys import stream
 from likelax._pytree import Array, is_traced
-from likelax.diffusion.data import as_data
+from likelax.diffusion.data import Pixels, as_data
 from likelax.diffusion.prediction import Denoised, Prediction, as_prediction
 from likelax.diffusion.process import Level, Process
 from likelax.networks import Arguments, Variables, adapt
@@ -67,9 +67,10 @@ class DiffusionModel(Objective):
     def check(self, batch: Any) -> None:
         """Raises, where values are known, for data outside their range."""
         super().check(batch)
-        if not is_traced(batch):
+        if isinstance(self.data, Pixels) and not is_traced(batch):
             with jax.ensure_compile_time_eval():
-                self._encoded(*_target_and_mask(self, batch))
+                batch, keep = self._prepared(batch)
+                self._encoded(batch.target, keep)
 
     # Parameters.
 
@@ -170,11 +171,6 @@ class DiffusionModel(Objective):
             return self.data.encoded(x, keep)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self._name}: {error}") from error
-
-
-def _target_and_mask(model: DiffusionModel, batch: Batch) -> tuple[Any, Array | None]:
-    batch, keep = model._prepared(batch)
-    return batch.target, keep
 
 
 def row_keys(key: Array, count: int) -> Array:

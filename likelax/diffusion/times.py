@@ -116,7 +116,7 @@ class AdaptiveTimes(StratifiedTimes):
         seen = seen if keep is None else seen & _rows(keep)
         bins = self._one_hot(which, cost.dtype) * seen[:, None]
         square = jax.lax.stop_gradient(jnp.where(seen, cost, 0)) ** 2
-        new = {"square": square @ bins, "count": jnp.sum(bins, axis=0)}
+        new = {"square": jnp.sum(square[:, None] * bins, axis=0), "count": jnp.sum(bins, axis=0)}
         return jax.tree.map(lambda old, x: self.decay * old + x, state, new)
 
     def _one_hot(self, which: Array, dtype: Any) -> Array:

@@ -78,7 +78,8 @@ class UniformDiffusion(TokenDiffusion):
         """z of q(z | x)."""
         replaced = uniform(stream(key, "replaced"), x.shape) < trailing(_share(gamma), x.ndim)
         by = jnp.floor(uniform(stream(key, "by"), x.shape) * self.num_tokens).astype(x.dtype)
-        return jnp.where(replaced, jnp.minimum(by, self.num_tokens - 1), x)
+        # A sum: on a mesh x may be sharded where the draws are not.
+        return x + replaced * (jnp.minimum(by, self.num_tokens - 1) - x)
 
     def _log_odds(self, log_prob: Array, gamma: Array) -> Array:
         """log y + log V of clean tokens with these log-probabilities; gamma of as many axes."""
