@@ -19,6 +19,7 @@ from likelax.diffusion.times import AdaptiveTimes, StratifiedTimes, as_times
 from likelax.diffusion.weighting import Weighting
 from likelax.distributions.normal import Normal
 from likelax.networks import Variables
+from likelax.numerics.logspace import sigmoid
 from likelax.objective import Batch, Claim, Scores
 
 
@@ -129,9 +130,27 @@ class Denoising(DiffusionModel):
         """The variational bound by one draw, whatever the weighting: see `lx.diffusion.bound`."""
         x = self._encoded(batch.target, keep)
         time = StratifiedTimes().draw(stream(key, "times"), x.shape[0], ()).time
-        data = (x, batch.input, time, key)
-        cost, state = self._diffusion(params, data, state, False, Weighting("elbo"))
+        cost, state = self._integrand(params, key, x, time, batch.input, state)
         return self._evidence(params, key, x, cost, state)
+
+    def _integrand(
+        self, params: Any, key: Array, x: Array, u: Array, input: Any, state: Any
+    ) -> tuple[Array, Any]:
+        """What each example costs, `(batch,)`, at places u in [0, 1) of which the integral is the bound's
+        diffusion term; it is to vary little.
+        """
+        process = self.process_of(params)
+        span = process.log_snr_max - process.log_snr_min
+        if self._learns:  # which was trained to make it vary little
+            level = process.at(u)
+            rate = jnp.abs(level.gamma_rate)
+        else:
+            level, rate = process.at(process.time_of(span * u - process.log_snr_max)), span
+        error, state = self._squared_errors(params, key, x, level, input, state, False)
+        # Of noise that cannot be predicted, as near the data, |e - e_hat|^2 is |e|^2, whose mean is known.
+        noise, axes = normal_like(stream(key, "noise"), x), tuple(range(1, x.ndim))
+        excess = sigmoid(-level.gamma) * jnp.sum(noise**2 - 1, axis=axes)
+        return 0.5 * rate * (error - excess), state
 
     def _evidence(self, params: Any, key: Array, x: Array, diffusion: Array, state: Any) -> Scores:
         """The bound, from its diffusion term."""

@@ -52,7 +52,9 @@ def bound(
         lx.bits_per_dim(result)                         # an upper bound, ± its standard error
 
     A model that was trained with another weighting than the bound's is one of the likelihood all the
-    same, and is scored with weight 1: in continuous time, but for a `VLB` of so many steps.
+    same, and is scored with weight 1: in continuous time, but for a `VLB` of so many steps. The draws
+    are made to vary little: uniform in the log-SNR, and less the part of |e|^2 - E|e|^2 that no network
+    can predict, whose mean is 0.
 
     Args:
       model: a `Denoising`, a `VLB` or one of discrete data.

@@ -98,6 +98,13 @@ class VLB(Denoising):
         each = _divergences(missed, share, early.like(x), at)
         return self.steps * jnp.sum(each, axis=tuple(range(1, x.ndim))), state
 
+    def _integrand(
+        self, params: Any, key: Array, x: Array, u: Array, input: Any, state: Any
+    ) -> tuple[Array, Any]:
+        if self.steps is None:
+            return super()._integrand(params, key, x, u, input, state)
+        return self._diffusion(params, (x, input, u, key), state, False, self.weighting)
+
     def _step(self, process: Process, time: Array) -> tuple[Level, Level]:
         """Both ends of the step that has the time, the one nearer to the data first."""
         steps = self.steps or 1

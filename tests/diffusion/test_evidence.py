@@ -20,7 +20,7 @@ MOVED = (lambda key, *_: {"w": jnp.ones(())}, lambda p, z, *_: p["w"] * z)  # an
 
 
 def test_bound_of_any_model_with_its_errors():
-    process = D.Process(schedule=D.Linear(), log_snr_max=7.0, log_snr_min=-6.0)
+    process = D.Process("straight", D.Cosine(), log_snr_max=7.0, log_snr_min=-6.0, data_at=1)
     net = DATA.network(process, "noise")
     model = D.Denoising(process, net, "noise", "simple")
     params = {"net": {}, "process": {}}
@@ -32,6 +32,11 @@ def test_bound_of_any_model_with_its_errors():
     z = (found.per_example - want) / found.sampling_error
     assert z.shape == (118,) and np.all(np.abs(z) < 5)
     assert 0.7 < z.std() < 1.3  # the error bar is one
+    pooled = np.sqrt(np.mean(found.sampling_error**2) / len(z))
+    assert abs(found.loss - want.mean()) < 4 * pooled < 0.5
+    plain = quick_jit(D.VLB(process, net, "noise"))(params, KEY, lx.Batch(np.tile(x[:1], (999, 1))))
+    spread = np.asarray(plain[1].per_example).std() / 10
+    assert np.mean(found.sampling_error) < 0.5 * spread  # than draws in training
     assert found.claim == lx.Claim("upper", measure=lx.Measure("lebesgue", 3))
     np.testing.assert_allclose(sum(found.terms.values()), found.loss, rtol=1e-5)
     assert lx.bits_per_dim(found, bin_width=0.1).claim.relation == "upper"
