@@ -95,13 +95,25 @@ def evaluate(
     Raises:
       ValueError: when no example is left.
     """
+    batches = [batches] if isinstance(batches, Batch) else batches
+    return evaluation(
+        objective(params, jax.random.fold_in(key, i), batch, state=state, train=False)[1]
+        for i, batch in enumerate(batches)
+    )
+
+
+def evaluation(parts: Iterable[Aux]) -> Evaluation:
+    """One evaluation from what an objective said of each batch.
+
+    Raises:
+      ValueError: when no example is left.
+    """
     sums: list[np.ndarray] = []
     weights: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
     terms: dict[str, float] = {}
-    claim = objective.claim
-    for i, batch in enumerate([batches] if isinstance(batches, Batch) else batches):
-        _, aux = objective(params, jax.random.fold_in(key, i), batch, state=state, train=False)
+    claim = Claim()
+    for aux in parts:
         claim = aux.claim
         weight = np.asarray(aux.weight, np.float64)
         cost = np.asarray(aux.per_example, np.float64) * weight

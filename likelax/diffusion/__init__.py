@@ -11,10 +11,13 @@ x = model.sample(params, key, (16, 28, 28, 1), steps=50, sampler=lx.diffusion.He
 from .data import Pixels as Pixels
 from .data import Real as Real
 from .denoising import Denoising as Denoising
+from .evidence import Bound as Bound
+from .evidence import bound as bound
 from .grids import TimeGrid as TimeGrid
 from .guidance import classifier as classifier
 from .guidance import classifier_free as classifier_free
 from .guidance import inpainting as inpainting
+from .masked import MaskedDiffusion as MaskedDiffusion
 from .model import DiffusionModel as DiffusionModel
 from .prediction import Denoised as Denoised
 from .prediction import Prediction as Prediction
@@ -39,6 +42,9 @@ from .schedules import Polynomial as Polynomial
 from .schedules import Schedule as Schedule
 from .schedules import Sigmoid as Sigmoid
 from .schedules import Straight as Straight
+from .times import AdaptiveTimes as AdaptiveTimes
+from .tokens import TokenDiffusion as TokenDiffusion
+from .uniform import UniformDiffusion as UniformDiffusion
 from .vlb import VLB as VLB
 from .weighting import Weighting as Weighting
 
@@ -46,6 +52,8 @@ __all__ = [
     "DDIM",
     "VLB",
     "Ancestral",
+    "AdaptiveTimes",
+    "Bound",
     "Cosine",
     "DPMSolver",
     "Denoised",
@@ -59,6 +67,7 @@ __all__ = [
     "Linear",
     "LinearBeta",
     "LogNormal",
+    "MaskedDiffusion",
     "Pixels",
     "Polynomial",
     "Prediction",
@@ -76,4 +85,8 @@ __all__ = [
     "classifier",
     "classifier_free",
     "inpainting",
+    "TokenDiffusion",
+    "UniformDiffusion",
+    "Weighting",
+    "bound",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -10,11 +11,16 @@ import jax.numpy as jnp
 
 from likelax._keys import stream
 from likelax._pytree import Array
-from likelax.diffusion.model import DiffusionModel, normal_like, row_keys
+from likelax.diffusion._noise import normal_like
+from likelax.diffusion.model import DiffusionModel
 from likelax.diffusion.prediction import Prediction
 from likelax.diffusion.process import Level, Process
+from likelax.diffusion.schedules import Learned
+from likelax.diffusion.times import AdaptiveTimes, StratifiedTimes, as_times
 from likelax.diffusion.weighting import Weighting
 from likelax.distributions.normal import Normal
+from likelax.networks import Variables
+from likelax.numerics.logspace import sigmoid
 from likelax.objective import Batch, Claim, Scores
 
 
@@ -29,13 +35,21 @@ class Denoising(DiffusionModel):
 
     With `weighting="elbo"` the terms `prior` and `reconstruction` are added, and the number is an upper
     bound on the negative log-likelihood: see `VLB`. With any other it is no likelihood, whatever its
-    unit; `weighting.bound` says what it bounds.
+    unit. Of weights that do not grow with the log-SNR ("sigmoid", "flow_matching") it is, but for a
+    constant, an average of such bounds for data with noise added, which `model.weighting.bound` calls
+    "noisy data"; of the rest it bounds nothing. What a model trained with any weighting says of the
+    likelihood is told by `lx.diffusion.bound(model, params, key, batch)`.
 
     Args:
       process, net, prediction, data, level, condition_dropout, null: as for `DiffusionModel`.
       weighting: w, a name or a `lx.diffusion.Weighting`.
       times: "stratified": one of them in each of `batch` equal parts of [0, 1] (Kingma et al. 2021,
-        appendix I.1), or "independent".
+        appendix I.1), "independent", or `lx.diffusion.AdaptiveTimes()`, more of them where losses are
+        large; the state is then `{"net": .., "times": ..}`.
+
+    Raises:
+      ValueError: for times that are none, or a learned schedule with a weighting other than "elbo", of
+        which it would make a small loss out of easy noise levels.
     """
 
     def __init__(
@@ -47,7 +61,7 @@ class Denoising(DiffusionModel):
         *,
         data: Any = None,
         level: Literal["log_snr", "time"] = "log_snr",
-        times: Literal["stratified", "independent"] = "stratified",
+        times: Any = "stratified",
         condition_dropout: float = 0.0,
         null: Any = None,
     ):
@@ -60,34 +74,132 @@ class Denoising(DiffusionModel):
             condition_dropout=condition_dropout,
             null=null,
         )
-        if times not in ("stratified", "independent"):
-            raise ValueError(
-                f'{self._name}: times are "stratified" or "independent", got {times!r}'
-            )
+        self.times = as_times(times, self._name)
         self.weighting = Weighting(weighting) if isinstance(weighting, str) else weighting
-        self.times = times
+        if self._learns and self.weighting.bound != "data":
+            raise ValueError(
+                f"{self._name}: with weighting {self.weighting.name!r} a learned schedule would "
+                'go to where noise is easy to predict; write weighting="elbo", lx.diffusion.VLB, or '
+                "a schedule such as lx.diffusion.Cosine()"
+            )
         self.claim = Claim("upper" if self.weighting.bound == "data" else "none")
+
+    @property
+    def _learns(self) -> bool:
+        return isinstance(self.process.schedule, Learned)
+
+    # State: the network's own, or with that of the times beside it.
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        params, state = super().init(key, batch)
+        return Variables(params, self._packed(state, self.times.init()))
+
+    def merge(self, params: Any, state: Any = ()) -> Any:
+        return super().merge(params, self._unpacked(state)[0])
+
+    def _packed(self, net: Any, times: Any) -> Any:
+        return {"net": net, "times": times} if isinstance(self.times, AdaptiveTimes) else net
+
+    def _unpacked(self, state: Any) -> tuple[Any, Any]:
+        if not isinstance(self.times, AdaptiveTimes):
+            return state, ()
+        if not (isinstance(state, dict) and "times" in state):
+            raise ValueError(
+                f"{self._name}: adaptive times have a state and none was given; pass state=state, as "
+                "from params, state = model.init(key, batch), or after training state=result.state"
+            )
+        return state["net"], state["times"]
+
+    def _outputs(
+        self, params: Any, z: Array, level: Level, input: Any, *, state: Any = (), **options: Any
+    ) -> tuple[Array, Any]:
+        net, times = self._unpacked(state)
+        out, net = super()._outputs(params, z, level, input, state=net, **options)
+        return out, self._packed(net, times)
+
+    # The loss.
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         x = self._encoded(batch.target, keep)
-        process = self.process_of(params)
-        level = process.at(self._times(stream(key, "times"), x.shape[0]))
-        error, state = self._squared_errors(params, key, x, level, batch.input, state, train)
-        diffusion = 0.5 * self.weighting(level) * jnp.abs(level.gamma_rate) * error
+        own = self._unpacked(state)[1]
+        times = self.times.draw(stream(key, "times"), x.shape[0], own)
+        data = (x, batch.input, times.time, key)
+        cost, state = self._diffusion(params, data, state, train, self.weighting)
+        if train:
+            own = self.times.updated(own, times, cost, keep)
+            state = self._packed(self._unpacked(state)[0], own)
+        cost = cost / times.density
         if self.weighting.bound != "data":
-            return Scores(diffusion, {"diffusion": diffusion}, state, self.claim)
-        terms = self._ends(process, key, x) | {"diffusion": diffusion}
-        claim = dataclasses.replace(self.claim, measure=self.data.measure(x.shape[1:]))
+            return Scores(cost, {"diffusion": cost}, state, self.claim)
+        return self._evidence(params, key, x, cost, state)
+
+    def bounded(
+        self, params: Any, key: Array, batch: Batch, *, state: Any, keep: Array | None
+    ) -> Scores:
+        """The variational bound by one draw, whatever the weighting: see `lx.diffusion.bound`."""
+        x = self._encoded(batch.target, keep)
+        time = StratifiedTimes().draw(stream(key, "times"), x.shape[0], ()).time
+        cost, state = self._integrand(params, key, x, time, batch.input, state)
+        return self._evidence(params, key, x, cost, state)
+
+    def _integrand(
+        self, params: Any, key: Array, x: Array, u: Array, input: Any, state: Any
+    ) -> tuple[Array, Any]:
+        """What each example costs, `(batch,)`, at places u in [0, 1) of which the integral is the bound's
+        diffusion term; it is to vary little.
+        """
+        process = self.process_of(params)
+        span = process.log_snr_max - process.log_snr_min
+        if self._learns:  # which was trained to make it vary little
+            level = process.at(u)
+            rate = jnp.abs(level.gamma_rate)
+        else:
+            level, rate = process.at(process.time_of(span * u - process.log_snr_max)), span
+        error, state = self._squared_errors(params, key, x, level, input, state, False)
+        # Of noise that cannot be predicted, as near the data, |e - e_hat|^2 is |e|^2, whose mean is known.
+        noise, axes = normal_like(stream(key, "noise"), x), tuple(range(1, x.ndim))
+        excess = sigmoid(-level.gamma) * jnp.sum(noise**2 - 1, axis=axes)
+        return 0.5 * rate * (error - excess), state
+
+    def _evidence(self, params: Any, key: Array, x: Array, diffusion: Array, state: Any) -> Scores:
+        """The bound, from its diffusion term."""
+        terms = self._ends(self.process_of(params), key, x) | {"diffusion": diffusion}
+        claim = Claim("upper", measure=self.data.measure(x.shape[1:]))
         return Scores(sum(terms.values(), jnp.zeros(())), terms, state, claim)
 
-    def _times(self, key: Array, count: int) -> Array:
-        """In [0, 1], one for each example."""
-        if self.times == "stratified":
-            first = jax.random.uniform(key)
-            return (first + jnp.arange(count) / count) % 1
-        return jax.vmap(jax.random.uniform)(row_keys(key, count))
+    def _diffusion(
+        self, params: Any, data: Any, state: Any, train: bool, weighting: Weighting
+    ) -> tuple[Array, Any]:
+        """What each example costs at its time, `(batch,)`, and the next state; `data` is
+        (x, input, time, key). Its integral over times is the diffusion term.
+        """
+        if not (train and self._learns):
+            level = self.process_of(params).at(data[2])
+            return self._cost(params, level, data, state, train, weighting)
+        # In continuous time the mean does not depend on what lies between the ends of the schedule:
+        # that is trained to make the variance small (Kingma et al. 2021, appendix I.2).
+        x, input, time, key = data
+        # On a mesh laid out as the examples are: a slope has the layout of what it is the slope of.
+        time = time + jnp.sum(jnp.zeros_like(x), axis=tuple(range(1, x.ndim)))
+        data, position = (x, input, time, key), self.process_of(params).position(time)
+        ask = functools.partial(self._cost_at, train, weighting)
+        return with_slope_of_square(ask, position, (params, data, state))
+
+    def _cost_at(
+        self, train: bool, weighting: Weighting, position: tuple[Array, Array], rest: Any
+    ) -> tuple[Array, Any]:
+        params, data, state = rest
+        level = self.process_of(params).at_position(data[2], *position)
+        return self._cost(params, level, data, state, train, weighting)
+
+    def _cost(
+        self, params: Any, level: Level, data: Any, state: Any, train: bool, weighting: Weighting
+    ) -> tuple[Array, Any]:
+        x, input, _, key = data
+        error, state = self._squared_errors(params, key, x, level, input, state, train)
+        return 0.5 * weighting(level) * jnp.abs(level.gamma_rate) * error, state
 
     def _squared_errors(
         self,
@@ -106,10 +218,13 @@ class Denoising(DiffusionModel):
         output, state = self._output(
             params, z, level, input, key=stream(key, "net"), state=state, train=train
         )
-        # e - e_hat as a multiple of the output's error: e_hat itself may be a difference.
-        missed = self.prediction.output(x, noise, level) - output
-        scale = self.prediction.coefficients(level).noise_from_output
-        return scale**2 * jnp.sum(missed**2, axis=tuple(range(1, x.ndim))), state
+        missed = self._missed(x, noise, output, level)
+        return jnp.sum(missed**2, axis=tuple(range(1, x.ndim))), state
+
+    def _missed(self, x: Array, noise: Array, output: Array, level: Level) -> Array:
+        """e - e_hat as a multiple of the output's error: e_hat itself may be a difference."""
+        scale = self.prediction.coefficients(level.like(x)).noise_from_output
+        return scale * (output - self.prediction.output(x, noise, level))
 
     def _ends(self, process: Process, key: Array, x: Array) -> dict[str, Array]:
         """The terms of the evidence lower bound that need no network, `(batch,)` each."""
@@ -121,3 +236,28 @@ class Denoising(DiffusionModel):
             "prior": prior.kl_divergence(process.prior(x.shape[1:])),
             "reconstruction": self.data.reconstruction(z, x, first),
         }
+
+
+Ask = Callable[[Any, Any], tuple[Array, Any]]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def with_slope_of_square(ask: Ask, position: Any, rest: Any) -> tuple[Array, Any]:
+    """ask(position, rest) -> (cost, aux) with the gradient of cost in `rest` and of cost^2 in `position`,
+    both `(batch,)`, by one backward pass. Row i of the cost depends on row i of the position only.
+    """
+    return ask(position, rest)
+
+
+def _forward(ask: Ask, position: Any, rest: Any) -> tuple[Any, Any]:
+    cost, back, aux = jax.vjp(ask, position, rest, has_aux=True)
+    return (cost, aux), (cost, back)
+
+
+def _backward(ask: Ask, kept: Any, slopes: Any) -> tuple[Any, Any]:
+    cost, back = kept
+    position, rest = back(slopes[0])
+    return jax.tree.map(lambda slope: 2 * cost * slope, position), rest
+
+
+with_slope_of_square.defvjp(_forward, _backward)

@@ -10,15 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from likelax._keys import check_key, stream
-from likelax._pytree import Array
-from likelax.diffusion._noise import normal_like as normal_like
-from likelax.diffusion._noise import row_keys as row_keys
+from likelax._pytree import Array, is_traced
 from likelax.diffusion.condition import doubled, dropped, without
-from likelax.diffusion.data import as_data
+from likelax.diffusion.data import Pixels, as_data
 from likelax.diffusion.grids import Grid, TimeGrid, check_grid, check_steps
 from likelax.diffusion.guidance import Interval, check_interval, extrapolated, scale_at
-from likelax.diffusion.prediction import Denoised, Prediction, as_prediction
-from likelax.diffusion.prediction import Denoiser as Denoiser
+from likelax.diffusion.prediction import Denoised, Denoiser, Prediction, as_prediction
 from likelax.diffusion.process import Level, Process
 from likelax.diffusion.sampler import Sampled, Sampler
 from likelax.diffusion.samplers import DPMSolver
@@ -87,6 +84,14 @@ class DiffusionModel(Objective):
     def _name(self) -> str:
         return type(self).__name__
 
+    def check(self, batch: Any) -> None:
+        """Raises, where values are known, for data outside their range."""
+        super().check(batch)
+        if isinstance(self.data, Pixels) and not is_traced(batch):
+            with jax.ensure_compile_time_eval():
+                batch, keep = self._prepared(batch)
+                self._encoded(batch.target, keep)
+
     # Parameters.
 
     def init(self, key: Array, batch: Batch) -> Variables:
@@ -120,7 +125,7 @@ class DiffusionModel(Objective):
             return Arguments((*parts, *input.positional), input.named)
         return Arguments(parts if input is None else (*parts, input))
 
-    def _output(
+    def _outputs(
         self,
         params: Any,
         z: Array,
@@ -131,7 +136,7 @@ class DiffusionModel(Objective):
         state: Any = (),
         train: bool = False,
     ) -> tuple[Array, Any]:
-        """What the network says of z, `(batch, *event)`, at levels `(batch,)`, and its next state."""
+        """All that the network says of z, `(batch, *event)`, at levels `(batch,)`, and its next state."""
         if train and self.condition_dropout:
             own = stream(check_key(key), "condition")
             drop = functools.partial(dropped, key=own, rate=self.condition_dropout)
@@ -141,11 +146,28 @@ class DiffusionModel(Objective):
         self._check_output(out.shape, z.shape)
         return out.astype(z.dtype), state
 
-    def _check_output(self, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    def _output(
+        self, params: Any, z: Array, level: Level, input: Any, **options: Any
+    ) -> tuple[Array, Any]:
+        """The prediction, of the shape of z, and the network's next state."""
+        out, state = self._outputs(params, z, level, input, **options)
+        return out if self._outputs_each == 1 else out[..., : z.shape[-1]], state
+
+    @property
+    def _outputs_each(self) -> int:
+        """How many outputs for each entry of z, one after the other on the last axis."""
+        return 1
+
+    def _check_output(self, got: tuple[int, ...], z: tuple[int, ...]) -> None:
+        each = self._outputs_each
+        if each > 1 and len(z) < 2:
+            raise ValueError(f"{self._name}: a target of shape (batch, *event) wanted, got {z}")
+        wanted = z if each == 1 else (*z[:-1], each * z[-1])
         if got != wanted:
+            times = {1: "as", 2: "twice as"}[each]
             raise ValueError(
-                f"{self._name}: the network's output has the shape of its input {wanted}, got {got}; "
-                "give its last layer as many outputs as z has"
+                f"{self._name}: for z of shape {z} the network puts out {wanted}, got {got}; give its "
+                f"last layer {times} many outputs as z has"
             )
 
     def _with_null(self, change: Callable[..., Any], input: Any) -> Any:

@@ -15,7 +15,7 @@ from likelax._pytree import Array
 from likelax.diffusion.schedules import Cosine, Learned, Schedule
 from likelax.distributions.base import Distribution
 from likelax.distributions.normal import Normal
-from likelax.numerics.logspace import log_sigmoid
+from likelax.numerics.logspace import log1mexp, log_sigmoid
 
 Path = Literal["variance_preserving", "variance_exploding", "sub_variance_preserving", "straight"]
 
@@ -25,16 +25,19 @@ _PATHS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
     "variance_preserving": lambda g: (0.5 * log_sigmoid(-g), 0.5 * log_sigmoid(g)),
     # alpha = 1
     "variance_exploding": lambda g: (jnp.zeros_like(g), 0.5 * g),
-    # sigma = 1 - alpha^2, so that exp(gamma / 2) = 2 sinh(-log alpha)
-    "sub_variance_preserving": lambda g: (-_half_asinh(g), 0.5 * g - _half_asinh(g)),
+    "sub_variance_preserving": lambda g: _sub_variance_preserving(g),
     # alpha + sigma = 1
     "straight": lambda g: (log_sigmoid(-0.5 * g), log_sigmoid(0.5 * g)),
 }
 
 
-def _half_asinh(gamma: Array) -> Array:
-    """asinh(exp(gamma / 2) / 2)."""
-    return jnp.arcsinh(0.5 * jnp.exp(0.5 * gamma))
+def _sub_variance_preserving(gamma: Array) -> tuple[Array, Array]:
+    """Of sigma = 1 - alpha^2, so that exp(gamma / 2) = 2 sinh(-log alpha)."""
+    log_alpha = -jnp.arcsinh(0.5 * jnp.exp(0.5 * gamma))
+    # Near sigma = 1 the difference of the logarithms has no digits left.
+    late = gamma > 0
+    near_one = log1mexp(jnp.where(late, -2 * log_alpha, 1.0))
+    return log_alpha, jnp.where(late, near_one, log_alpha + 0.5 * gamma)
 
 
 class Level(NamedTuple):
@@ -165,7 +168,22 @@ class Process:
     def at(self, time: Any) -> Level:
         """Everything about these times, in [0, 1]."""
         t = _floating(time)
-        gamma, gamma_rate = jax.jvp(self.gamma, (t,), (jnp.ones_like(t),))
+        return self._level(t, *jax.jvp(self.gamma, (t,), (jnp.ones_like(t),)))
+
+    def position(self, time: Any) -> tuple[Array, Array]:
+        """Of a learned schedule `Level.position` and its derivative in t, neither of which depends on the
+        schedule's ends.
+        """
+        inner = dataclasses.replace(self, log_snr_max=0.0, log_snr_min=-1.0)
+        t = _floating(time)
+        return jax.jvp(inner.gamma, (t,), (jnp.ones_like(t),))
+
+    def at_position(self, time: Array, position: Array, rate: Array) -> Level:
+        """The inverse of `position`: everything about these times."""
+        span = self.log_snr_max - self.log_snr_min
+        return self._level(time, span * position - self.log_snr_max, span * rate)
+
+    def _level(self, t: Array, gamma: Array, gamma_rate: Array) -> Level:
         path = _PATHS[self.path]
         (log_alpha, log_sigma), slopes = jax.jvp(path, (gamma,), (gamma_rate,))
         alpha, sigma = jnp.exp(log_alpha), jnp.exp(log_sigma)

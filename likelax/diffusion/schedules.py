@@ -284,7 +284,7 @@ class Learned(Schedule):
             "slope": jnp.zeros(()),
             "kernel": 1 + kernel,
             "bias": -jnp.exp(1 + kernel) * jnp.linspace(0, 1, self.features),
-            "output": jnp.full(self.features, -math.log(self.features) - 2),
+            "output": jnp.full_like(kernel, -math.log(self.features) - 2),
         }
 
     def _raw(self, u: Array) -> Array:
@@ -299,7 +299,7 @@ class Learned(Schedule):
     def part(self, gamma: Array, low: Any, high: Any) -> tuple[Array, Array]:
         """By bisection; it has no derivative."""
 
-        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
             below, above = ends
             middle = 0.5 * (below + above)
             is_below = self.between(middle, 1 - middle, low, high) < gamma

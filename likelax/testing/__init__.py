@@ -3,6 +3,7 @@
 from likelax.testing.bijector import check_bijector
 from likelax.testing.causal import check_causal
 from likelax.testing.check import check_distribution
+from likelax.testing.gaussian_diffusion import GaussianDiffusion, check_diffusion_bound
 from likelax.testing.linear_gaussian import (
     LinearGaussian,
     check_evidence_bound,
@@ -11,11 +12,13 @@ from likelax.testing.linear_gaussian import (
 from likelax.testing.report import Report, Row
 
 __all__ = [
+    "GaussianDiffusion",
     "LinearGaussian",
     "Report",
     "Row",
     "check_bijector",
     "check_causal",
+    "check_diffusion_bound",
     "check_distribution",
     "check_evidence_bound",
     "encoder_gradient_at_posterior",
