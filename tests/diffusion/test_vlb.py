@@ -11,7 +11,7 @@ import scipy.stats
 
 import likelax as lx
 from likelax._keys import stream
-from likelax.diffusion.model import normal_like
+from likelax.diffusion._noise import normal_like
 from likelax.testing import check_diffusion_bound
 from likelax.testing.gaussian_diffusion import example_data
 from likelax.testing.subject import quick_jit
