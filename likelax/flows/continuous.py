@@ -12,27 +12,21 @@ random vectors of covariance 1 (Hutchinson 1990; Grathwohl et al. 2019, FFJORD).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from likelax._checks import is_count
 from likelax._keys import check_key, stream
+from likelax._ode import Divergence, Probe, Solver
 from likelax._pytree import Array, parameter_dtype
 from likelax.distributions.base import Distribution
 from likelax.distributions.normal import Normal
 from likelax.distributions.transformed import Transformed
-from likelax.flows._ode import Dynamics, ODEMap, Solver, folded_keys
+from likelax.flows._ode import Dynamics, ODEMap, folded_keys
 from likelax.networks import adapt
 from likelax.objective import Claim
-
-Probe = Literal["rademacher", "gaussian"]
-_PROBES: dict[str, Callable[..., Array]] = {
-    "rademacher": jax.random.rademacher,
-    "gaussian": jax.random.normal,
-}
 
 
 class ContinuousFlow:
@@ -110,19 +104,11 @@ class ContinuousFlow:
                 f"ContinuousFlow: the base takes all real values, those of {type(base).__name__} are "
                 f"{base.support}; transform it first: lx.Transformed(base, bijector)"
             )
-        if num_probes is not None and not is_count(num_probes):
-            raise ValueError(
-                f"ContinuousFlow: num_probes is a whole number >= 1, got {num_probes!r}; leave it out "
-                "for the exact trace"
-            )
-        if probe not in _PROBES:
-            raise ValueError(f"ContinuousFlow: probe is one of {sorted(_PROBES)}, got {probe!r}")
         self.size, self.base = context, base
         self.dynamics = Dynamics(
             adapt(vector_field),
             self.event_shape,
-            num_probes,
-            _PROBES[probe],
+            Divergence("ContinuousFlow", num_probes, probe),
             Solver(rtol, atol, solver, adjoint, max_steps),
         )
         relation: Any = "exact" if num_probes is None else "estimate"
@@ -161,7 +147,7 @@ class ContinuousFlow:
         if params is None:
             raise ValueError(f"{self!r} has parameters; write head(raw, head.init(key, raw))")
         keys = None
-        if key is not None and self.dynamics.num_probes is not None:
+        if key is not None and self.dynamics.divergence.num_probes is not None:
             keys = folded_keys(_typed(key), context.shape[:-1])
         base = self.base
         if base is None:
@@ -172,7 +158,7 @@ class ContinuousFlow:
     @property
     def takes_key(self) -> bool:
         """Whether the call draws random numbers."""
-        return self.dynamics.num_probes is not None
+        return self.dynamics.divergence.num_probes is not None
 
     def _context(self, raw: Any) -> Array:
         if raw.ndim < 1 or raw.shape[-1] != self.size:
@@ -183,7 +169,7 @@ class ContinuousFlow:
         return jnp.asarray(raw).astype(parameter_dtype([raw]))
 
     def __repr__(self) -> str:
-        probes = self.dynamics.num_probes
+        probes = self.dynamics.divergence.num_probes
         return (
             f"ContinuousFlow(event_shape={self.event_shape}"
             + (f", context={self.size}" if self.size else "")
