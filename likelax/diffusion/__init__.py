@@ -11,6 +11,9 @@ from .data import Pixels as Pixels
 from .data import Real as Real
 from .denoising import Denoising as Denoising
 from .model import DiffusionModel as DiffusionModel
+from .ode import ODELikelihood as ODELikelihood
+from .ode import ODELogProb as ODELogProb
+from .ode import ode_log_prob as ode_log_prob
 from .prediction import Denoised as Denoised
 from .prediction import Prediction as Prediction
 from .process import Level as Level
@@ -25,6 +28,7 @@ from .schedules import Polynomial as Polynomial
 from .schedules import Schedule as Schedule
 from .schedules import Sigmoid as Sigmoid
 from .schedules import Straight as Straight
+from .transport import transport as transport
 from .vlb import VLB as VLB
 from .weighting import Weighting as Weighting
 
@@ -40,6 +44,8 @@ __all__ = [
     "Linear",
     "LinearBeta",
     "LogNormal",
+    "ODELikelihood",
+    "ODELogProb",
     "Pixels",
     "Polynomial",
     "Prediction",
@@ -49,4 +55,6 @@ __all__ = [
     "Sigmoid",
     "Straight",
     "Weighting",
+    "ode_log_prob",
+    "transport",
 ]
