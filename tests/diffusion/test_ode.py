@@ -218,7 +218,9 @@ def test_rows_on_explicit_mesh_axes():
     objective = ODELikelihood(model_of(SHORT), num_probes=1)
     with jax.set_mesh(mesh):
         target = jax.device_put(X.astype(np.float32), jax.NamedSharding(mesh, jax.P("data")))
-        each = jax.eval_shape(lambda *a: objective(*a)[1].per_example, PARAMS, KEY, lx.Batch(target))
+        each = jax.eval_shape(
+            lambda *a: objective(*a)[1].per_example, PARAMS, KEY, lx.Batch(target)
+        )
         assert each.sharding.spec == jax.P("data")
 
 
