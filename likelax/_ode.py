@@ -48,14 +48,20 @@ class Solver:
     ) -> tuple[Any, Array]:
         """The state at `end`, of d state/dt = field(t, state, args), and whether it was reached."""
         diffrax = require("diffrax", "ode")
+        # Adjoints of diffrax trip over empty tuples, as the state of a network without one is.
+        leaves, tree = jax.tree.flatten(args)
+
+        def flat(t: Any, state: Any, leaves: list[Any]) -> Any:
+            return field(t, state, jax.tree.unflatten(tree, leaves))
+
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
+            diffrax.ODETerm(flat),
             self.solver or diffrax.Tsit5(),
             t0=start,
             t1=end,
             dt0=None,
             y0=state,
-            args=args,
+            args=leaves,
             stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
             adjoint=self.adjoint or diffrax.RecursiveCheckpointAdjoint(),
             max_steps=self.max_steps,

@@ -15,10 +15,10 @@ from likelax.diffusion import (
     Cosine,
     Denoising,
     Karras,
+    Linear,
     LinearBeta,
     ODELikelihood,
     Pixels,
-    Polynomial,
     Process,
     Real,
     ode_log_prob,
@@ -63,9 +63,7 @@ def density(process, params=None, data=None):
 
 KARRAS = Process("variance_exploding", Karras(), 10.0, -6.0)
 SUB = Process("sub_variance_preserving", LinearBeta(), 8.0, -4.0, data_at=1)
-SHORT = Process(
-    "straight", Polynomial(), 2.0, 0.5, data_at=1
-)  # ends at which nothing is near 0 or 1
+SHORT = Process("straight", Linear(), 2.0, 0.5, data_at=1)  # nothing is near 0 or 1
 PARAMS = {"net": {"mean": MEAN, "lam": LAM}, "process": {}}
 UNITS = Real(np.array([0.2, -1.0]), np.array([0.5, 3.0]))
 
@@ -112,6 +110,14 @@ def test_gradients_are_those_of_the_closed_form():
         for wrong in (at_end - gained + units, at_end + units, at_end + gained - units):
             with pytest.raises(AssertionError, match="Not equal to tolerance"):
                 np.testing.assert_allclose(-wrong, want, rtol=1e-2)
+
+
+def test_gradients_may_be_solved_backwards():
+    """The adjoint takes the model's arguments; its numbers are looked at with those of flows."""
+    objective = ODELikelihood(model_of(SHORT), adjoint=diffrax.BacksolveAdjoint())
+    loss = lambda params: objective(params, KEY, lx.Batch(X.astype(np.float32)))[0]  # noqa: E731
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), PARAMS)
+    assert jax.eval_shape(jax.grad(loss), params)["net"]["lam"].shape == (2,)
 
 
 # Whole numbers: the mean of the weights is their probability.
