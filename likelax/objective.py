@@ -252,22 +252,7 @@ class Objective:
         self, params: Any, key: Array, batch: Batch, state: Any, train: bool
     ) -> tuple[Array, Aux]:
         batch, keep = self._prepared(batch)
-        scores = self.score(params, key, batch, state=state, train=train, keep=keep)
-        cost = scores.per_example
-        weight = _effective_weight(batch, cost.shape, cost.dtype)
-        if isinstance(cost, Deferred):
-            total, cost = cost.summed(weight)
-        else:
-            total = jnp.sum(weight * jnp.where(weight == 0, 0, cost))
-        per_example = jnp.where(weight == 0, 0, cost)
-        loss = _divided(total, weight)
-        terms = {
-            name: _divided(jnp.sum(weight * jnp.where(weight == 0, 0, term)), weight)
-            for name, term in scores.terms.items()
-        }
-        return loss, Aux(
-            loss, per_example, weight, terms, scores.state, scores.claim, scores.num_bytes
-        )
+        return reduced(batch, self.score(params, key, batch, state=state, train=train, keep=keep))
 
     def _prepared(self, batch: Batch) -> tuple[Batch, Array | None]:
         """The batch that is scored, its input cleaned, and what of it is kept."""
@@ -313,6 +298,23 @@ def check_batch(batch: Any) -> None:
 
 
 # The one reduction.
+
+
+def reduced(batch: Batch, scores: Scores) -> tuple[Array, Aux]:
+    """`(loss, aux)`: weighted means over the batch."""
+    cost = scores.per_example
+    weight = _effective_weight(batch, cost.shape, cost.dtype)
+    if isinstance(cost, Deferred):
+        total, cost = cost.summed(weight)
+    else:
+        total = jnp.sum(weight * jnp.where(weight == 0, 0, cost))
+    per_example = jnp.where(weight == 0, 0, cost)
+    loss = _divided(total, weight)
+    terms = {
+        name: _divided(jnp.sum(weight * jnp.where(weight == 0, 0, term)), weight)
+        for name, term in scores.terms.items()
+    }
+    return loss, Aux(loss, per_example, weight, terms, scores.state, scores.claim, scores.num_bytes)
 
 
 def _divided(total: Array, weight: Array) -> Array:

@@ -15,7 +15,7 @@ from importlib.machinery import PathFinder, SourceFileLoader
 from beartype import BeartypeConf, beartype
 
 # An int will do where a float is asked for (PEP 484).
-_check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+_check = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 _SELF = re.compile(r"\bSelf\b")
 _NAME = "__check_annotations__"
 

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "likelax"
 
 FLOORS = {
-    0: "_pytree _checks _keys _extras supports numerics",
+    0: "_pytree _checks _keys _extras _mesh _ode supports numerics",
     1: "bijectors samplers",
     2: "distributions",
     3: "heads networks conditional",

@@ -6,7 +6,6 @@ import sys
 
 import jax
 import pytest
-from beartype.roar import BeartypeCallHintViolation
 
 import annotation_checker
 
@@ -41,23 +40,23 @@ def hooked(tmp_path, monkeypatch):
 def test_a_wrong_type_is_an_error(hooked):
     x = jax.numpy.ones(3)
     assert hooked.first(x, 2).shape == (3,)
-    with pytest.raises(BeartypeCallHintViolation, match="parameter x=1.0"):
+    with pytest.raises(TypeError, match="parameter x=1.0"):
         hooked.first(1.0, 2.0)
-    with pytest.raises(BeartypeCallHintViolation, match="return 1.0"):
+    with pytest.raises(TypeError, match="return 1.0"):
         hooked.second(x)
 
 
 def test_functions_that_return_self_are_checked_too(hooked):
     node = hooked.Node()
     assert node.replace(jax.numpy.ones(3)) is node
-    with pytest.raises(BeartypeCallHintViolation, match="parameter x="):
+    with pytest.raises(TypeError, match="parameter x="):
         node.replace([1.0])
 
 
 def test_likelax_itself_was_imported_through_the_hook():
     from likelax import datasets
 
-    with pytest.raises(BeartypeCallHintViolation, match="parameter size="):
+    with pytest.raises(TypeError, match="parameter size="):
         datasets.batches(jax.numpy.ones(3), "three")
 
 

@@ -8,17 +8,26 @@ x = model.sample(params, key, (16, 28, 28, 1), steps=50, sampler=lx.diffusion.He
 ```
 """
 
+from .consistency import ConsistencyTraining as ConsistencyTraining
 from .data import Pixels as Pixels
 from .data import Real as Real
 from .denoising import Denoising as Denoising
 from .evidence import Bound as Bound
 from .evidence import bound as bound
+from .flow_matching import FlowMatching as FlowMatching
+from .flow_matching import Pairs as Pairs
+from .flow_matching import reflow as reflow
 from .grids import TimeGrid as TimeGrid
 from .guidance import classifier as classifier
 from .guidance import classifier_free as classifier_free
 from .guidance import inpainting as inpainting
 from .masked import MaskedDiffusion as MaskedDiffusion
 from .model import DiffusionModel as DiffusionModel
+from .ode import ODELikelihood as ODELikelihood
+from .ode import ODELogProb as ODELogProb
+from .ode import ode_log_prob as ode_log_prob
+from .paths import Lipman as Lipman
+from .paths import SchrodingerBridge as SchrodingerBridge
 from .prediction import Denoised as Denoised
 from .prediction import Prediction as Prediction
 from .process import Level as Level
@@ -44,6 +53,7 @@ from .schedules import Sigmoid as Sigmoid
 from .schedules import Straight as Straight
 from .times import AdaptiveTimes as AdaptiveTimes
 from .tokens import TokenDiffusion as TokenDiffusion
+from .transport import transport as transport
 from .uniform import UniformDiffusion as UniformDiffusion
 from .vlb import VLB as VLB
 from .weighting import Weighting as Weighting
@@ -54,6 +64,7 @@ __all__ = [
     "Ancestral",
     "AdaptiveTimes",
     "Bound",
+    "ConsistencyTraining",
     "Cosine",
     "DPMSolver",
     "Denoised",
@@ -61,13 +72,18 @@ __all__ = [
     "DiffusionModel",
     "Euler",
     "Heun",
+    "FlowMatching",
     "Karras",
     "Learned",
     "Level",
     "Linear",
     "LinearBeta",
+    "Lipman",
     "LogNormal",
     "MaskedDiffusion",
+    "ODELikelihood",
+    "ODELogProb",
+    "Pairs",
     "Pixels",
     "Polynomial",
     "Prediction",
@@ -77,6 +93,7 @@ __all__ = [
     "Sampled",
     "Sampler",
     "Schedule",
+    "SchrodingerBridge",
     "Sigmoid",
     "Straight",
     "TimeGrid",
@@ -89,4 +106,7 @@ __all__ = [
     "UniformDiffusion",
     "Weighting",
     "bound",
+    "ode_log_prob",
+    "reflow",
+    "transport",
 ]

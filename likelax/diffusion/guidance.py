@@ -112,5 +112,6 @@ def scale_at(level: Level, scale: Any, interval: Interval | None) -> Any:
 
 def extrapolated(conditional: Denoised, unconditional: Denoised, scale: Any) -> Denoised:
     """The one of scale 1 and the one of scale 0, between them or beyond."""
-    pairs = zip(conditional, unconditional, strict=True)
-    return Denoised(*(free + scale * (given - free) for given, free in pairs))
+    return jax.tree.map(
+        lambda given, free: free + scale * (given - free), conditional, unconditional
+    )

@@ -158,6 +158,10 @@ class DiffusionModel(Objective):
         """How many outputs for each entry of z, one after the other on the last axis."""
         return 1
 
+    def _denoised(self, params: Any, outputs: Array, z: Array, level: Level) -> Denoised:
+        """What the network's outputs mean."""
+        return self.prediction.denoised(outputs, z, level)
+
     def _check_output(self, got: tuple[int, ...], z: tuple[int, ...]) -> None:
         each = self._outputs_each
         if each > 1 and len(z) < 2:
@@ -212,8 +216,8 @@ class DiffusionModel(Objective):
 
         def denoise(z: Array, level: Level) -> Denoised:
             each = Level(*(jnp.broadcast_to(x, z.shape[:1]) for x in level))
-            out, _ = self._output(params, z, each, input, state=state)
-            return self.prediction.denoised(out, z, each)
+            out, _ = self._outputs(params, z, each, input, state=state)
+            return self._denoised(params, out, z, each)
 
         if guidance_scale is None:
             return denoise
@@ -222,8 +226,8 @@ class DiffusionModel(Objective):
         def guided(z: Array, level: Level) -> Denoised:
             each = Level(*(jnp.broadcast_to(x, z.shape[:1]) for x in level))
             twice = Level(*(jnp.concatenate([x, x]) for x in each))
-            out, _ = self._output(params, jnp.concatenate([z, z]), twice, both, state=state)
-            given, free = (self.prediction.denoised(half, z, each) for half in jnp.split(out, 2))
+            out, _ = self._outputs(params, jnp.concatenate([z, z]), twice, both, state=state)
+            given, free = (self._denoised(params, half, z, each) for half in jnp.split(out, 2))
             here = scale_at(each.like(z), guidance_scale, guidance_interval)
             return extrapolated(given, free, here)
 

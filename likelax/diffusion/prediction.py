@@ -20,10 +20,13 @@ class Denoised(NamedTuple):
     Attributes:
       data: of x, of the shape of z; the optimal one is E[x | z].
       noise: of e, likewise; z = alpha data + sigma noise.
+      share: of a model that has learned the variance of its steps, where that lies, in logarithms, between
+        the posterior's, 0, and the forward step's, 1; likewise.
     """
 
     data: Array
     noise: Array
+    share: Array | None = None
 
 
 # (z, level) -> Denoised: z (batch, *event), a level without axes or (batch,).

@@ -94,7 +94,9 @@ class Process:
     * "variance_preserving": alpha^2 + sigma^2 = 1 (Ho et al. 2020),
     * "variance_exploding": alpha = 1 (Song and Ermon 2019; Karras et al. 2022),
     * "sub_variance_preserving": sigma = 1 - alpha^2 (Song et al. 2021, eq. 29),
-    * "straight": alpha + sigma = 1 (flow matching: Liu et al. 2023; Lipman et al. 2023).
+    * "straight": alpha + sigma = 1 (flow matching: Liu et al. 2023; Lipman et al. 2023),
+    * `Lipman(sigma_min)`, `SchrodingerBridge(scale)`: those of flow matching, each with a schedule that
+      is itself.
 
     Args:
       path: one of them.
@@ -107,14 +109,14 @@ class Process:
       ValueError: for ends, a path or a time that are none.
     """
 
-    path: Path = "variance_preserving"
+    path: Path | Any = "variance_preserving"
     schedule: Schedule = dataclasses.field(default_factory=Cosine)
     log_snr_max: Any = 13.0
     log_snr_min: Any = -10.0
     data_at: int = 0
 
     def __post_init__(self) -> None:
-        if self.path not in _PATHS:
+        if not hasattr(self.path, "log_coefficients") and self.path not in _PATHS:
             raise ValueError(f"Process: path is one of {sorted(_PATHS)}, got {self.path!r}")
         if isinstance(self.data_at, bool) or self.data_at not in (0, 1):
             raise ValueError(
@@ -184,7 +186,7 @@ class Process:
         return self._level(time, span * position - self.log_snr_max, span * rate)
 
     def _level(self, t: Array, gamma: Array, gamma_rate: Array) -> Level:
-        path = _PATHS[self.path]
+        path = getattr(self.path, "log_coefficients", None) or _PATHS[self.path]
         (log_alpha, log_sigma), slopes = jax.jvp(path, (gamma,), (gamma_rate,))
         alpha, sigma = jnp.exp(log_alpha), jnp.exp(log_sigma)
         position = (gamma + self.log_snr_max) / (self.log_snr_max - self.log_snr_min)

@@ -236,12 +236,12 @@ def _checked(denoiser: Denoiser, name: str) -> Denoiser:
 
     def denoise(z: Array, level: Level) -> Denoised:
         found = denoiser(z, level)
-        for part, x in zip(Denoised._fields, found, strict=True):
-            if x.shape != z.shape:
+        for part, x in found._asdict().items():
+            if x is not None and x.shape != z.shape:
                 raise ValueError(
                     f"{name}: the denoiser's {part} has the shape of its input {z.shape}, got {x.shape}; "
                     "return lx.diffusion.Denoised(data, noise), of the shape of z each"
                 )
-        return Denoised(*(x.astype(z.dtype) for x in found))
+        return _cast(found, z.dtype)
 
     return denoise

@@ -66,7 +66,8 @@ class Ancestral(Sampler):
 
     Args:
       variance: "posterior": that of q, right for data that are one point; "forward": sigma_t^2 -
-        (alpha_t / alpha_s)^2 sigma_s^2, right for standard Normal data of a variance-preserving process.
+        (alpha_t / alpha_s)^2 sigma_s^2, right for standard Normal data of a variance-preserving process;
+        "learned": that of a `VLB(..., variance="learned")`, at its own number of steps.
 
     Raises:
       ValueError: for another variance.
@@ -75,16 +76,28 @@ class Ancestral(Sampler):
     variance: str = "posterior"
 
     def __post_init__(self) -> None:
-        if self.variance not in ("posterior", "forward"):
+        if self.variance not in ("posterior", "forward", "learned"):
             raise ValueError(
-                f'Ancestral: variance is "posterior" or "forward", got {self.variance!r}'
+                f'Ancestral: variance is "posterior", "forward" or "learned", got {self.variance!r}'
             )
 
     def step(self, denoiser: Denoiser, z: Array, at: Step, memory: Any, noise: Noise) -> Moved:
         estimate = denoiser(z, at.now)
         mean = _together(estimate, at.after, jnp.exp(0.5 * (at.after.gamma - at.now.gamma)))
-        sigma = at.after.sigma if self.variance == "posterior" else at.now.sigma
+        share = self._share(estimate)
+        sigma = at.after.sigma * jnp.exp(share * (at.now.log_sigma - at.after.log_sigma))
         return Moved(mean + sigma * jnp.sqrt(_fresh(at)) * noise(0), estimate.data)
+
+    def _share(self, estimate: Denoised) -> Any:
+        """How far the variance is, in logarithms, from the posterior's to the forward one."""
+        if self.variance != "learned":
+            return 0.0 if self.variance == "posterior" else 1.0
+        if estimate.share is None:
+            raise ValueError(
+                "Ancestral: this denoiser has learned no variance; train "
+                'lx.diffusion.VLB(..., steps=T, variance="learned"), or write variance="posterior"'
+            )
+        return estimate.share
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.diffusion._noise import normal_like
 from likelax.diffusion.denoising import Denoising
+from likelax.diffusion.prediction import Denoised
 from likelax.diffusion.process import Level, Process
 from likelax.diffusion.weighting import Weighting
 from likelax.objective import Batch, Scores
@@ -104,6 +105,10 @@ class VLB(Denoising):
         if self.steps is None:
             return super()._integrand(params, key, x, u, input, state)
         return self._diffusion(params, (x, input, u, key), state, False, self.weighting)
+
+    def _denoised(self, params: Any, outputs: Array, z: Array, level: Level) -> Denoised:
+        output, share = self._halves(outputs, z)
+        return self.prediction.denoised(output, z, level)._replace(share=share)
 
     def _step(self, process: Process, time: Array) -> tuple[Level, Level]:
         """Both ends of the step that has the time, the one nearer to the data first."""

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from likelax import supports
-from likelax._extras import require
+from likelax._mesh import divided, with_auto_axes
+from likelax._ode import Divergence, Solver
 from likelax._pytree import Array, _made, add_axes, node, static
 from likelax.bijectors import Bijector
-from likelax.flows._mesh import divided, with_auto_axes
 from likelax.networks import Arguments
 
 
@@ -150,45 +150,12 @@ class ODEMap(Bijector):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Solver:
-    """How a differential equation is solved, by diffrax."""
-
-    rtol: float
-    atol: float
-    solver: Any
-    adjoint: Any
-    max_steps: int
-
-    def __call__(
-        self, field: Callable[..., Any], state: Any, args: Any, start: float, end: float
-    ) -> tuple[Any, Array]:
-        """The state at `end`, of d state/dt = field(t, state, args), and whether it was reached."""
-        diffrax = require("diffrax", "ode")
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            self.solver or diffrax.Tsit5(),
-            t0=start,
-            t1=end,
-            dt0=None,
-            y0=state,
-            args=args,
-            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
-            adjoint=self.adjoint or diffrax.RecursiveCheckpointAdjoint(),
-            max_steps=self.max_steps,
-            throw=False,
-        )
-        reached = solution.result == diffrax.RESULTS.successful
-        return jax.tree.map(lambda leaf: leaf[0], solution.ys), reached
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Dynamics:
     """A vector field and its divergence, of one example; hashed by identity."""
 
     net: Any
     event_shape: tuple[int, ...]
-    num_probes: int | None
-    draw: Callable[..., Array]
+    divergence: Divergence
     solver: Solver
 
     def arguments(self, x: Array, t: Array, context: Array) -> Arguments:
@@ -207,25 +174,18 @@ class Dynamics:
         return out[0].astype(x.dtype)
 
     def with_divergence(self, t: Array, state: tuple[Array, Array], args: Any) -> Any:
-        """dx/dt, and tr(df/dx) as the sum, or the mean, of e' (df/dx) e over the directions e."""
-
-        def pushed(e: Array) -> tuple[Array, Array]:
-            return jax.jvp(lambda x: self.velocity(t, x, args), (state[0],), (e,))
-
-        directions = args[2]
-        velocity, changes = jax.vmap(pushed, out_axes=(None, 0))(directions)
-        return velocity, jnp.sum(directions * changes) / (self.num_probes or 1)
+        """dx/dt, and tr(df/dx) along the directions."""
+        velocity, traces = self.divergence(lambda x: self.velocity(t, x, args), state[0], args[2])
+        return velocity, jnp.mean(traces)
 
     def directions(self, key: Array | None, x: Array) -> Array:
         """Unit vectors, or random ones: `(count, *event)`."""
-        if self.num_probes is None:
-            return jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
-        if key is None:
+        if self.divergence.num_probes is not None and key is None:
             raise ValueError(
                 "ContinuousFlow: random probes need a key; write model.predict(params, input, "
                 "key=key), or head(raw, params, key=key)"
             )
-        return self.draw(key, (self.num_probes, *x.shape), x.dtype)
+        return self.divergence.directions(key, x)
 
     def flow(
         self, params: Any, context: Array, key: Array | None, x: Array, start: float, end: float

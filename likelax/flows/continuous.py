@@ -11,28 +11,22 @@ random vectors of covariance 1 (Hutchinson 1990; Grathwohl et al. 2019, FFJORD).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count, is_number
+from likelax._checks import is_count
 from likelax._keys import check_key, stream
+from likelax._ode import Divergence, Probe, Solver
 from likelax._pytree import Array, parameter_dtype
 from likelax.distributions.base import Distribution
 from likelax.distributions.normal import Normal
 from likelax.distributions.transformed import Transformed
-from likelax.flows._ode import Dynamics, ODEMap, Solver, folded_keys
+from likelax.flows._ode import Dynamics, ODEMap, folded_keys
 from likelax.flows.head import shape_of_event
 from likelax.networks import adapt, called
 from likelax.objective import Claim
-
-Probe = Literal["rademacher", "gaussian"]
-_PROBES: dict[str, Callable[..., Array]] = {
-    "rademacher": jax.random.rademacher,
-    "gaussian": jax.random.normal,
-}
 
 
 class ContinuousFlow:
@@ -117,25 +111,16 @@ class ContinuousFlow:
                 f"ContinuousFlow: the base takes all real values, those of {type(base).__name__} are "
                 f"{base.support}; transform it first: lx.Transformed(base, bijector)"
             )
-        if num_probes is not None and not is_count(num_probes):
-            raise ValueError(
-                f"ContinuousFlow: num_probes is a whole number >= 1, got {num_probes!r}; leave it out "
-                "for the exact trace"
-            )
-        if probe not in _PROBES:
-            raise ValueError(f"ContinuousFlow: probe is one of {sorted(_PROBES)}, got {probe!r}")
         if not (context == 0 or is_count(context)):
             raise ValueError(
                 f"ContinuousFlow: context is a number of features, 0 for none, got {context!r}; write "
                 "context=16"
             )
-        _check_solver(rtol, atol, solver, adjoint, max_steps)
         self.size, self.base = context, base
         self.dynamics = Dynamics(
             adapt(vector_field),
             self.event_shape,
-            num_probes,
-            _PROBES[probe],
+            Divergence("ContinuousFlow", num_probes, probe),
             Solver(rtol, atol, solver, adjoint, max_steps),
         )
         relation: Any = "exact" if num_probes is None else "estimate"
@@ -176,7 +161,7 @@ class ContinuousFlow:
         if params is None:
             raise ValueError(f"{self!r} has parameters; write head(raw, head.init(key, raw))")
         keys = None
-        if key is not None and self.dynamics.num_probes is not None:
+        if key is not None and self.dynamics.divergence.num_probes is not None:
             keys = folded_keys(_typed(key), context.shape[:-1])
         base = self.base
         if base is None:
@@ -187,7 +172,7 @@ class ContinuousFlow:
     @property
     def takes_key(self) -> bool:
         """Whether the call draws random numbers."""
-        return self.dynamics.num_probes is not None
+        return self.dynamics.divergence.num_probes is not None
 
     def _context(self, raw: Any) -> Array:
         if raw.ndim < 1 or raw.shape[-1] != self.size:
@@ -198,33 +183,11 @@ class ContinuousFlow:
         return jnp.asarray(raw).astype(parameter_dtype([raw]))
 
     def __repr__(self) -> str:
-        probes = self.dynamics.num_probes
+        probes = self.dynamics.divergence.num_probes
         return (
             f"ContinuousFlow(event_shape={self.event_shape}"
             + (f", context={self.size}" if self.size else "")
             + (f", num_probes={probes})" if probes else ")")
-        )
-
-
-def _check_solver(rtol: Any, atol: Any, solver: Any, adjoint: Any, max_steps: Any) -> None:
-    """Raises unless they are tolerances, of diffrax, and a number of steps."""
-    if not all(is_number(tol) and tol >= 0 for tol in (rtol, atol)) or rtol == atol == 0:
-        raise ValueError(
-            f"ContinuousFlow: rtol and atol are at least 0, one of them positive, got {rtol!r} and "
-            f"{atol!r}; write rtol=1e-5, atol=1e-5"
-        )
-    for name, given, example in (
-        ("solver", solver, "Tsit5"),
-        ("adjoint", adjoint, "DirectAdjoint"),
-    ):
-        if isinstance(given, str | type):
-            raise TypeError(
-                f"ContinuousFlow: {name} is an object of diffrax, got {given!r}; write "
-                f"{name}=diffrax.{example}()"
-            )
-    if not is_count(max_steps):
-        raise ValueError(
-            f"ContinuousFlow: max_steps is a whole number >= 1, got {max_steps!r}; write max_steps=4096"
         )
 
 

@@ -24,13 +24,13 @@ import jax.numpy as jnp
 from likelax import _checks, supports
 from likelax._checks import is_count, is_number
 from likelax._keys import stream
+from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array, is_traced
 from likelax.bijectors import Affine, Bijector, Chain, Identity, Invert, Sigmoid
 from likelax.bijectors.base import check_bijector, sum_last
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
 from likelax.distributions.quantized import Grid
-from likelax.flows._mesh import divided, with_auto_axes
 from likelax.likelihood import Likelihood
 from likelax.networks import Arguments, Variables, called
 from likelax.numerics.logspace import logsumexp

@@ -234,7 +234,7 @@ def test_conversions_go_both_ways():
         return list(out.values())
 
     with jax.enable_x64(True):
-        for found, want, (data, noise) in ask(jnp.asarray(X), jnp.asarray(NOISE)):
+        for found, want, (data, noise, _) in ask(jnp.asarray(X), jnp.asarray(NOISE)):
             np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-10)
             np.testing.assert_allclose(data, X, rtol=1e-8, atol=1e-9)
             np.testing.assert_allclose(noise, NOISE, rtol=1e-7, atol=1e-8)
@@ -251,7 +251,7 @@ def test_conversions_are_safe_where_the_snr_is_0_or_infinite():
         for name in PREDICTIONS:
             prediction = D.Prediction(name)
             output = prediction.output(x, noise, at)
-            data, guess = prediction.denoised(output, z, at)
+            data, guess, _ = prediction.denoised(output, z, at)
             assert np.all(np.isfinite(output)), name
             lost = 0 if alpha == 0 else np.zeros_like(X)
             want_data = X if alpha or name not in ("noise", "score") else lost

@@ -380,6 +380,34 @@ def test_times_that_round_to_one_are_steps_of_no_length(drawn):
     np.testing.assert_allclose(one, other, atol=0.02)
 
 
+def test_a_learned_variance_is_sampled_with():
+    def net(share):
+        def apply(params, z, level):
+            return jnp.concatenate([0.3 * z, jnp.full_like(z, 2 * share - 1)], -1)
+
+        return lambda key, *_: {}, apply
+
+    def model(share):
+        return lx.diffusion.VLB(COSINE, net(share), "v", steps=4, variance="learned")
+
+    params = model(0.0).init(KEY, lx.Batch(np.zeros((2, 3)))).params
+    names = [(0.0, "learned"), (0.0, "posterior"), (1.0, "learned"), (1.0, "forward")]
+
+    @quick_jit
+    def draw():
+        return [
+            Ancestral(name)(COSINE, model(share).denoiser(params), KEY, (2, 3), 4)
+            for share, name in names
+        ]
+
+    low, posterior, high, forward = draw()
+    np.testing.assert_allclose(low, posterior, rtol=1e-6)
+    np.testing.assert_allclose(high, forward, rtol=1e-5)
+    assert np.abs(low - high).max() > 0.01
+    with pytest.raises(ValueError, match='write variance="posterior"'):
+        jax.eval_shape(lambda: Ancestral("learned")(COSINE, gaussian, KEY, (2, 3), 4))
+
+
 def test_grids_are_spaced_as_they_say():
     names = "time", "log_snr", "karras"
 
@@ -475,7 +503,7 @@ ERRORS = {
         r"denoiser's data .* \(2, 3\), got \(2, 2\)",
     ),
     "eta": (lambda: DDIM(1.5), r"eta is in \[0, 1\], got 1.5"),
-    "variance": (lambda: Ancestral("large"), '"posterior" or "forward", got \'large\''),
+    "variance": (lambda: Ancestral("large"), '"posterior", "forward" or "learned", got \'large\''),
     "churn": (lambda: Heun(churn=-1.0), "churn >= 0 wanted, got -1.0"),
     "snr": (lambda: PredictorCorrector(snr=0.0), r"snr is in \(0, 1\), got 0.0"),
     "corrections": (
