@@ -1,0 +1,216 @@
+"""log Z by annealing against its exact value: from both sides, with its error, and without bias in Z."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import likelax as lx
+from likelax import energy
+from likelax.energy import RBM, BoltzmannMachine, Energy
+from likelax.energy.annealing import Interpolation
+from likelax.energy.partition import _annealed, _mean, _reversed
+from likelax.testing.subject import quick_jit
+
+KEY = jax.random.key(11)
+RNG = np.random.default_rng(4)
+CHAINS, BETAS = 4000, jnp.asarray([0.0, 0.3, 0.7, 1.0])
+
+
+CLAIMS = {}
+
+
+def array(*shape, scale=1.0):
+    return jnp.asarray(scale * RNG.normal(size=shape), jnp.float32)
+
+
+RB = RBM(array(6, 4, scale=1.2), array(6), array(4))
+ISING = BoltzmannMachine.lattice((3, 3), coupling=0.4, field=array(9, scale=0.3))
+SMALL = RBM(array(3, 2), array(3), array(2))
+PRECISION = np.array([[2.0, 0.6], [0.6, 0.5]])
+QUADRATIC = Energy(lambda x: 0.5 * jnp.einsum("ni,ij,nj->n", x - 1, PRECISION, x - 1), 2)
+GAUSS = {
+    "base": lx.Normal(jnp.zeros(2), 2.0).to_event(),
+    "kernel": lx.samplers.HMC(0.4, 3),
+    "betas": 8,
+}
+
+
+class Forgotten(Interpolation):
+    """It forgets the base's log Z."""
+
+    def log_z(self):
+        return jnp.zeros(())
+
+
+class Forwards(Interpolation):
+    """Its way back sweeps as the way up does."""
+
+    def move(self, key, beta, x, *, backwards=False):
+        return super().move(key, beta, x)
+
+
+@pytest.fixture(scope="module")
+def found():
+    """All estimates, in one program."""
+
+    @quick_jit
+    def ask(rbm, ising, small):
+        ais = functools.partial(energy.log_partition, method="ais", num_chains=CHAINS)
+        few = {"betas": BETAS}
+        path = Interpolation(ising.independent(), ising, 1)
+        gauss = QUADRATIC.density({})
+        at_end = jax.random.multivariate_normal(
+            KEY, jnp.ones(2), jnp.asarray(np.linalg.inv(PRECISION), jnp.float32), (CHAINS,)
+        )
+        values = jnp.asarray(np.array(list(np.ndindex(2, 2, 2)), np.float32))
+        samples = energy.exact_samples(ising, KEY, CHAINS)
+        back = {"exact": True, **few}
+        # Of this one only the claim is looked at, and nothing is compiled.
+        CLAIMS["long run"] = energy.reverse_log_partition(ising, KEY, samples, **few).claim
+        return {
+            "exact": {
+                n: energy.log_partition(m).log_z for n, m in (("rbm", rbm), ("ising", ising))
+            },
+            "ising": ais(ising, KEY, **few),
+            "gauss": ais(gauss, KEY, **GAUSS),
+            "bracket": energy.bracket(rbm, KEY, num_chains=CHAINS, **few),
+            "ising back": energy.reverse_log_partition(ising, KEY, samples, **back),
+            "gauss back": energy.reverse_log_partition(gauss, KEY, at_end, exact=True, **GAUSS),
+            "smc": energy.log_partition(rbm, KEY, method="smc", num_chains=200, betas=12),
+            "raise": energy.raise_log_prob(small, KEY, values, num_chains=1000, **few)[:2],
+            "small": small.unnormalized_log_prob(values) - small.independent()._independent_log_z(),
+            "broken": {
+                "cooled the wrong way": _annealed(path, KEY, BETAS[::-1], CHAINS),
+                "no base": _annealed(Forgotten(*_fields(path)), KEY, BETAS, CHAINS),
+                "no end": _annealed(path, KEY, BETAS[:-1], CHAINS),
+                "swept forwards": _reversed(Forwards(*_fields(path)), KEY, BETAS, samples),
+            },
+        }
+
+    out = ask(RB, ISING, SMALL)
+    out["rbm"], out["rbm back"] = out["bracket"]
+    out["exact"]["gauss"] = np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(PRECISION)[1]
+    return out
+
+
+def _fields(path):
+    return path.start, path.end, path.sweeps
+
+
+def assert_within_error(result, log_z):
+    z = (result.log_z - log_z) / result.standard_error
+    assert abs(z) < 4, f"{result.log_z} is {z} standard errors from {log_z}"
+
+
+@pytest.mark.parametrize("name", ["rbm", "ising", "gauss"])
+def test_z_is_estimated_without_bias(found, name):
+    for side in (found[name], found[f"{name} back"]):
+        assert_within_error(side, found["exact"][name])
+        assert 0.02 * CHAINS < side.effective_samples < CHAINS
+
+
+@pytest.mark.parametrize("name", ["rbm", "ising", "gauss"])
+def test_log_z_is_bracketed_in_expectation(found, name):
+    """Single chains, where the bias is largest: below going up, above going down."""
+    for side, sign in ((found[name], 1), (found[f"{name} back"], -1)):
+        gap = sign * (found["exact"][name] - side.log_weights)
+        assert gap.mean() > 4 * gap.std() / np.sqrt(CHAINS)
+    assert found[name].claim.relation == "lower"
+    assert found[f"{name} back"].claim.relation == "upper"
+
+
+@pytest.mark.parametrize("chains", [25, 100])
+def test_the_error_bar_is_that_of_other_runs(found, chains):
+    """Over 4000 / n groups of n chains; it shrinks as 1 / sqrt(n)."""
+    groups = found["ising"].log_weights.reshape((-1, chains))
+    estimates, errors, _ = jax.vmap(_mean)(groups)
+    ratio = np.std(estimates) / np.mean(errors)
+    assert abs(ratio - 1) < 4 / np.sqrt(2 * len(groups))
+    single = found["ising"].standard_error * np.sqrt(CHAINS)
+    np.testing.assert_allclose(np.mean(errors) * np.sqrt(chains), single, rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["cooled the wrong way", "no base", "no end", "swept forwards"])
+def test_broken_annealing_is_caught(found, name):
+    logs = found["broken"][name]
+    sign = -1 if name == "swept forwards" else 1
+    log_mean, error, size = _mean(sign * logs)
+    result = energy.LogPartition(sign * log_mean, error, size, logs, lx.Claim())
+    with pytest.raises(AssertionError, match="standard errors from"):
+        assert_within_error(result, found["exact"]["ising"])
+
+
+def test_smc_agrees(found):
+    assert_within_error(found["smc"], found["exact"]["rbm"])
+    assert found["smc"].log_weights.shape == (10,) and found["smc"].standard_error < 0.1
+
+
+def test_raise_is_a_distribution_on_average(found):
+    """exp of it is an unbiased estimate of a probability, so that the sum over all values is 1."""
+    log_prob, error = found["raise"]
+    p = np.exp(log_prob)
+    spread = np.sqrt(np.sum((p * np.asarray(error)) ** 2))
+    assert abs(p.sum() - 1) < 4 * spread < 0.1
+    # The control: without the weights of the chains they do not sum to 1.
+    assert abs(np.exp(found["small"]).sum() - 1) > 10 * spread
+
+
+def test_a_density_is_normalised_with_the_claim_of_its_log_z(found):
+    upper = found["bracket"].upper
+    known = RB.normalize(upper)
+    x = jnp.asarray([[0.0, 1.0, 1.0, 0.0, 1.0, 0.0]])
+    want = RB.unnormalized_log_prob(x) - upper.log_z
+    np.testing.assert_allclose(known.log_prob(x), want, rtol=1e-6)
+    np.testing.assert_array_equal(known.log_prob(x + 0.5), -np.inf)
+    assert known.claim == upper.claim and known.claim.relation == "upper"
+    assert RB.normalize(2.0).claim.relation == "estimate"
+    assert "upper bound" in str(upper)
+    assert CLAIMS["long run"].relation == "estimate"
+
+
+DENSITY = QUADRATIC.density({})
+ais = functools.partial(energy.log_partition, method="ais")
+ERRORS = {
+    "zero chains": (lambda: ais(SMALL, KEY, num_chains=0), ValueError, "num_chains is a whole"),
+    "no samples": (
+        lambda: energy.reverse_log_partition(SMALL, KEY, jnp.zeros((0, 3))),
+        ValueError,
+        "num_chains is a whole",
+    ),
+    "temperatures that do not increase": (
+        lambda: ais(SMALL, KEY, betas=[0, 0.5, 0.4, 1]),
+        ValueError,
+        "increase from 0 to 1, got 0.5 before 0.4",
+    ),
+    "the wrong way": (lambda: ais(SMALL, KEY, betas=[1, 0.5, 0]), ValueError, "from 0 to 1"),
+    "no key": (lambda: ais(SMALL), TypeError, "a random key wanted"),
+    "no such method": (
+        lambda: energy.log_partition(SMALL, KEY, method="reverse"),
+        ValueError,
+        "reverse_log_partition",
+    ),
+    "an Energy": (lambda: ais(QUADRATIC, KEY), TypeError, r"energy.density\(params"),
+    "no base": (lambda: ais(DENSITY, KEY), TypeError, r"write base=lx.Normal\(jnp.zeros\(\(2,\)\)"),
+    "no kernel": (lambda: ais(DENSITY, KEY, base=GAUSS["base"]), TypeError, "kernel=lx.samplers"),
+    "an unadjusted kernel": (
+        lambda: ais(DENSITY, KEY, base=GAUSS["base"], kernel=lx.samplers.Langevin(0.1)),
+        ValueError,
+        "adjusted=True",
+    ),
+    "temperatures for smc": (
+        lambda: energy.log_partition(SMALL, KEY, method="smc", betas=[0, 1]),
+        ValueError,
+        "smc chooses its temperatures",
+    ),
+    "another model as base": (lambda: ais(SMALL, KEY, base=ISING), TypeError, "independent"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_say_what_to_write(name):
+    call, kind, message = ERRORS[name]
+    with pytest.raises(kind, match=message):
+        call()
