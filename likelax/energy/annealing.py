@@ -32,14 +32,14 @@ class Interpolation(Node):
         """log f_beta, `(chains,)`."""
         return self.at(beta).unnormalized_log_prob(x)
 
-    def move(self, key: Array, beta: Array, x: Array, *, backwards: bool = False) -> Array:
-        """Moves that leave f_beta invariant, or their reversal."""
+    def move(self, key: Array, beta: Array, x: Array) -> Array:
+        """Moves that leave f_beta invariant."""
         model = self.at(beta)
         if self.sweeps == 1:
-            return model.gibbs(key, x, backwards=backwards)
+            return model.gibbs(key, x)
 
         def sweep(x: Array, k: Array) -> tuple[Array, None]:
-            return model.gibbs(jax.random.fold_in(key, k), x, backwards=backwards), None
+            return model.gibbs(jax.random.fold_in(key, k), x), None
 
         return jax.lax.scan(sweep, x, jnp.arange(self.sweeps))[0]
 
@@ -53,9 +53,7 @@ class Interpolation(Node):
 
 
 class Geometric(Node):
-    """f_beta = base^(1 - beta) f^beta; moves are those of a kernel that leaves a density invariant, each
-    of which is its own reversal.
-    """
+    """f_beta = base^(1 - beta) f^beta; moves are those of a kernel that leaves a density invariant."""
 
     base: Any = node()
     end: Any = node()
@@ -66,7 +64,7 @@ class Geometric(Node):
         base, end = self.base.log_prob(x), self.end.unnormalized_log_prob(x)
         return (1 - beta) * base + beta * end
 
-    def move(self, key: Array, beta: Array, x: Array, *, backwards: bool = False) -> Array:
+    def move(self, key: Array, beta: Array, x: Array) -> Array:
         def density(x: Array) -> Array:
             return self.log_density(beta, x)
 
@@ -97,7 +95,7 @@ def path_to(density: Any, base: Any, kernel: Any, sweeps: int) -> Path:
     name = type(density).__name__
     if hasattr(density, "independent") and kernel is None:
         start = density.independent() if base is None else base
-        if jax.tree.structure(start) != jax.tree.structure(density):
+        if not isinstance(start, type(density)) or not _alike(start, density):
             raise TypeError(
                 f"log_partition: annealing of {name} starts at one without couplings, got "
                 f"{type(start).__name__}; write base=density.independent(bias), or give a kernel, too"
@@ -125,6 +123,14 @@ def path_to(density: Any, base: Any, kernel: Any, sweeps: int) -> Path:
             "needs that; write lx.samplers.Langevin(step_size, adjusted=True)"
         )
     return Geometric(base, density, kernel, sweeps)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two models have parameters of the same shapes, and the same graph."""
+    shapes = [jax.tree.map(jnp.shape, model) for model in (a, b)]
+    return jax.tree.structure(a) == jax.tree.structure(b) and (  # type: ignore[operator]
+        jax.tree.leaves(shapes[0]) == jax.tree.leaves(shapes[1])
+    )
 
 
 def inverse_temperatures(betas: Any) -> Array:

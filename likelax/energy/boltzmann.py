@@ -101,7 +101,8 @@ class BoltzmannMachine(Unnormalized):
         if np.any(np.diag(m)):
             raise ValueError("BoltzmannMachine: the diagonal is 0; a unit's own term is the bias")
         edges = np.argwhere(np.triu(m, 1))
-        return cls(m[tuple(edges.T)], bias, graph=Graph(len(m), edges), spins=spins)
+        j, b = jnp.asarray(m[tuple(edges.T)]), jnp.asarray(bias)
+        return cls(j, b, graph=Graph(len(m), edges), spins=spins)
 
     @classmethod
     def deep(cls, weights: Sequence[Array], biases: Sequence[Array]) -> BoltzmannMachine:
@@ -167,17 +168,15 @@ class BoltzmannMachine(Unnormalized):
     def _up(self, up: Array, dtype: Any) -> Array:
         return (2 * up - 1 if self.spins else up).astype(dtype)
 
-    def gibbs(self, key: Array, value: Array, *, backwards: bool = False) -> Array:
+    def gibbs(self, key: Array, value: Array) -> Array:
         """One sweep of many chains, `(*chains, units)`: colour by colour, all units of one at once.
 
         Args:
           key: a random key.
           value: where the chains are.
-          backwards: the colours in the other order, which is the reversal of the sweep.
         """
         key = check_key(key)
-        order = list(enumerate(self.graph.colours))
-        for c, units in order[::-1] if backwards else order:
+        for c, units in enumerate(self.graph.colours):
             logits = self._gain * self._field(value, units)
             up = Bernoulli(logits=logits).sample(jax.random.fold_in(key, c))
             value = value.at[..., units].set(self._up(up.astype(jnp.int32), value.dtype))

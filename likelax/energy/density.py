@@ -121,7 +121,7 @@ class Normalized(Distribution):
         return self.density.support
 
     @property
-    def _takes_indices(self) -> bool:  # type: ignore[override]
+    def _takes_indices(self) -> bool:
         return self.density._indices
 
     def log_prob(self, value: Array) -> Array:

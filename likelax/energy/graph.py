@@ -167,7 +167,7 @@ def layered(sizes: tuple[int, ...]) -> Graph:
     """
     starts = np.concatenate([[0], np.cumsum(sizes)])
     pairs = [
-        np.stack(np.indices((m, n)), -1).reshape(-1, 2) + starts[k : k + 2]
+        np.moveaxis(np.indices((m, n)), 0, -1).reshape(-1, 2) + starts[k : k + 2]
         for k, (m, n) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
     ]
     return Graph(sum(sizes), np.concatenate(pairs))

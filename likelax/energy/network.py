@@ -50,7 +50,7 @@ class Energy:
         temperature: float | Array = 1.0,
         support: Support = supports.real,
     ):
-        shape = (event_shape,) if is_count(event_shape) else event_shape
+        shape: Any = (event_shape,) if is_count(event_shape) else event_shape
         if not isinstance(shape, tuple) or not all(is_count(n) for n in shape):
             raise ValueError(
                 f"Energy: event_shape is a whole number or a tuple of them, got {event_shape!r}; "
@@ -78,7 +78,7 @@ class Energy:
 
     def density(self, params: Any, *, state: Any = ()) -> EnergyDensity:
         """The density with these parameters: a pytree with `unnormalized_log_prob`."""
-        return EnergyDensity(params, state, self.temperature, self)
+        return EnergyDensity(params, state, jnp.asarray(self.temperature), self)
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         """The user's own network with these values."""
@@ -95,7 +95,7 @@ class EnergyDensity(Unnormalized):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        return self.energy.event_shape
+        return tuple(self.energy.event_shape)
 
     @property
     def support(self) -> Any:

@@ -229,9 +229,9 @@ def raise_log_prob(
     2): no samples of the density, and no log Z, are needed.
 
     In expectation it is a lower bound on the log-density of what *annealing* makes: samples of the base,
-    moved through all temperatures. That tends to the density itself with more temperatures, and for
-    values of the density itself is below it on average; of other values nothing is proved, and the claim
-    is an estimate.
+    moved through all temperatures (the colours of a sweep in the other order). That tends to the density
+    itself with more temperatures, and for values of the density itself is below it on average; of other
+    values nothing is proved, and the claim is an estimate.
 
     Args:
       density, key, base, kernel, betas, sweeps: as in `log_partition`.
@@ -295,13 +295,11 @@ def _annealed(path: Path, key: Array, betas: Array, chains: int) -> Array:
 
 @jax.jit
 def _reversed(path: Path, key: Array, betas: Array, x: Array) -> Array:
-    """Each chain's estimate of log Z, from x down to the base: each move is the reversal of the one on
-    the way up.
-    """
+    """Each chain's estimate of log Z, from x down to the base."""
 
     def step(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], None]:
         x, logs = carry
-        x = path.move(jax.random.fold_in(key, t), betas[t], x, backwards=True)
+        x = path.move(jax.random.fold_in(key, t), betas[t], x)
         logs = logs + path.log_density(betas[t], x) - path.log_density(betas[t - 1], x)
         return (x, logs), None
 

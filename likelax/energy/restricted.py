@@ -91,10 +91,8 @@ class Restricted(Unnormalized):
     def unnormalized_log_prob(self, value: ArrayLike) -> Array:
         return -self.free_energy(value)
 
-    def gibbs(self, key: Array, visible: Array, *, backwards: bool = False) -> Array:
-        """One block Gibbs sweep of many chains, `(*chains, *event)`: h given v, then v given h. It is its
-        own reversal.
-        """
+    def gibbs(self, key: Array, visible: Array) -> Array:
+        """One block Gibbs sweep of many chains, `(*chains, *event)`: h given v, then v given h."""
         h = Bernoulli(logits=self._hidden_logits(visible)).sample(stream(key, "hidden"))
         drive = self._drive(h.astype(self.dtype))
         return self._visible_at(drive).sample(stream(key, "visible")).astype(visible.dtype)

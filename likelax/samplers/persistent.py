@@ -17,12 +17,12 @@ class Drawn(NamedTuple):
     """Chains taken out of `PersistentChains`.
 
     Attributes:
-      index: where they belong, `(count,)`, all different.
+      slot: where they belong, `(count,)`, all different.
       x: where they are, `(count, *event)`; fresh ones where a chain was restarted.
       age: steps since each was started, `(count,)`.
     """
 
-    index: Array
+    slot: Array
     x: Array
     age: Array
 
@@ -97,16 +97,16 @@ class PersistentChains(Node):
                 f"PersistentChains.draw: restart_prob is {self.restart_prob} and nothing says where a "
                 "chain starts; write fresh=lambda key, count: jax.random.normal(key, (count, *event))"
             )
-        index = jnp.arange(self.size)
+        slot = jnp.arange(self.size)
         if count < self.size:
-            index = jax.random.permutation(stream(key, "index"), index)[:count]
-        x, age = self.x[index], self.age[index]
+            slot = jax.random.permutation(stream(key, "slot"), slot)[:count]
+        x, age = self.x[slot], self.age[slot]
         if fresh is None:
-            return Drawn(index, x, age)
+            return Drawn(slot, x, age)
         again = jax.random.bernoulli(stream(key, "restart"), self.restart_prob, (count,))
         new = fresh(stream(key, "fresh"), count)
         x = jnp.where(again.reshape((count,) + (1,) * (x.ndim - 1)), new.astype(x.dtype), x)
-        return Drawn(index, x, jnp.where(again, 0, age))
+        return Drawn(slot, x, jnp.where(again, 0, age))
 
     def put(self, drawn: Drawn, x: Array, steps: int | Array) -> PersistentChains:
         """With these chains at x, `(count, *event)`, `steps` steps older; x is taken as it is, without a
@@ -114,7 +114,7 @@ class PersistentChains(Node):
         """
         x = jax.lax.stop_gradient(x).astype(self.x.dtype)
         return PersistentChains(
-            self.x.at[drawn.index].set(x),
-            self.age.at[drawn.index].set(drawn.age + steps),
+            self.x.at[drawn.slot].set(x),
+            self.age.at[drawn.slot].set(drawn.age + steps),
             restart_prob=self.restart_prob,
         )

@@ -249,14 +249,14 @@ def test_persistent_chains_go_on_or_start_anew():
         return drawn, moved, again, rate
 
     drawn, moved, again, rate = jax.tree.map(np.asarray, use(chains, many))
-    assert len(set(drawn.index.tolist())) == 6
+    assert len(set(drawn.slot.tolist())) == 6
     new = drawn.x[:, 0] == 7
-    kept = drawn.index[~new]
+    kept = drawn.slot[~new]
     assert 0 < new.sum() < 6
     np.testing.assert_array_equal(moved.x[kept], np.asarray(chains.x)[kept] + 100)
-    np.testing.assert_array_equal(moved.x[drawn.index[new]], 107)
+    np.testing.assert_array_equal(moved.x[drawn.slot[new]], 107)
     assert moved.age.sum() == 30 and moved.restart_prob == 0.4
-    np.testing.assert_array_equal(again.index, np.arange(10))
+    np.testing.assert_array_equal(again.slot, np.arange(10))
     np.testing.assert_array_equal(again.age[again.x[:, 0] == 7], 0)
     assert abs(rate - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 10_000)
 
