@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._checks import check_known
 from likelax._pytree import Array, Node, node, param, parameter_dtype, static
 from likelax.distributions.base import Distribution
+from likelax.metrics import Evaluation
 from likelax.networks import Variables
-from likelax.objective import Claim
+from likelax.objective import Claim, measure_of
 
 
 class Unnormalized(Node):
@@ -49,7 +52,13 @@ class Unnormalized(Node):
         """
         if claim is None:
             claim = getattr(log_z, "claim", Claim("estimate"))
-        return Normalized(self, getattr(log_z, "log_z", log_z), claim)
+        if isinstance(log_z, tuple):
+            raise TypeError(
+                f"{type(self).__name__}.normalize: one log Z wanted, got {type(log_z).__name__}; write "
+                "density.normalize(bracket.lower) for a lower bound of the NLL, or bracket.upper"
+            )
+        error: Any = getattr(log_z, "standard_error", 0.0)
+        return Normalized(self, getattr(log_z, "log_z", log_z), error, claim=claim)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("log_prob", "prob"):
@@ -105,12 +114,14 @@ class Normalized(Distribution):
     Args:
       density: an `Unnormalized`.
       log_z: in nats, shape `()`.
+      log_z_error: its standard error.
       claim: what -log_prob says of the true NLL, by how log Z came about.
     """
 
     density: Any = node()
     log_z: Array = param(supports.real)
-    claim: Claim = static(default=Claim("estimate"))
+    log_z_error: Array = param(supports.non_negative, default=0.0)
+    claim: Claim = static(default=Claim("estimate"), kw_only=True)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -126,6 +137,23 @@ class Normalized(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         return self.density.unnormalized_log_prob(value) - self.log_z
+
+    def evaluate(self, value: Any) -> Evaluation:
+        """The NLL of held-out values, in nats, with the claim of log Z.
+
+        Its standard error is that over examples and that of log Z together. (The error of a
+        `lx.compare` is over examples alone.)
+
+        Args:
+          value: `(n, *event)`.
+        """
+        each = -np.asarray(self.log_prob(value), np.float64)
+        spread = each.std(ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+        error = math.hypot(spread, float(self.log_z_error))
+        claim = dataclasses.replace(self.claim, measure=measure_of(self))
+        terms = {"log_z": float(self.log_z), "log_z_error": float(self.log_z_error)}
+        weight = np.ones(len(each))
+        return Evaluation(float(each.mean()), error, len(each), claim, each, weight, terms)
 
 
 def bits(index: Array, count: int, dtype: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -86,22 +87,29 @@ def exact_samples(density: Unnormalized, key: Array, count: int) -> Array:
       ValueError: as `log_partition(method="exact")`, and for more than 20 units: all 2^20 numbers are
         held.
     """
-    key = check_key(key)
-    units, term = enumeration_of(density)
+    units, _ = enumeration_of(density)
     if units > 20:
         raise ValueError(
             f"exact_samples: the probabilities of 2^{units} states would be held, of at most 2^20; run "
             "long chains instead: density.gibbs(key, x)"
         )
+    return _drawn(density, check_key(key), count)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _drawn(density: Unnormalized, key: Array, count: int) -> Array:
+    units, term = enumeration_of(density)
     dtype = density.dtype
     size = 1 << min(units, _BLOCK)
 
     def block(first: Array) -> Array:
         return term(bits(first + jnp.arange(size), units, dtype))
 
-    logits = jax.lax.map(block, jnp.arange(0, 1 << units, size)).reshape(-1)
-    index = jax.random.categorical(stream(key, "units"), logits, shape=(count,))
-    drawn = bits(index, units, dtype)
+    # First the block, then the state in it: a random number for each state would be many.
+    logits = jax.lax.map(block, jnp.arange(0, 1 << units, size))
+    first = jax.random.categorical(stream(key, "block"), logsumexp(logits, axis=-1), shape=(count,))
+    within = jax.random.categorical(stream(key, "state"), logits[first])
+    drawn = bits(first * size + within, units, dtype)
     if hasattr(density, "_complete"):
         return density._complete(stream(key, "rest"), drawn)
     return drawn.reshape((count, *density.event_shape))

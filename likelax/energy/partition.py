@@ -324,12 +324,16 @@ def _populations(path: Path, key: Array, particles: int, most: int) -> Array:
 
 
 def _resampled(path: Path, key: Array, betas: Array, particles: int) -> Array:
-    def step(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], None]:
+    def warm(carry: tuple[Array, Array], t: Array) -> tuple[Array, Array]:
         x, log_z = carry
         own = jax.random.fold_in(key, t)
         change = path.log_density(betas[t], x) - path.log_density(betas[t - 1], x)
         x = path.move(own, betas[t], systematic(stream(own, "resample"), change, x))
-        return (x, log_z + logsumexp(change, axis=0) - jnp.log(particles)), None
+        return x, log_z + logsumexp(change, axis=0) - jnp.log(particles)
+
+    def step(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], None]:
+        waits = betas[t] == betas[t - 1]
+        return jax.lax.cond(waits, lambda carry, t: carry, warm, carry, t), None
 
     start = path.sample(stream(key, "base"), particles), path.log_z()
     return jax.lax.scan(step, start, jnp.arange(1, len(betas)))[0][1]
@@ -350,7 +354,7 @@ def _adapted(path: Path, key: Array, particles: int, most: int) -> Array:
         enough = size(middle, now, x) >= particles / 2
         return (jnp.where(enough, middle, low), jnp.where(enough, high, middle)), None
 
-    def step(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Array]:
+    def warm(carry: tuple[Array, Array], t: Array) -> tuple[Array, Array]:
         x, now = carry
         one = jnp.ones_like(now)
         ends = jax.lax.scan(functools.partial(halve, now=now, x=x), (now, one), None, length=20)
@@ -358,7 +362,11 @@ def _adapted(path: Path, key: Array, particles: int, most: int) -> Array:
         beta = jnp.where(t == most, one, found)
         own = jax.random.fold_in(key, t)
         change = path.log_density(beta, x) - path.log_density(now, x)
-        return (path.move(own, beta, systematic(stream(own, "resample"), change, x)), beta), beta
+        return path.move(own, beta, systematic(stream(own, "resample"), change, x)), beta
+
+    def step(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], Array]:
+        carry = jax.lax.cond(carry[1] == 1, lambda carry, t: carry, warm, carry, t)
+        return carry, carry[1]
 
     x = path.sample(stream(key, "base"), particles)
     zero = jnp.zeros_like(path.log_z())
