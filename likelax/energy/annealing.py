@@ -73,10 +73,10 @@ class Geometric(Node):
         return self.kernel.position(state)
 
     def sample(self, key: Array, count: int) -> Array:
-        return self.base.sample(key, (count,)).astype(self.base.dtype)
+        return self.base.sample(key, (count,)).astype(self.end.dtype)
 
     def log_z(self) -> Array:
-        return jnp.zeros((), self.base.dtype)
+        return jnp.zeros((), jnp.promote_types(self.base.dtype, self.end.dtype))
 
 
 Path = Interpolation | Geometric
@@ -133,14 +133,14 @@ def _alike(a: Any, b: Any) -> bool:
     )
 
 
-def inverse_temperatures(betas: Any) -> Array:
+def inverse_temperatures(betas: Any, dtype: Any) -> Array:
     """0 = beta_0 < ... < beta_K = 1, from numbers or from K.
 
     Raises:
       ValueError: for others.
     """
     if is_count(betas):
-        return jnp.linspace(0.0, 1.0, betas + 1)
+        return jnp.linspace(0.0, 1.0, betas + 1, dtype=dtype)
     given = np.asarray(betas, float)
     if given.ndim != 1 or len(given) < 2 or given[0] != 0 or given[-1] != 1:
         raise ValueError(
@@ -153,7 +153,7 @@ def inverse_temperatures(betas: Any) -> Array:
             f"log_partition: inverse temperatures increase from 0 to 1, got {given[k]:g} before "
             f"{given[k + 1]:g}; write betas=np.unique(betas)"
         )
-    return jnp.asarray(given)
+    return jnp.asarray(given, dtype)
 
 
 def check_density(density: Any) -> None:
