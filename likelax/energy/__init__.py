@@ -8,6 +8,10 @@ result = lx.train.fit(model, optax.adam(1e-2), lx.Batch(x), steps=1000, key=key)
 rbm = result.params                                              # the RBM itself, a pytree
 lower, upper = lx.energy.bracket(rbm, key)                       # log Z from both sides, with errors
 rbm.normalize(lower).log_prob(x), lower.claim                    # no log_prob without a log Z
+
+wide = lx.energy.RBM.random(key, visible=64, hidden=256)         # too wide for an exact sum
+far = wide.gibbs(key, x, sweeps=1000)                            # long chains, then both sides
+lx.energy.bracket(wide, key, samples=far)
 ```
 """
 

@@ -34,14 +34,7 @@ class Interpolation(Node):
 
     def move(self, key: Array, beta: Array, x: Array) -> Array:
         """Moves that leave f_beta invariant."""
-        model = self.at(beta)
-        if self.sweeps == 1:
-            return model.gibbs(key, x)
-
-        def sweep(x: Array, k: Array) -> tuple[Array, None]:
-            return model.gibbs(jax.random.fold_in(key, k), x), None
-
-        return jax.lax.scan(sweep, x, jnp.arange(self.sweeps))[0]
+        return self.at(beta).gibbs(key, x, sweeps=self.sweeps)
 
     def sample(self, key: Array, count: int) -> Array:
         """Samples of f_0."""

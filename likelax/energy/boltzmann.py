@@ -11,10 +11,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from likelax import supports
-from likelax._keys import check_key
 from likelax._pytree import Array, param, static
 from likelax.distributions.categorical import Bernoulli
-from likelax.energy.density import Unnormalized, as_rows
+from likelax.energy.density import Swept, as_rows
 from likelax.energy.enumeration import log_sum
 from likelax.energy.graph import Graph, lattice, layered, where
 from likelax.energy.restricted import Enumeration
@@ -24,7 +23,7 @@ from likelax.numerics.logspace import softplus
 _MOST_NEIGHBOURS = 16
 
 
-class BoltzmannMachine(Unnormalized):
+class BoltzmannMachine(Swept):
     """Units coupled along the edges of a graph (Ackley, Hinton and Sejnowski 1985).
 
     log p(x) + log Z = sum_(i,j) J_ij x_i x_j + sum_i b_i x_i + offset, the first sum over edges. Units
@@ -168,14 +167,8 @@ class BoltzmannMachine(Unnormalized):
     def _up(self, up: Array, dtype: Any) -> Array:
         return (2 * up - 1 if self.spins else up).astype(dtype)
 
-    def gibbs(self, key: Array, value: Array) -> Array:
-        """One sweep of many chains, `(*chains, units)`: colour by colour, all units of one at once.
-
-        Args:
-          key: a random key.
-          value: where the chains are.
-        """
-        key = check_key(key)
+    def _sweep(self, key: Array, value: Array) -> Array:
+        """Colour by colour, all units of one at once."""
         for c, units in enumerate(self.graph.colours):
             logits = self._gain * self._field(value, units)
             up = Bernoulli(logits=logits).sample(jax.random.fold_in(key, c))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from likelax import supports
-from likelax._checks import check_known
+from likelax._checks import check_known, is_count
+from likelax._keys import check_key
 from likelax._pytree import Array, Node, node, param, parameter_dtype, static
 from likelax.distributions.base import Distribution
 from likelax.metrics import Evaluation
@@ -106,6 +108,39 @@ class Unnormalized(Node):
     def density(self, params: Any, *, state: Any = ()) -> Unnormalized:
         """The density with these parameters."""
         return params
+
+
+class Swept(Unnormalized):
+    """A model whose units are drawn in blocks, given all others. A subclass writes `_sweep`."""
+
+    def _sweep(self, key: Array, value: Array) -> Array:
+        """Each block once."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _sweep")
+
+    def gibbs(self, key: Array, value: ArrayLike, *, sweeps: int = 1) -> Array:
+        """Block Gibbs sweeps of many chains at once, `(*chains, *event)` to the same.
+
+        Args:
+          key: a random key.
+          value: where the chains are.
+          sweeps: how many; sweep k draws with `fold_in(key, k)`.
+        """
+        if not is_count(sweeps):
+            raise ValueError(
+                f"{type(self).__name__}.gibbs: sweeps is a whole number >= 1, got {sweeps!r}"
+            )
+        self._value(value)
+        return _swept(self, check_key(key), jnp.asarray(value), sweeps)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _swept(model: Swept, key: Array, value: Array, sweeps: int) -> Array:
+    def sweep(value: Array, k: Array | int) -> tuple[Array, None]:
+        return model._sweep(jax.random.fold_in(key, k), value), None
+
+    if sweeps == 1:
+        return sweep(value, 0)[0]
+    return jax.lax.scan(sweep, value, jnp.arange(sweeps))[0]
 
 
 class Normalized(Distribution):

@@ -22,14 +22,14 @@ from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.distributions.normal import Normal
-from likelax.energy.density import Unnormalized
+from likelax.energy.density import Swept
 from likelax.numerics.logspace import logsumexp, softplus
 
 _LOG_2PI = math.log(2 * math.pi)
 Enumeration = tuple[int, Callable[[Array], Array]]
 
 
-class Restricted(Unnormalized):
+class Restricted(Swept):
     """What the three kinds share. A subclass has `weight`, `visible_bias` and `hidden_bias`."""
 
     # What a subclass writes.
@@ -91,8 +91,8 @@ class Restricted(Unnormalized):
     def unnormalized_log_prob(self, value: ArrayLike) -> Array:
         return -self.free_energy(value)
 
-    def gibbs(self, key: Array, visible: Array) -> Array:
-        """One block Gibbs sweep of many chains, `(*chains, *event)`: h given v, then v given h."""
+    def _sweep(self, key: Array, visible: Array) -> Array:
+        """h given v, then v given h."""
         h = Bernoulli(logits=self._hidden_logits(visible)).sample(stream(key, "hidden"))
         drive = self._drive(h.astype(self.dtype))
         return self._visible_at(drive).sample(stream(key, "visible")).astype(visible.dtype)

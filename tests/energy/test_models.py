@@ -124,7 +124,7 @@ def found():
             "log_z": log_z,
             "gaussian": exact,
             "samples": drawn,
-            "swept": {n: given[n].gibbs(KEY, x) for n, x in drawn.items()},
+            "swept": {n: given[n].gibbs(KEY, x, sweeps=2) for n, x in drawn.items()},
             "conditionals": conditionals,
             "deep": given["deep"].free_energy(VISIBLE),
         }
