@@ -4,6 +4,7 @@ import itertools
 import types
 from typing import NamedTuple
 
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -223,8 +224,6 @@ def test_blackjax_algorithms_run_as_kernels():
 
 
 def test_blackjax_itself():
-    blackjax = pytest.importorskip("blackjax")
-
     def make(log_density):
         return blackjax.hmc(
             log_density,
