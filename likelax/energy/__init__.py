@@ -1,0 +1,56 @@
+"""Densities known up to a constant: p(x) = exp(unnormalized_log_prob(x)) / Z.
+
+```python
+rbm = lx.energy.RBM.random(key, visible=64, hidden=16)
+model = lx.energy.MaximumLikelihood(rbm)                         # exact: log Z over 2^16 states
+result = lx.train.fit(model, optax.adam(1e-2), lx.Batch(x), steps=1000, key=key)
+
+rbm = result.params                                              # the RBM itself, a pytree
+lower, upper = lx.energy.bracket(rbm, key)                       # log Z from both sides, with errors
+rbm.normalize(lower).log_prob(x), lower.claim                    # no log_prob without a log Z
+
+wide = lx.energy.RBM.random(key, visible=64, hidden=256)         # too wide for an exact sum
+far = wide.gibbs(key, x, sweeps=1000)                            # long chains, then both sides
+lx.energy.bracket(wide, key, samples=far)
+```
+"""
+
+from .boltzmann import BoltzmannMachine as BoltzmannMachine
+from .density import Normalized as Normalized
+from .density import Unnormalized as Unnormalized
+from .enumeration import exact_samples as exact_samples
+from .graph import Graph as Graph
+from .likelihood import MaximumLikelihood as MaximumLikelihood
+from .network import Energy as Energy
+from .network import EnergyDensity as EnergyDensity
+from .partition import Bracket as Bracket
+from .partition import LogPartition as LogPartition
+from .partition import Raise as Raise
+from .partition import bracket as bracket
+from .partition import log_partition as log_partition
+from .partition import raise_log_prob as raise_log_prob
+from .partition import reverse_log_partition as reverse_log_partition
+from .restricted import RBM as RBM
+from .restricted import CategoricalRBM as CategoricalRBM
+from .restricted import GaussianRBM as GaussianRBM
+
+__all__ = [
+    "RBM",
+    "BoltzmannMachine",
+    "Bracket",
+    "CategoricalRBM",
+    "Energy",
+    "EnergyDensity",
+    "GaussianRBM",
+    "Graph",
+    "LogPartition",
+    "MaximumLikelihood",
+    "Normalized",
+    "Raise",
+    "Unnormalized",
+    "bracket",
+    "exact_samples",
+    "log_partition",
+    "raise_log_prob",
+    "reverse_log_partition",
+]

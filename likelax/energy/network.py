@@ -1,0 +1,130 @@
+"""A network as an energy."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from likelax import supports
+from likelax._checks import is_count
+from likelax._keys import check_key, stream
+from likelax._pytree import Array, node, param, parameter_dtype, static
+from likelax.energy.density import Unnormalized, as_rows
+from likelax.networks import Variables, adapt, called
+from likelax.supports import Support
+
+
+class Energy:
+    """p(x) proportional to exp(-E(x) / T), with E a network or a function.
+
+    ::
+
+        energy = lx.energy.Energy(MLP, event_shape=2)          # x (n, 2) -> E (n,) or (n, 1)
+        params, state = energy.init(jax.random.key(0), x)
+        density = energy.density(params, state=state)
+        density.unnormalized_log_prob(x)                       # -E(x) / T: no log_prob yet
+        known = density.normalize(lx.energy.log_partition(density, key, base=..., kernel=...))
+        known.log_prob(x), known.claim
+
+    Args:
+      net: a network (see `likelax.networks`), or a function of x without parameters; it makes one
+        number for each value.
+      event_shape: of one value.
+      temperature: T, a positive number; 1 unless asked.
+      support: where values lie, of one element each: `lx.supports.real` or `lx.supports.boolean`.
+
+    Raises:
+      ValueError: for a shape or a temperature that is none.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        event_shape: int | tuple[int, ...],
+        *,
+        temperature: float | Array = 1.0,
+        support: Support = supports.real,
+    ):
+        shape: Any = (event_shape,) if is_count(event_shape) else event_shape
+        if not isinstance(shape, tuple) or not all(is_count(n) for n in shape):
+            raise ValueError(
+                f"Energy: event_shape is a whole number or a tuple of them, got {event_shape!r}; "
+                "write event_shape=2, or () for single numbers"
+            )
+        if not isinstance(temperature, jax.core.Tracer) and not jnp.all(
+            jnp.asarray(temperature) > 0
+        ):
+            raise ValueError(f"Energy: temperature is positive, got {temperature!r}")
+        self.net = adapt(_paired(net))
+        self.event_shape, self.temperature = shape, temperature
+        self.support = supports.elementwise(support, len(shape)) if shape else support
+
+    def init(self, key: Array, value: ArrayLike) -> Variables:
+        """The network's parameters and state, shaped by values `(n, *event)`.
+
+        Raises:
+          ValueError: for a network that does not make one number for each value.
+        """
+        x = _floats(value)
+        with called("energy", x):
+            params, state = self.net.init(stream(check_key(key), "net"), x)
+        jax.eval_shape(self.density(params, state=state).unnormalized_log_prob, x)
+        return Variables(params, state)
+
+    def density(self, params: Any, *, state: Any = ()) -> EnergyDensity:
+        """The density with these parameters: a pytree with `unnormalized_log_prob`."""
+        return EnergyDensity(params, state, jnp.asarray(self.temperature), self)
+
+    def merge(self, params: Any, state: Any = ()) -> Any:
+        """The user's own network with these values."""
+        return self.net.merge(params, state)
+
+
+class EnergyDensity(Unnormalized):
+    """What `Energy.density` makes."""
+
+    params: Any = node()
+    state: Any = node()
+    temperature: Array = param(supports.positive)
+    energy: Energy = static()
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.energy.event_shape)
+
+    @property
+    def support(self) -> Any:
+        return self.energy.support
+
+    def unnormalized_log_prob(self, value: ArrayLike) -> Array:
+        rows, sample = as_rows(self._value(value), self.event_shape)
+        with called("energy", rows):
+            out, _ = self.energy.net.apply(
+                self.params, rows, key=None, state=self.state, train=False
+            )
+        if out.shape not in ((len(rows),), (len(rows), 1)):
+            raise ValueError(
+                f"Energy: one number for each of {len(rows)} values wanted, shape ({len(rows)},), the "
+                f"network makes {out.shape}; write net(x).sum(-1), or a last layer of one output "
+                "(logits of classes: -jax.nn.logsumexp(logits, -1))"
+            )
+        energy = out.astype(parameter_dtype([out]))
+        return -energy.reshape(sample) / self.temperature
+
+
+def _floats(value: ArrayLike) -> Array:
+    x = jnp.asarray(value)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+
+
+def _paired(net: Any) -> Any:
+    """A function of x without parameters as a pair (init, apply)."""
+    plain = inspect.isroutine(net) or isinstance(net, functools.partial)
+    if plain and "rngs" not in inspect.signature(net).parameters:
+        return (lambda key, x: {}, lambda params, x: net(x))
+    return net
