@@ -65,16 +65,22 @@ def bound(
         fit.
 
     Raises:
-      TypeError: for a model that has no such bound.
+      TypeError: for a model that has no such bound, and batches that are none.
       ValueError: for fewer draws, and when no example is left.
     """
     if not hasattr(model, "bounded"):
         raise TypeError(
             f"bound: a lx.diffusion.VLB, Denoising, MaskedDiffusion or UniformDiffusion wanted, got "
-            f"{type(model).__name__}"
+            f"{type(model).__name__}; of a FlowMatching write lx.evaluate(lx.diffusion.ODELikelihood("
+            "model), params, key, batches)"
         )
     if not (is_count(num_samples) and num_samples >= 2):
         raise ValueError(f"bound: num_samples is a whole number, at least 2, got {num_samples!r}")
+    if not (isinstance(batches, Batch) or hasattr(batches, "__iter__")):
+        raise TypeError(
+            f"bound: a Batch or an iterable of them wanted, got {type(batches).__name__}; write "
+            "lx.Batch(target, input=x)"
+        )
     averaged, key = _Averaged(model, num_samples), check_key(key)
     errors: list[np.ndarray] = []
 
