@@ -65,7 +65,7 @@ def bound(
         fit.
 
     Raises:
-      TypeError: for a model that has no such bound, and batches that are none.
+      TypeError: for a model that has no such bound.
       ValueError: for fewer draws, and when no example is left.
     """
     if not hasattr(model, "bounded"):
@@ -76,11 +76,6 @@ def bound(
         )
     if not (is_count(num_samples) and num_samples >= 2):
         raise ValueError(f"bound: num_samples is a whole number, at least 2, got {num_samples!r}")
-    if not (isinstance(batches, Batch) or hasattr(batches, "__iter__")):
-        raise TypeError(
-            f"bound: a Batch or an iterable of them wanted, got {type(batches).__name__}; write "
-            "lx.Batch(target, input=x)"
-        )
     averaged, key = _Averaged(model, num_samples), check_key(key)
     errors: list[np.ndarray] = []
 
