@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -31,6 +32,7 @@ def test_every_example_is_tested_here():
         "own_loop",
         "ensemble",
         "custom_likelihood",
+        "diffusion_digits",
         "flow_density",
         "flow_matching",
         "forecaster",
@@ -101,6 +103,68 @@ def test_vae_digits(capsys, tmp_path):
         )
     assert all(score.count == 450 for score in found.values())
     assert len(list(tmp_path.glob("*.png"))) == 6
+
+
+@pytest.fixture(scope="module")
+def diffusion_digits():
+    return example("diffusion_digits")
+
+
+def test_the_area_of_independent_pixels_is_their_likelihood(diffusion_digits):
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(17, 0.5), size=64)
+    chosen = shares.cumsum(-1) > rng.random((30, 64, 1))
+    levels = np.argmax(chosen, -1)
+    exact = -np.log(np.take_along_axis(shares[None], levels[..., None], -1)).sum((1, 2)).mean()
+    log_snr = jnp.linspace(-5.0, 8.5, 55)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    def area(shares, key):
+        denoiser = diffusion_digits.independent(shares)
+        cost = diffusion_digits.cost_per_log_snr(denoiser, jnp.asarray(levels), log_snr, key)
+        return jnp.trapezoid(cost, log_snr)
+
+    keys = jax.random.split(jax.random.key(0), 16)
+    found = np.asarray(area(jnp.asarray(shares, jnp.float32), keys))
+    error = found.std(ddof=1) / len(keys) ** 0.5
+    # Beyond the ends there are 1/2 |x|^2 exp(-5) nats at most.
+    assert error < 0.5 and -0.3 < (exact - found.mean()) < 4 * error + 0.3
+    # Negative control: with probabilities that are not theirs it costs more.
+    other = np.asarray(area(jnp.asarray(shares[::-1], jnp.float32), keys))
+    assert other.mean() > exact + 20
+
+
+def test_the_network_of_pixels_is_causal(diffusion_digits):
+    model = diffusion_digits.causal()
+    batch = lx.Batch(np.random.default_rng(0).integers(0, 17, (2, 64)))
+    params = jax.jit(model.init)(jax.random.key(0), batch).params
+    # Outputs start at 0, where nothing can be wrong with them.
+    params["net"]["last"] = jax.random.normal(jax.random.key(1), params["net"]["last"].shape)
+    lx.testing.check_causal(model, params, batch)
+
+
+@pytest.mark.slow
+def test_diffusion_digits(diffusion_digits, capsys, tmp_path, monkeypatch):
+    others = diffusion_digits.train_autoencoder.__globals__
+    monkeypatch.setitem(others, "PARTICLES", 10)
+    monkeypatch.setitem(others, "HIDDEN", 16)
+    sizes = {"features": 8, "hidden": 8, "layers": 1, "told": 8}
+    small = functools.partial(diffusion_digits.Mixer, **sizes)
+    monkeypatch.setattr(diffusion_digits, "Mixer", small)
+    found = diffusion_digits.main(20, tmp_path, draws=2)
+    np.testing.assert_allclose(found["independent pixels"].loss, 108.11, atol=0.05)
+    exact = {name for name, score in found.items() if score.claim.relation == "exact"}
+    assert exact == {"probabilistic PCA", "independent pixels", "causal network"}
+    for name, score in found.items():
+        kind = "lebesgue" if name == "probabilistic PCA" else "counting"
+        assert score.claim.measure == (kind, 64) and score.count == 450
+    told = capsys.readouterr().out
+    assert "undecided: upper bound" in told or "no difference" in told
+    # The bound and the equation of one model are close.
+    bound, equation = found["diffusion"], found["diffusion, equation"]
+    assert abs(bound.loss - equation.loss) < 4 * bound.standard_error + 2
+    assert len(list(tmp_path.glob("*.png"))) == 3
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def stored(path):
 
 
 def test_there_are_some():
-    assert [path.stem[:2] for path in TEXTS] == ["01", "02", "03", "04", "05"]
+    assert [path.stem[:2] for path in TEXTS] == ["01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
@@ -70,5 +70,8 @@ def test_every_cell_runs(path, execute, monkeypatch):
         assert "undecided: upper bound" in told and "particles that count" in told
     elif path.stem.startswith("05"):
         assert "none failed" in told and "upper bound, closing with num_particles" in told
+    elif path.stem.startswith("06"):
+        assert "refused: bits per dimension of a loss that is no likelihood" in told
+        assert "exact, closing with ode tolerance" in told and "undecided: " in told
     else:
         assert "a factor of 2 is missing" in told and "nothing wrong was found" not in told

@@ -134,16 +134,17 @@ def test_digits(capsys, tmp_path):
 @pytest.mark.slow
 def test_images(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "PARTICLES", 10)
+    monkeypatch.setattr(images, "DRAWS", 4)
     told = run(capsys, "--only", "images", "--steps", 60, "--out", tmp_path)
     found = {}
-    for name in ("each pixel alone", "VAE", "autoregressive flow"):
+    for name in ("each pixel alone", "VAE", "autoregressive flow", "diffusion"):
         line = re.search(rf"^{name} \*?\s*([\d.]+) ± .*$", told, re.MULTILINE)
         found[name] = float(line[1])
         assert ("upper bound" in line[0]) == (name != "each pixel alone")
     # 17 levels without any knowledge: 64 log 17 = 181 nats.
     assert max(found.values()) < 181 and found["VAE"] < found["each pixel alone"]
     # A bound below a bound decides nothing.
-    verdict = told.partition("VAE against autoregressive flow: ")[2].splitlines()[0]
+    verdict = told.partition("diffusion against autoregressive flow: ")[2].splitlines()[0]
     assert "nats" in verdict and "is better" not in verdict
     assert (tmp_path / "images.png").read_bytes().startswith(PNG)
 

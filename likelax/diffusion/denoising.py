@@ -16,7 +16,7 @@ from likelax.diffusion.model import DiffusionModel
 from likelax.diffusion.prediction import Prediction
 from likelax.diffusion.process import Level, Process
 from likelax.diffusion.schedules import Learned
-from likelax.diffusion.times import AdaptiveTimes, StratifiedTimes, as_times
+from likelax.diffusion.times import AdaptiveTimes, as_times
 from likelax.diffusion.weighting import Weighting, as_weighting
 from likelax.distributions.normal import Normal
 from likelax.networks import Variables
@@ -136,12 +136,15 @@ class Denoising(DiffusionModel):
         return self._evidence(params, key, x, cost, state)
 
     def bounded(
-        self, params: Any, key: Array, batch: Batch, *, state: Any, keep: Array | None
+        self, params: Any, key: Array, batch: Batch, *, u: Array, state: Any, keep: Array | None
     ) -> Scores:
-        """The variational bound by one draw, whatever the weighting: see `lx.diffusion.bound`."""
+        """The variational bound by one draw, whatever the weighting: see `lx.diffusion.bound`.
+
+        Args:
+          u: uniform in [0, 1), one for each example.
+        """
         x = self._encoded(batch.target, keep)
-        time = StratifiedTimes().draw(stream(key, "times"), x.shape[0], ()).time
-        cost, state = self._integrand(params, key, x, time, batch.input, state)
+        cost, state = self._integrand(params, key, x, u, batch.input, state)
         return self._evidence(params, key, x, cost, state)
 
     def _integrand(
@@ -154,14 +157,17 @@ class Denoising(DiffusionModel):
         span = process.log_snr_max - process.log_snr_min
         if self._learns:  # which was trained to make it vary little
             level = process.at(u)
-            rate = jnp.abs(level.gamma_rate)
+            density = 1 / jnp.abs(level.gamma_rate)
         else:
-            level, rate = process.at(process.time_of(span * u - process.log_snr_max)), span
+            # In gamma: a schedule may rush through, or linger at, where the integrand is large.
+            even = process.time_of(span * (2 * u % 1) - process.log_snr_max)
+            level = process.at(jnp.where(u < 0.5, even, 2 * u % 1))
+            density = 0.5 / span + 0.5 / jnp.abs(level.gamma_rate)
         error, state = self._squared_errors(params, key, x, level, input, state, False)
         # Of noise that cannot be predicted, as near the data, |e - e_hat|^2 is |e|^2, whose mean is known.
         noise, axes = normal_like(stream(key, "noise"), x), tuple(range(1, x.ndim))
         excess = sigmoid(-level.gamma) * jnp.sum(noise**2 - 1, axis=axes)
-        return 0.5 * rate * (error - excess), state
+        return 0.5 * (error - excess) / density, state
 
     def _evidence(self, params: Any, key: Array, x: Array, diffusion: Array, state: Any) -> Scores:
         """The bound, from its diffusion term."""

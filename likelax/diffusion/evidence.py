@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from likelax._checks import is_count
-from likelax._keys import check_key
+from likelax._keys import check_key, stream
 from likelax._pytree import Array
+from likelax.diffusion.times import StratifiedTimes
 from likelax.metrics import Evaluation, evaluation
 from likelax.objective import Aux, Batch, Claim, Objective, Scores
 
 # How many rows a network is given at once where no gradient is wanted.
 _ROWS = 4096
+# How many independent groups of draws a standard error wants.
+_GROUPS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,9 @@ def bound(
 
     A model that was trained with another weighting than the bound's is one of the likelihood all the
     same, and is scored with weight 1: in continuous time, but for a `VLB` of so many steps. The draws
-    are made to vary little: uniform in the log-SNR, and less the part of |e|^2 - E|e|^2 that no network
-    can predict, whose mean is 0.
+    are made to vary little: half of them uniform in time and half in the log-SNR; those of an example
+    spread evenly, in groups of `num_samples / 16` or a little fewer; and less the part of |e|^2 - E|e|^2
+    that no network can predict, whose mean is 0.
 
     Args:
       model: a `Denoising`, a `VLB` or one of discrete data.
@@ -91,7 +95,11 @@ def bound(
 
 
 class _Averaged(Objective):
-    """The mean of so many draws of a model's bound, whose standard errors are its next state."""
+    """The mean of so many draws of a model's bound, whose standard errors are its next state.
+
+    Draws come in groups: the times of each example in a group are spread evenly over [0, 1). The error is
+    that of the groups' means, which are independent.
+    """
 
     def __init__(self, model: Any, count: int):
         self.model, self.count, self.claim = model, count, Claim("upper")
@@ -106,18 +114,30 @@ class _Averaged(Objective):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         claims: list[Claim] = []
+        rows, each = jnp.shape(batch.target)[0], self._each
+        key_of_times, keys = stream(key, "times"), jax.random.split(key, self.count)
 
-        def draw(key: Array) -> tuple[Array, dict[str, Array]]:
-            scores = self.model.bounded(params, key, batch, state=state, keep=keep)
+        def draw(drawn: tuple[Array, Array]) -> tuple[Array, dict[str, Array]]:
+            key, number = drawn
+            group = jax.random.fold_in(key_of_times, number // each)
+            first = StratifiedTimes().draw(group, rows, ()).time
+            u = (first + (number % each) / each) % 1
+            scores = self.model.bounded(params, key, batch, u=u, state=state, keep=keep)
             claims.append(scores.claim)
             return scores.per_example, scores.terms
 
-        keys = jax.random.split(key, self.count)
-        rows = jnp.shape(batch.target)[0]
-        cost, terms = jax.lax.map(draw, keys, batch_size=max(1, _ROWS // max(rows, 1)))
-        error = jnp.std(cost, axis=0, ddof=1) / math.sqrt(self.count)
+        numbers = jnp.arange(self.count)
+        cost, terms = jax.lax.map(draw, (keys, numbers), batch_size=max(1, _ROWS // max(rows, 1)))
+        groups = jnp.mean(cost.reshape((-1, each, rows)), axis=1)
+        error = jnp.std(groups, axis=0, ddof=1) / math.sqrt(len(groups))
         terms = {name: jnp.mean(term, axis=0) for name, term in terms.items()}
         return Scores(jnp.mean(cost, axis=0), terms, error, claims[0])
+
+    @property
+    def _each(self) -> int:
+        """How many draws a group has: a divisor of their number that leaves enough groups."""
+        divisors = (d for d in range(self.count // _GROUPS, 1, -1) if self.count % d == 0)
+        return next(divisors, 1)
 
     # Equal where they ask the same, so that a second call compiles nothing.
     def __eq__(self, other: object) -> bool:

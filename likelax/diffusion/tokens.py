@@ -63,9 +63,9 @@ class TokenDiffusion(Objective):
                 self._tokens(batch.target, keep)
 
     def bounded(
-        self, params: Any, key: Array, batch: Batch, *, state: Any, keep: Array | None
+        self, params: Any, key: Array, batch: Batch, *, u: Array, state: Any, keep: Array | None
     ) -> Scores:
-        """The bound by one draw: see `lx.diffusion.bound`."""
+        """The bound by one draw, at times of its own: see `lx.diffusion.bound`."""
         return self.score(params, key, batch, state=state, train=False, keep=keep)
 
     def _tokens(self, target: Any, keep: Array | None) -> tuple[Array, Array]:

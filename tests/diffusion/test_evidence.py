@@ -53,7 +53,7 @@ def test_bound_of_any_model_with_its_errors():
 class Drawn(lx.Objective):
     """Costs that are nothing but noise."""
 
-    def bounded(self, params, key, batch, *, state, keep):
+    def bounded(self, params, key, batch, *, u, state, keep):
         cost = batch.target + jax.random.normal(key, batch.target.shape)
         return Scores(cost, {"cost": cost}, state, lx.Claim("upper"))
 
