@@ -319,7 +319,7 @@ def score_diffusion(
         table.add(f"{name}, equation", lx.evaluate(equation, params, key, test, state=state))
 
 
-def main(steps: int = 4000, out: Path | None = None, draws: int = 64) -> dict[str, lx.Evaluation]:
+def main(steps: int = 3400, out: Path | None = None, draws: int = 64) -> dict[str, lx.Evaluation]:
     data = lx.datasets.digits()
     print(f"data: {data.source}")
     levels = {k: d.input.astype(np.int32) for k, d in (("train", data.train), ("test", data.test))}
@@ -420,7 +420,7 @@ def draw_costs(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     options = parser.parse_args()
     main(options.steps, options.out)

@@ -38,6 +38,11 @@ def is_number(x: Any) -> TypeGuard[float]:
         return False
 
 
+def are_numbers(*xs: Any) -> bool:
+    """Whether each is one real number that is known."""
+    return all(map(is_number, xs))
+
+
 def checking() -> bool:
     """Whether value checks are on here."""
     return _mode.value is not None

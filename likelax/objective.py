@@ -256,6 +256,7 @@ class Objective:
 
     def _prepared(self, batch: Batch) -> tuple[Batch, Array | None]:
         """The batch that is scored, its input cleaned, and what of it is kept."""
+        check_batch(batch)
         for name in ("mask", "weight"):
             _check_leading(name, getattr(batch, name), batch.target)
         _check_factors(batch)

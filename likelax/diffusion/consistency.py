@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count
+from likelax._checks import are_numbers, is_count
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.diffusion._noise import normal_like, row_keys
@@ -43,7 +43,7 @@ class ConsistencyTraining(DiffusionModel):
       data_scale: the standard deviation of the data.
 
     Raises:
-      ValueError: for steps that are none.
+      ValueError: for steps, a mean or a std that are none.
     """
 
     claim = Claim("none")
@@ -63,6 +63,11 @@ class ConsistencyTraining(DiffusionModel):
         if not is_count(steps):
             raise ValueError(
                 f"ConsistencyTraining: steps is a whole number >= 1, got {steps!r}; write steps=10"
+            )
+        if not (are_numbers(mean, std) and std > 0):
+            raise ValueError(
+                f"ConsistencyTraining: a mean and std > 0 wanted, got {mean!r} and {std!r}; write "
+                "mean=-0.4, std=2.0"
             )
         process = process or Process("variance_exploding", Karras(7.0), 11.0, -10.2)
         prediction = Prediction("edm", data_scale)

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from likelax import _checks
-from likelax._checks import is_count
+from likelax._checks import is_count, is_number
 from likelax._pytree import Array
 from likelax.diffusion.process import Level
 from likelax.distributions.quantized import Grid
@@ -26,6 +26,7 @@ class Real:
         unit variance.
 
     Raises:
+      TypeError: for what is no number and no array.
       ValueError: for a scale that is not positive.
     """
 
@@ -33,6 +34,11 @@ class Real:
     scale: Any = 1.0
 
     def __post_init__(self) -> None:
+        for name, x in {"loc": self.loc, "scale": self.scale}.items():
+            if not (is_number(x) or hasattr(x, "dtype")):
+                raise TypeError(
+                    f"Real: {name} is a number or an array, got {x!r}; write {name}=jnp.asarray(...)"
+                )
         _checks.check_known(
             jnp.asarray(self.scale) > 0,
             jnp.asarray(self.scale),
@@ -94,8 +100,9 @@ class Pixels:
     def __post_init__(self) -> None:
         if not is_count(self.bins) or self.bins < 2:
             raise ValueError(f"Pixels: bins is a whole number >= 2, got {self.bins!r}")
-        if self.high is not None and not self.low < self.high:
-            raise ValueError(f"Pixels: low < high wanted, got {self.low} and {self.high}")
+        high = math.inf if self.high is None else self.high
+        if not (is_number(self.low) and is_number(high) and self.low < high):
+            raise ValueError(f"Pixels: low < high wanted, got {self.low!r} and {self.high!r}")
 
     @property
     def grid(self) -> Grid:

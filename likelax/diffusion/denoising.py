@@ -17,7 +17,7 @@ from likelax.diffusion.prediction import Prediction
 from likelax.diffusion.process import Level, Process
 from likelax.diffusion.schedules import Learned
 from likelax.diffusion.times import AdaptiveTimes, as_times
-from likelax.diffusion.weighting import Weighting
+from likelax.diffusion.weighting import Weighting, as_weighting
 from likelax.distributions.normal import Normal
 from likelax.networks import Variables
 from likelax.numerics.logspace import sigmoid
@@ -75,7 +75,7 @@ class Denoising(DiffusionModel):
             null=null,
         )
         self.times = as_times(times, self._name)
-        self.weighting = Weighting(weighting) if isinstance(weighting, str) else weighting
+        self.weighting = as_weighting(weighting, self._name)
         if self._learns and self.weighting.bound != "data":
             raise ValueError(
                 f"{self._name}: with weighting {self.weighting.name!r} a learned schedule would "

@@ -75,7 +75,8 @@ def bound(
     if not hasattr(model, "bounded"):
         raise TypeError(
             f"bound: a lx.diffusion.VLB, Denoising, MaskedDiffusion or UniformDiffusion wanted, got "
-            f"{type(model).__name__}"
+            f"{type(model).__name__}; of a FlowMatching write lx.evaluate(lx.diffusion.ODELikelihood("
+            "model), params, key, batches)"
         )
     if not (is_count(num_samples) and num_samples >= 2):
         raise ValueError(f"bound: num_samples is a whole number, at least 2, got {num_samples!r}")

@@ -176,11 +176,11 @@ class FlowMatching(DiffusionModel):
         return at.alpha * x + at.sigma * source, velocity
 
 
-def process_along(path: PathName | Lipman | SchrodingerBridge) -> Process:
+def process_along(path: Any) -> Process:
     """The process of a path of flow matching, with data at time 1."""
     named: dict[str, Any] = {"lipman": Lipman(), "schrodinger_bridge": SchrodingerBridge()}
     found = named.get(path, path) if isinstance(path, str) else path
-    if isinstance(found, str) and found not in _PATHS:
+    if not isinstance(found, Lipman | SchrodingerBridge) and found not in list(_PATHS):
         raise ValueError(
             f"FlowMatching: path is one of {sorted([*_PATHS, *named])}, a lx.diffusion.Lipman or a "
             f"lx.diffusion.SchrodingerBridge, got {path!r}"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax import _checks
-from likelax._checks import is_count
+from likelax._checks import is_count, is_number
 from likelax._pytree import Array
 from likelax.diffusion.process import Process
 
@@ -38,8 +38,8 @@ class TimeGrid:
             raise ValueError(
                 f'TimeGrid: the name is one of ["karras", "log_snr", "time"], got {self.name!r}'
             )
-        if not self.rho > 0:
-            raise ValueError(f"TimeGrid: rho > 0 wanted, got {self.rho}; write rho=7")
+        if not (is_number(self.rho) and self.rho > 0):
+            raise ValueError(f"TimeGrid: rho > 0 wanted, got {self.rho!r}; write rho=7")
 
     def times(self, process: Process, steps: int) -> Array:
         """The times, `(steps + 1,)`."""
@@ -59,6 +59,21 @@ class TimeGrid:
 
 
 Grid = Any
+
+
+def check_shape(shape: Any, name: str) -> tuple[int, ...]:
+    """The shape of samples, `(batch, *event)`.
+
+    Raises:
+      ValueError: for one that is none.
+    """
+    sizes = shape if isinstance(shape, tuple | list) else ()
+    if not sizes or not all(size == 0 or is_count(size) for size in sizes):
+        raise ValueError(
+            f"{name}: shape is (batch, *event), whole numbers, got {shape!r}; write "
+            "shape=(16, *event)"
+        )
+    return tuple(sizes)
 
 
 def check_steps(steps: Any, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import are_numbers
 from likelax._pytree import Array
 from likelax.diffusion.prediction import Denoised, Denoiser
 from likelax.diffusion.process import Level
@@ -93,12 +94,15 @@ def inpainting(denoiser: Denoiser, known: Any, mask: Any) -> Denoiser:
     return denoise
 
 
-def check_interval(interval: Interval | None) -> None:
+def check_interval(interval: Any) -> None:
     """Raises ValueError unless it is a pair that grows."""
-    if interval is not None and not (len(interval) == 2 and interval[0] < interval[1]):
+    if interval is None:
+        return
+    pair = isinstance(interval, tuple | list) and len(interval) == 2 and are_numbers(*interval)
+    if not (pair and interval[0] < interval[1]):
         raise ValueError(
             "the interval of guidance is a pair (low, high) of log-SNRs, low < high, got "
-            f"{interval}; write interval=(-2 * log(sigma_high), -2 * log(sigma_low)) for noise levels"
+            f"{interval!r}; write interval=(-2 * log(sigma_high), -2 * log(sigma_low)) for noise levels"
         )
 
 

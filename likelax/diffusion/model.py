@@ -9,17 +9,18 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_number
 from likelax._keys import check_key, stream
 from likelax._pytree import Array, is_traced
 from likelax.diffusion.condition import doubled, dropped, without
 from likelax.diffusion.data import Pixels, as_data
-from likelax.diffusion.grids import Grid, TimeGrid, check_grid, check_steps
+from likelax.diffusion.grids import Grid, TimeGrid, check_grid, check_shape, check_steps
 from likelax.diffusion.guidance import Interval, check_interval, extrapolated, scale_at
 from likelax.diffusion.prediction import Denoised, Denoiser, Prediction, as_prediction
 from likelax.diffusion.process import Level, Process
 from likelax.diffusion.sampler import Sampled, Sampler
 from likelax.diffusion.samplers import DPMSolver
-from likelax.networks import Arguments, Variables, adapt
+from likelax.networks import Arguments, Variables, adapt, called
 from likelax.objective import Batch, Objective, trailing
 
 
@@ -61,14 +62,14 @@ class DiffusionModel(Objective):
     ):
         if not isinstance(process, Process):
             raise TypeError(
-                f"{self._name}: a Process wanted, got {process!r}; write "
+                f"{self._name}: a Process wanted, got {_named(process)}; write "
                 'lx.diffusion.Process("variance_preserving", lx.diffusion.Cosine())'
             )
         if level not in ("log_snr", "time"):
             raise ValueError(f'{self._name}: level is "log_snr" or "time", got {level!r}')
-        if not 0 <= condition_dropout < 1:
+        if not (is_number(condition_dropout) and 0 <= condition_dropout < 1):
             raise ValueError(
-                f"{self._name}: condition_dropout is in [0, 1), got {condition_dropout}; write 0.1"
+                f"{self._name}: condition_dropout is in [0, 1), got {condition_dropout!r}; write 0.1"
             )
         if condition_dropout and null is None:
             raise ValueError(
@@ -102,11 +103,12 @@ class DiffusionModel(Objective):
         own = self.process.init(stream(key, "process"))
         level = self.process.bind(own).at(jnp.full(x.shape[:1], 0.5, x.dtype))
         given = self._arguments(x, level, batch.input)
-        params, state = self.net.init(stream(key, "net"), given)
-        out, _ = jax.eval_shape(
-            functools.partial(self.net.apply, key=None, state=state, train=False), params, given
-        )
-        self._check_output(out.shape, x.shape)
+        with called(f"net(z, level, ...) of {self._name}, z of a target (batch, *event)", given):
+            params, state = self.net.init(stream(key, "net"), given)
+            out, _ = jax.eval_shape(
+                functools.partial(self.net.apply, key=None, state=state, train=False), params, given
+            )
+        self._check_output(out, x.shape)
         return Variables({"net": params, "process": own}, state)
 
     def merge(self, params: Any, state: Any = ()) -> Any:
@@ -137,13 +139,14 @@ class DiffusionModel(Objective):
         train: bool = False,
     ) -> tuple[Array, Any]:
         """All that the network says of z, `(batch, *event)`, at levels `(batch,)`, and its next state."""
+        self._check_input(input)
         if train and self.condition_dropout:
             own = stream(check_key(key), "condition")
             drop = functools.partial(dropped, key=own, rate=self.condition_dropout)
             input = self._with_null(drop, input)
         given = self._arguments(z, level, input)
         out, state = self.net.apply(params["net"], given, key=key, state=state, train=train)
-        self._check_output(out.shape, z.shape)
+        self._check_output(out, z.shape)
         return out.astype(z.dtype), state
 
     def _output(
@@ -162,16 +165,29 @@ class DiffusionModel(Objective):
         """What the network's outputs mean."""
         return self.prediction.denoised(outputs, z, level)
 
-    def _check_output(self, got: tuple[int, ...], z: tuple[int, ...]) -> None:
+    def _check_output(self, out: Any, z: tuple[int, ...]) -> None:
         each = self._outputs_each
         if each > 1 and len(z) < 2:
             raise ValueError(f"{self._name}: a target of shape (batch, *event) wanted, got {z}")
         wanted = z if each == 1 else (*z[:-1], each * z[-1])
-        if got != wanted:
+        if not hasattr(out, "shape"):
+            raise TypeError(
+                f"{self._name}: the network puts out one array of shape {wanted}, got "
+                f"{type(out).__name__}; have it return that array alone"
+            )
+        if out.shape != wanted:
             times = {1: "as", 2: "twice as"}[each]
             raise ValueError(
-                f"{self._name}: for z of shape {z} the network puts out {wanted}, got {got}; give its "
-                f"last layer {times} many outputs as z has"
+                f"{self._name}: for z of shape {z} the network puts out {wanted}, got {out.shape}; give "
+                f"its last layer {times} many outputs as z has"
+            )
+
+    def _check_input(self, input: Any) -> None:
+        """Raises where none is given to a network that has learned what `null` is instead."""
+        if input is None and self.null is not None:
+            raise ValueError(
+                f"{self._name}: guidance and condition_dropout are for an input that may be missing; give "
+                "lx.Batch(target, input=labels), or where it is missing as many rows of null"
             )
 
     def _with_null(self, change: Callable[..., Any], input: Any) -> Any:
@@ -186,8 +202,8 @@ class DiffusionModel(Objective):
             )
         try:
             return change(input, self.null)
-        except ValueError as error:
-            raise ValueError(f"{self._name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self._name}: {error}") from error
 
     def denoiser(
         self,
@@ -210,9 +226,15 @@ class DiffusionModel(Objective):
           guidance_interval: the log-SNRs between which the scale holds.
 
         Raises:
-          ValueError: for guidance without an input or a null.
+          ValueError: for guidance without an input or a null, an interval without a scale, and no input
+            where there is a null.
         """
         check_interval(guidance_interval)
+        if guidance_scale is None and guidance_interval is not None:
+            raise ValueError(
+                f"{self._name}: guidance_interval is of guidance, and there is none; write "
+                "guidance_scale=2.0"
+            )
 
         def denoise(z: Array, level: Level) -> Denoised:
             each = Level(*(jnp.broadcast_to(x, z.shape[:1]) for x in level))
@@ -274,7 +296,8 @@ class DiffusionModel(Objective):
           TypeError: for a sampler that is none.
           ValueError: for no steps, a grid that is none, and shapes that do not fit.
         """
-        shape, sampler = tuple(shape), DPMSolver() if sampler is None else sampler
+        sampler = DPMSolver() if sampler is None else sampler
+        shape = check_shape(shape, f"{self._name}.sample")
         if not isinstance(sampler, Sampler):
             raise TypeError(
                 f"{self._name}: a sampler wanted, got {sampler!r}; write sampler=lx.diffusion.Heun()"
@@ -309,6 +332,11 @@ class DiffusionModel(Objective):
             return self.data.encoded(x, keep)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self._name}: {error}") from error
+
+
+def _named(x: Any) -> str:
+    """x itself where that is short."""
+    return repr(x) if isinstance(x, str | type) or x is None else f"a {type(x).__name__}"
 
 
 class _Options(NamedTuple):

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from likelax._checks import is_number
 from likelax._pytree import Array
 from likelax.diffusion.process import Level
 from likelax.diffusion.schedules import Schedule
@@ -28,9 +29,9 @@ class Lipman(Schedule):
     sigma_min: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < 1:
+        if not (is_number(self.sigma_min) and 0 < self.sigma_min < 1):
             raise ValueError(
-                f"Lipman: 0 < sigma_min < 1 wanted, got {self.sigma_min}; write sigma_min=1e-4"
+                f"Lipman: 0 < sigma_min < 1 wanted, got {self.sigma_min!r}; write sigma_min=1e-4"
             )
 
     def gamma(self, u: Array, v: Array) -> Array:
@@ -63,9 +64,9 @@ class SchrodingerBridge(Schedule):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
+        if not (is_number(self.scale) and self.scale > 0):
             raise ValueError(
-                f'SchrodingerBridge: scale > 0 wanted, got {self.scale}; write path="linear"'
+                f'SchrodingerBridge: scale > 0 wanted, got {self.scale!r}; write path="linear"'
             )
 
     def gamma(self, u: Array, v: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from likelax._checks import is_number
 from likelax._pytree import Array
 from likelax.diffusion.process import Level
 
@@ -73,12 +74,14 @@ class Prediction:
     data_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.name not in _COEFFICIENTS:
+        if not (isinstance(self.name, str) and self.name in _COEFFICIENTS):
             raise ValueError(
                 f"Prediction: the name is one of {sorted(_COEFFICIENTS)}, got {self.name!r}"
             )
-        if not self.data_scale > 0:
-            raise ValueError(f"Prediction: data_scale is positive, got {self.data_scale}")
+        if not (is_number(self.data_scale) and self.data_scale > 0):
+            raise ValueError(
+                f"Prediction: data_scale is positive, got {self.data_scale!r}; write 1.0"
+            )
 
     def coefficients(self, level: Level) -> Coefficients:
         """The linear maps, each of the shape of the level."""

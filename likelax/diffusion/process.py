@@ -106,6 +106,7 @@ class Process:
       data_at: the time that has the data, 0 or 1; noise is at the other one.
 
     Raises:
+      TypeError: for a schedule that is a name or a class.
       ValueError: for ends, a path or a time that are none.
     """
 
@@ -116,8 +117,7 @@ class Process:
     data_at: int = 0
 
     def __post_init__(self) -> None:
-        if not hasattr(self.path, "log_coefficients") and self.path not in _PATHS:
-            raise ValueError(f"Process: path is one of {sorted(_PATHS)}, got {self.path!r}")
+        self._check_names()
         if isinstance(self.data_at, bool) or self.data_at not in (0, 1):
             raise ValueError(
                 f"Process: data_at is the time that has the data, 0 or 1, got {self.data_at!r}"
@@ -132,6 +132,21 @@ class Process:
             # In tree operations a schedule may be anything.
             if isinstance(self.schedule, Schedule) and not isinstance(self.schedule, Learned):
                 _check_monotone(self)
+
+    def _check_names(self) -> None:
+        known = isinstance(self.path, str) and self.path in _PATHS
+        own = hasattr(self.path, "log_coefficients") and not isinstance(self.path, type)
+        if not (known or own):
+            raise ValueError(
+                f"Process: path is one of {sorted(_PATHS)}, lx.diffusion.Lipman() or "
+                f"lx.diffusion.SchrodingerBridge(), got {self.path!r}"
+            )
+        # In tree operations a schedule may be anything, but none of these.
+        if self.schedule is None or isinstance(self.schedule, str | type):
+            raise TypeError(
+                f"Process: schedule is an object such as lx.diffusion.Cosine(), got {self.schedule!r}; "
+                f'write lx.diffusion.Process("variance_preserving", lx.diffusion.Cosine())'
+            )
 
     # Parameters.
 

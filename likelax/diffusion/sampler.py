@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.diffusion._noise import row_keys
-from likelax.diffusion.grids import Grid, check_grid, check_steps, times_of
+from likelax.diffusion.grids import Grid, check_grid, check_shape, check_steps, times_of
 from likelax.diffusion.prediction import Denoised, Denoiser
 from likelax.diffusion.process import Level, Process
+from likelax.objective import Objective
 
 # Standard Normal numbers of the shape of z, by their number among those of a step.
 Noise = Callable[[Any], Array]
@@ -142,13 +143,15 @@ class Sampler:
           trajectory: whether to return a `Sampled` with all that lies between.
 
         Raises:
+          TypeError: for a denoiser that is none.
           ValueError: for no steps, times that do not lead from the noise to the data, and shapes that do
             not fit.
         """
         name, grid = type(self).__name__, self.grid if grid is None else grid
         check_steps(steps, name)
+        shape = check_shape(shape, name)
         check_grid(grid, process, steps, whole=start is None)
-        z = _first(process, stream(check_key(key), "start"), tuple(shape), start, name)
+        z = _first(process, stream(check_key(key), "start"), shape, start, name)
         levels = _cast(process.at(times_of(grid, process, steps)), z.dtype)
         denoiser = _checked(denoiser, name)
         keys = row_keys(stream(key, "steps"), z.shape[0])
@@ -204,8 +207,6 @@ class Sampler:
 
 def _first(process: Process, key: Array, shape: tuple[int, ...], start: Any, name: str) -> Array:
     """z at the first time, of float32 or wider."""
-    if not shape:
-        raise ValueError(f"{name}: shape is (batch, *event), got (); write shape=(16, *event)")
     if start is None:
         prior = process.prior(shape[1:])
         z = jax.vmap(lambda key: prior.sample(key))(row_keys(key, shape[0]))
@@ -233,9 +234,18 @@ def _cast(tree: Any, dtype: Any) -> Any:
 
 def _checked(denoiser: Denoiser, name: str) -> Denoiser:
     """The denoiser, held to the shape and the dtype of z."""
+    if isinstance(denoiser, Objective):
+        raise TypeError(
+            f"{name}: a denoiser wanted, got a {type(denoiser).__name__}; write model.denoiser(params)"
+        )
 
     def denoise(z: Array, level: Level) -> Denoised:
         found = denoiser(z, level)
+        if not isinstance(found, Denoised):
+            raise TypeError(
+                f"{name}: a denoiser gives lx.diffusion.Denoised(data, noise), got "
+                f"{type(found).__name__}; of a network it is model.denoiser(params)"
+            )
         for part, x in found._asdict().items():
             if x is not None and x.shape != z.shape:
                 raise ValueError(

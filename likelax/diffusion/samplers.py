@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count
+from likelax._checks import are_numbers, is_count, is_number
 from likelax._pytree import Array
 from likelax.diffusion.grids import Grid
 from likelax.diffusion.prediction import Denoised, Denoiser
@@ -46,8 +46,8 @@ class DDIM(Sampler):
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"DDIM: eta is in [0, 1], got {self.eta}")
+        if not (is_number(self.eta) and 0 <= self.eta <= 1):
+            raise ValueError(f"DDIM: eta is in [0, 1], got {self.eta!r}; write eta=0.0")
 
     def step(self, denoiser: Denoiser, z: Array, at: Step, memory: Any, noise: Noise) -> Moved:
         estimate = denoiser(z, at.now)
@@ -123,7 +123,7 @@ class Heun(Sampler):
       churn_scale: of the noise that is added, S_noise.
 
     Raises:
-      ValueError: for a churn below 0.
+      ValueError: for a churn below 0, and others that are no numbers.
     """
 
     grid: ClassVar[Grid] = "karras"
@@ -134,8 +134,13 @@ class Heun(Sampler):
     churn_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.churn >= 0:
-            raise ValueError(f"Heun: churn >= 0 wanted, got {self.churn}")
+        if not (is_number(self.churn) and self.churn >= 0):
+            raise ValueError(f"Heun: churn >= 0 wanted, got {self.churn!r}; write churn=0.0")
+        if not are_numbers(self.churn_from, self.churn_to, self.churn_scale):
+            raise ValueError(
+                "Heun: churn_from, churn_to and churn_scale are numbers, got "
+                f"{self.churn_from!r}, {self.churn_to!r} and {self.churn_scale!r}"
+            )
 
     def plan(self, process: Process, levels: Level) -> Any:
         """The level from which each step is taken."""
@@ -180,11 +185,21 @@ class DPMSolver(Sampler):
 
     Args:
       stochastic: whether to solve the stochastic equation, which forgets the errors of the steps before.
+
+    Raises:
+      TypeError: for what is neither True nor False.
     """
 
     grid: ClassVar[Grid] = "log_snr"
 
     stochastic: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stochastic, bool):
+            raise TypeError(
+                f"DPMSolver: stochastic is True or False, got {self.stochastic!r}; of this family there "
+                "are lx.diffusion.DPMSolver(), 2M, and DPMSolver(stochastic=True), its SDE version"
+            )
 
     def plan(self, process: Process, levels: Level) -> Any:
         """h, and by how much of its last change x_hat is moved."""
@@ -280,6 +295,7 @@ class PredictorCorrector(Sampler):
       corrections: after each step.
 
     Raises:
+      TypeError: for a predictor that is no sampler.
       ValueError: for an snr or corrections that are none.
     """
 
@@ -288,9 +304,14 @@ class PredictorCorrector(Sampler):
     corrections: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.snr < 1:
+        if not (is_number(self.snr) and 0 < self.snr < 1):
             raise ValueError(
-                f"PredictorCorrector: snr is in (0, 1), got {self.snr}; write snr=0.16"
+                f"PredictorCorrector: snr is in (0, 1), got {self.snr!r}; write snr=0.16"
+            )
+        if not isinstance(self.predictor, Sampler):
+            raise TypeError(
+                f"PredictorCorrector: predictor is a sampler, got {self.predictor!r}; write "
+                "predictor=lx.diffusion.Ancestral()"
             )
         if not is_count(self.corrections):
             raise ValueError(

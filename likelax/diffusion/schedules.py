@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count
+from likelax._checks import are_numbers, is_count
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.numerics.logspace import log1mexp, log1p, log_sigmoid, sigmoid, softplus
@@ -87,9 +87,9 @@ class LinearBeta(Schedule):
 
     def __post_init__(self) -> None:
         _check(
-            0 < self.beta_min <= self.beta_max,
-            f"LinearBeta: 0 < beta_min <= beta_max wanted, got {self.beta_min} and "
-            f"{self.beta_max}: gamma would not increase with time",
+            are_numbers(self.beta_min, self.beta_max) and 0 < self.beta_min <= self.beta_max,
+            f"LinearBeta: 0 < beta_min <= beta_max wanted, got {self.beta_min!r} and "
+            f"{self.beta_max!r}: gamma would not increase with time",
         )
 
     def gamma(self, u: Array, v: Array) -> Array:
@@ -113,6 +113,12 @@ class Cosine(Schedule):
     """
 
     shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(
+            are_numbers(self.shift),
+            f"Cosine: shift is a number, got {self.shift!r}; write shift=0.0",
+        )
 
     def gamma(self, u: Array, v: Array) -> Array:
         half = 0.5 * math.pi
@@ -142,9 +148,9 @@ class Sigmoid(Schedule):
 
     def __post_init__(self) -> None:
         _check(
-            self.start < self.end and self.tau > 0,
-            f"Sigmoid: start < end and tau > 0 wanted, got start={self.start}, end={self.end}, "
-            f"tau={self.tau}: gamma would not increase with time",
+            are_numbers(self.start, self.end, self.tau) and self.start < self.end and self.tau > 0,
+            f"Sigmoid: start < end and tau > 0 wanted, got start={self.start!r}, end={self.end!r}, "
+            f"tau={self.tau!r}: gamma would not increase with time",
         )
 
     @property
@@ -180,7 +186,10 @@ class Polynomial(Schedule):
     power: float = 2.0
 
     def __post_init__(self) -> None:
-        _check(self.power > 0, f"Polynomial: power > 0 wanted, got {self.power}; write power=2")
+        _check(
+            are_numbers(self.power) and self.power > 0,
+            f"Polynomial: power > 0 wanted, got {self.power!r}; write power=2",
+        )
 
     def gamma(self, u: Array, v: Array) -> Array:
         late = u > 0.5
@@ -209,7 +218,10 @@ class LogNormal(Schedule):
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        _check(self.std > 0, f"LogNormal: std > 0 wanted, got {self.std}; write std=1.2")
+        _check(
+            are_numbers(self.mean, self.std) and self.std > 0,
+            f"LogNormal: a mean and std > 0 wanted, got {self.mean!r} and {self.std!r}; write std=1.2",
+        )
 
     def gamma(self, u: Array, v: Array) -> Array:
         nearer = ndtri(jnp.minimum(u, v))
@@ -246,7 +258,10 @@ class Karras(Schedule):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        _check(self.rho > 0, f"Karras: rho > 0 wanted, got {self.rho}; write rho=7")
+        _check(
+            are_numbers(self.rho) and self.rho > 0,
+            f"Karras: rho > 0 wanted, got {self.rho!r}; write rho=7",
+        )
 
     def gamma(self, u: Array, v: Array) -> Array:
         return 2 * self.rho * jnp.log(u)
@@ -273,8 +288,8 @@ class Learned(Schedule):
 
     def __post_init__(self) -> None:
         _check(
-            not isinstance(self.features, int) or is_count(self.features),
-            f"Learned: features is a whole number >= 1, got {self.features!r}",
+            is_count(self.features),
+            f"Learned: features is a whole number >= 1, got {self.features!r}; write features=64",
         )
 
     def init(self, key: Array) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count
+from likelax._checks import is_count, is_number
 from likelax._pytree import Array
 from likelax.diffusion._noise import row_keys
 from likelax.objective import trailing
@@ -80,10 +80,12 @@ class AdaptiveTimes(StratifiedTimes):
     def __post_init__(self) -> None:
         if not is_count(self.bins):
             raise ValueError(f"AdaptiveTimes: bins is a whole number >= 1, got {self.bins!r}")
-        if not 0 < self.decay < 1:
-            raise ValueError(f"AdaptiveTimes: decay is in (0, 1), got {self.decay}; write 0.99")
-        if not 0 < self.uniform <= 1:
-            raise ValueError(f"AdaptiveTimes: uniform is in (0, 1], got {self.uniform}; write 0.05")
+        if not (is_number(self.decay) and 0 < self.decay < 1):
+            raise ValueError(f"AdaptiveTimes: decay is in (0, 1), got {self.decay!r}; write 0.99")
+        if not (is_number(self.uniform) and 0 < self.uniform <= 1):
+            raise ValueError(
+                f"AdaptiveTimes: uniform is in (0, 1], got {self.uniform!r}; write 0.05"
+            )
 
     def init(self) -> dict[str, Array]:
         return {"square": jnp.zeros(self.bins), "count": jnp.zeros(self.bins)}

@@ -14,7 +14,7 @@ from likelax._checks import is_count
 from likelax._keys import check_key, stream
 from likelax._pytree import Array, is_traced
 from likelax.diffusion._noise import row_keys
-from likelax.networks import Arguments, Variables, adapt
+from likelax.networks import Arguments, Variables, adapt, called
 from likelax.objective import Batch, Claim, Measure, Objective, Scores, trailing
 
 
@@ -43,10 +43,11 @@ class TokenDiffusion(Objective):
         batch, keep = self._prepared(batch)
         tokens, _ = self._tokens(batch.target, keep)
         given = arguments(tokens, jnp.full(tokens.shape[:1], 0.5), batch.input)
-        params, state = self.net.init(stream(key, "net"), given)
-        out, _ = jax.eval_shape(
-            functools.partial(self.net.apply, key=None, state=state, train=False), params, given
-        )
+        with called(f"net(z, level, ...) of {self._name}", given):
+            params, state = self.net.init(stream(key, "net"), given)
+            out, _ = jax.eval_shape(
+                functools.partial(self.net.apply, key=None, state=state, train=False), params, given
+            )
         self._check_logits(out.shape, tokens.shape)
         return Variables(params, state)
 
@@ -130,10 +131,7 @@ class TokenDiffusion(Objective):
         Raises:
           ValueError: for a number of steps that is none, and an input of another length.
         """
-        shape, event = (
-            (x,) if isinstance(x, int) else tuple(x)  # a length is a shape of one axis
-            for x in (shape, event_shape)
-        )
+        shape, event = self._shape("shape", shape), self._shape("event_shape", event_shape)
         count = math.prod(shape)
         if steps is not None and not is_count(steps):
             raise ValueError(f"{self._name}.sample: steps is a whole number >= 1, got {steps!r}")
@@ -146,6 +144,16 @@ class TokenDiffusion(Objective):
         size = (count, *event)
         tokens = _compiled_sample(self, size, steps, params, check_key(key), input, state)
         return tokens.reshape((*shape, *event))
+
+    def _shape(self, name: str, shape: Any) -> tuple[int, ...]:
+        """A length is a shape of one axis."""
+        sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+        if not all(size == 0 or is_count(size) for size in sizes):
+            raise ValueError(
+                f"{self._name}.sample: {name} is a length, or a tuple of them, got "
+                f"{shape!r}; write {name}=16"
+            )
+        return tuple(map(int, sizes))
 
     def _sample(
         self, size: tuple[int, ...], steps: int | None, params: Any, key: Array, *rest: Any

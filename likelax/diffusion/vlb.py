@@ -67,6 +67,11 @@ class VLB(Denoising):
                 f"{self._name}: in continuous time the variance is that of the posterior; write "
                 'steps=1000, or variance="posterior"'
             )
+        if "weighting" in options:
+            raise TypeError(
+                f"{self._name}: the weighting of a bound is its own; write lx.diffusion.Denoising(process, "
+                f"net, weighting={options['weighting']!r})"
+            )
         super().__init__(process, net, prediction, "elbo", **options)
         self.steps, self.variance = steps, variance
 

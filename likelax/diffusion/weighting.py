@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from likelax._checks import is_number
 from likelax._pytree import Array
 from likelax.diffusion.process import Level
 from likelax.numerics.logspace import sigmoid
@@ -40,7 +42,7 @@ class Weighting:
         theorem 1). Else None: no bound at all.
 
     Raises:
-      ValueError: for another name.
+      ValueError: for another name, and constants that it has not or that are none.
     """
 
     name: str = "elbo"
@@ -49,8 +51,21 @@ class Weighting:
     data_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.name not in _WEIGHTS:
+        if not (isinstance(self.name, str) and self.name in _WEIGHTS):
             raise ValueError(f"Weighting: the name is one of {sorted(_WEIGHTS)}, got {self.name!r}")
+        for constant, value in {"k": self.k, "g": self.g}.items():
+            if value is not None and constant not in _CONSTANTS.get(self.name, ""):
+                raise ValueError(
+                    f"Weighting: {self.name!r} has no {constant}, got {constant}={value!r}; leave it out"
+                )
+            # An exponent and what moves the log-SNR may be anything.
+            least = 0 if constant == "k" and self.name != "sigmoid" else -math.inf
+            if not (is_number(_given(value, 1.0)) and _given(value, 1.0) > least):
+                raise ValueError(f"Weighting: {constant} is a number > {least}, got {value!r}")
+        if not (is_number(self.data_scale) and self.data_scale > 0):
+            raise ValueError(
+                f"Weighting: data_scale is positive, got {self.data_scale!r}; write 1.0"
+            )
 
     @property
     def bound(self) -> Bound | None:
@@ -86,8 +101,26 @@ _WEIGHTS: dict[str, Callable[[Level, Weighting], Array | float]] = {
     "sigmoid": lambda p, own: sigmoid(_given(own.k, 2.0) + p.gamma),
     "flow_matching": lambda p, own: jnp.exp(0.5 * p.gamma),
 }
+_CONSTANTS = {"min_snr": "k", "p2": "kg", "sigmoid": "k"}
 _BOUNDS: dict[str, Bound] = {
     "elbo": "data",
     "sigmoid": "noisy data",
     "flow_matching": "noisy data",
 }
+
+
+def as_weighting(weighting: Any, owner: str) -> Weighting:
+    """The weighting of that name, or itself.
+
+    Raises:
+      TypeError: for what is neither.
+      ValueError: for another name.
+    """
+    if isinstance(weighting, Weighting):
+        return weighting
+    if not isinstance(weighting, str):
+        raise TypeError(
+            f"{owner}: weighting is one of {sorted(_WEIGHTS)} or a lx.diffusion.Weighting, got "
+            f'{weighting!r}; write weighting="elbo"'
+        )
+    return Weighting(weighting)

@@ -7,6 +7,7 @@ import pytest
 
 import likelax as lx
 from likelax.diffusion import evidence
+from likelax.diffusion.weighting import as_weighting
 from likelax.objective import Scores
 from likelax.testing.gaussian_diffusion import example_data
 from likelax.testing.subject import quick_jit
@@ -152,6 +153,27 @@ def test_bad_options_are_told(name):
     options, match = OPTIONS[name]
     with pytest.raises(ValueError, match=match):
         D.VLB(D.Process(), wide(2), **options)
+
+
+def test_networks_that_are_none_are_told():
+    batch = lx.Batch(VALUES)
+    pair = (lambda *_: {}, lambda params, z, level: (z, z))
+    with pytest.raises(TypeError, match=r"one array of shape \(2, 2\), got tuple"):
+        D.VLB(D.Process(), pair).init(KEY, batch)
+    unaware = (lambda *_: {}, lambda params, z: z)
+    with pytest.raises(TypeError, match="takes 2 positional") as told:
+        D.VLB(D.Process(), unaware).init(KEY, batch)
+    notes = "".join(told.value.__notes__)
+    assert "net(z, level, ...) of VLB" in notes
+    assert "called with shapes (2, 2), (2,)" in notes
+
+
+def test_weightings_that_are_none_are_told():
+    for weighting in (None, ["elbo"], D.Weighting, lambda level: 1.0):
+        with pytest.raises(TypeError, match='or a lx.diffusion.Weighting.*write weighting="elbo"'):
+            as_weighting(weighting, "Denoising")
+    with pytest.raises(TypeError, match=r"write lx.diffusion.Denoising.*weighting='simple'"):
+        D.VLB(D.Process(), wide(2), weighting="simple")
 
 
 def test_more_bad_options_are_told():

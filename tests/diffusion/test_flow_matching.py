@@ -340,6 +340,10 @@ def test_consistency_training_stops_the_gradient_of_the_cleaner_end():
 
 BAD = {
     "path": (lambda: model_of(SchrodingerBridge(0.0)), "scale > 0"),
+    "path's class": (lambda: process_along(Lipman), "FlowMatching: path is one of .*'lipman'"),
+    "no path": (lambda: process_along(None), "FlowMatching: path is one of .*got None"),
+    "scale of text": (lambda: SchrodingerBridge("1"), "scale > 0 wanted, got '1'"),
+    "std": (lambda: ConsistencyTraining((lambda *_: {}, lambda *_: 0), std=0.0), "std > 0 wanted"),
     "sigma_min": (lambda: Lipman(1.0), "0 < sigma_min < 1"),
     "steps": (lambda: ConsistencyTraining((lambda *_: {}, lambda *_: 0), steps=0), "got 0"),
 }

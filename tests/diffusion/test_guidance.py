@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 import likelax as lx
 from likelax.diffusion import DDIM, Ancestral, Denoised, Heun, PredictorCorrector
 from likelax.diffusion.condition import dropped
+from likelax.diffusion.guidance import check_interval
 from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(0)
@@ -380,6 +381,27 @@ ERRORS = {
         lambda: lx.diffusion.classifier_free(of_all, of_all, 2.0, (3.0, 1.0)),
         ValueError,
         r"low < high, got \(3.0, 1.0\)",
+    ),
+    "an interval of one number": (
+        lambda: check_interval(3.0),
+        ValueError,
+        "a pair .*got 3.0; write interval=",
+    ),
+    "an interval of no guidance": (
+        lambda: sample(guidance_interval=(-1.0, 1.0)),
+        ValueError,
+        "guidance_interval is of guidance.*write guidance_scale=2.0",
+    ),
+    "a dropout that is none": (lambda: init(condition_dropout=float("nan")), ValueError, "got nan"),
+    "no input where it may be missing": (
+        lambda: build(labelled()[0], null=NONE).sample(PARAMS, KEY, (3, 2), steps=2),
+        ValueError,
+        "as many rows of null",
+    ),
+    "a shape": (
+        lambda: lx.diffusion.Denoising(PROCESS, shrinking()[0]).sample(PARAMS, KEY, (), steps=2),
+        ValueError,
+        r"Denoising.sample: shape is \(batch, \*event\).* got \(\)",
     ),
     "a mask of numbers": (
         lambda: lx.diffusion.inpainting(of_all, 1.0, np.ones(2)),

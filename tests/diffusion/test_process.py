@@ -332,14 +332,35 @@ BAD = {
     "bins": (lambda: D.Pixels(1), "bins is a whole number >= 2"),
     "range": (lambda: D.Pixels(3, 2.0, 1.0), "low < high wanted"),
     "real": (lambda: D.Real(scale=-1.0), "scale is positive"),
+    "list": (lambda: D.Real(loc=[1.0]), r"loc is a number or an array, got \[1.0\]"),
+    "schedule": (lambda: D.Process("straight", "cosine"), r"lx.diffusion.Cosine\(\)"),
+    "schedule's class": (lambda: D.Process("straight", D.Cosine), "is an object such as"),
+    "path's class": (lambda: D.Process(D.Lipman), "path is one of"),
+    "paths": (lambda: D.Process(["straight"]), "path is one of .*got \\['straight'"),
+    "text for beta": (lambda: D.LinearBeta("0.1"), "0 < beta_min"),
+    "text for shift": (lambda: D.Cosine("0"), "shift is a number, got '0'"),
+    "no tau": (lambda: D.Sigmoid(tau=None), "tau=None: gamma would not increase"),
+    "text for mean": (lambda: D.LogNormal("a"), "got 'a' and 1.2"),
+    "features of text": (lambda: D.Learned("64"), "got '64'; write features=64"),
+    "predictions": (lambda: D.Prediction(["v"]), "the name is one of"),
+    "constant": (lambda: D.Weighting("elbo", k=3.0), "'elbo' has no k, got k=3.0; leave it out"),
+    "negative": (lambda: D.Weighting("min_snr", k=-5.0), "k is a number > 0, got -5.0"),
+    "no number": (lambda: D.Weighting("sigmoid", k=float("nan")), "k is a number > -inf, got nan"),
+    "data's scale": (lambda: D.Weighting("edm", data_scale=0.0), "data_scale is positive, got 0.0"),
+    "text for low": (lambda: D.Pixels(3, low="0"), "low < high wanted, got '0'"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_told(name):
     make, match = BAD[name]
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((TypeError, ValueError), match=match):
         make()
+
+
+def test_constants_that_need_not_be_positive():
+    assert D.Weighting("sigmoid", k=-2.0).k == -2.0
+    assert D.Weighting("p2", g=0.0).g == 0.0
 
 
 class Backwards(D.Schedule):

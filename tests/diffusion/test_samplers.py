@@ -11,6 +11,7 @@ import pytest
 
 import likelax as lx
 from likelax.diffusion import DDIM, Ancestral, DPMSolver, Euler, Heun, PredictorCorrector, UniPC
+from likelax.diffusion.grids import check_shape
 from likelax.diffusion.sampler import Moved
 from likelax.testing.subject import quick_jit
 
@@ -503,6 +504,15 @@ ERRORS = {
         r"denoiser's data .* \(2, 3\), got \(2, 2\)",
     ),
     "eta": (lambda: DDIM(1.5), r"eta is in \[0, 1\], got 1.5"),
+    "eta of text": (lambda: DDIM("0"), r"eta is in \[0, 1\], got '0'"),
+    "a solver's order": (lambda: DPMSolver("3M"), "stochastic is True or False, got '3M'"),
+    "a predictor": (lambda: PredictorCorrector("ddim"), r"predictor=lx.diffusion.Ancestral\(\)"),
+    "a length": (lambda: check_shape(4, "DDIM"), r"DDIM: shape is \(batch, \*event\).* got 4"),
+    "a shape of no length": (lambda: run(shape=(-4, 3)), r"got \(-4, 3\)"),
+    "an estimate alone": (
+        lambda: jax.eval_shape(lambda: run(denoiser=lambda z, level: z)),
+        r"gives lx.diffusion.Denoised\(data, noise\), got",
+    ),
     "variance": (lambda: Ancestral("large"), '"posterior", "forward" or "learned", got \'large\''),
     "churn": (lambda: Heun(churn=-1.0), "churn >= 0 wanted, got -1.0"),
     "snr": (lambda: PredictorCorrector(snr=0.0), r"snr is in \(0, 1\), got 0.0"),
@@ -516,5 +526,5 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors_say_what_to_write(name):
     call, message = ERRORS[name]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()

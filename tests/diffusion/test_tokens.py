@@ -239,5 +239,11 @@ def test_bad_options_are_told():
         uniform(FLAT, V, schedule="cosine")
     with pytest.raises(ValueError, match="sample: steps is a whole number"):
         MASKED.sample({}, KEY, 2, event_shape=2, steps=0)
+    with pytest.raises(
+        ValueError, match=r"event_shape is a length.*got \(2, -1\); write event_shape="
+    ):
+        MASKED.sample({}, KEY, 2, event_shape=(2, -1))
+    with pytest.raises(ValueError, match="sample: shape is a length.*got -3"):
+        MASKED.sample({}, KEY, -3, event_shape=2)
     with pytest.raises(ValueError, match="last layer 3 outputs"):
         masked(FLAT, V).init(KEY, lx.Batch(STATES))
