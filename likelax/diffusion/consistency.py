@@ -95,7 +95,8 @@ class ConsistencyTraining(DiffusionModel):
         wanted, _ = found(jax.lax.stop_gradient(params), cleaner)
         distance = _pseudo_huber(guess - wanted)
         weight = 1 / (jnp.exp(0.5 * noisier.gamma) - jnp.exp(0.5 * cleaner.gamma))
-        return Scores(weight * distance, {}, state, self.claim)
+        cost = self._priced(weight * distance, batch.target)
+        return Scores(cost, {}, state, self.claim)
 
     def _denoised(self, params: Any, outputs: Array, z: Array, level: Level) -> Denoised:
         """As of any model; `data` is f, the end of z's path, and not a mean of data."""

@@ -52,6 +52,13 @@ class Real:
                 f"real numbers wanted, got a target of {target.dtype}; write "
                 "data=lx.diffusion.Pixels(bins=256) for whole numbers, or target.astype(float)"
             )
+        for name in ("loc", "scale"):
+            shape, event = jnp.shape(getattr(self, name)), target.shape[1:]
+            if shape and shape != event[len(event) - len(shape) :]:
+                raise ValueError(
+                    f"Real: {name} is a number or has the event's shape {event}, or its last axes, got "
+                    f"{shape}; write {name}=jnp.broadcast_to({name}, {event})"
+                )
         x = target.astype(jnp.promote_types(target.dtype, jnp.float32))
         if _checks.checking():
             check_target(jnp.isfinite(x), x, keep, "at {index} the target is {value}, not finite")
@@ -116,11 +123,9 @@ class Pixels:
 
         Raises:
           ValueError: where the values are known and one lies outside the grid; under jit and `vmap` such
-            a target is NaN.
+            a target is taken for the first, and costs infinitely much: see `contains`.
         """
-        grid, dtype = self.grid, jnp.result_type(float)
-        floating = jnp.issubdtype(target.dtype, jnp.floating)
-        x = grid.widen(target, dtype) if floating else target.astype(dtype)
+        grid, x = self.grid, self._wide(target)
         good = grid.contains(x)
         good = good if keep is None else good | ~trailing(keep, good.ndim)
         _checks.check_known(
@@ -130,7 +135,17 @@ class Pixels:
             "scale the data, or write data=lx.diffusion.Real(loc, scale) for real numbers",
         )
         x = x if keep is None else jnp.where(trailing(keep, x.ndim), x, grid.lower)
-        return jnp.where(good, grid.nearest(x), jnp.nan)
+        return grid.nearest(jnp.where(good | jnp.isnan(x), x, grid.lower))
+
+    def contains(self, target: Array) -> Array:
+        """Whether no number of an example lies outside the grid, `(batch,)`; NaN is not found here."""
+        x = self._wide(target)
+        return jnp.all(self.grid.contains(x) | jnp.isnan(x), axis=tuple(range(1, x.ndim)))
+
+    def _wide(self, target: Array) -> Array:
+        dtype = jnp.result_type(float)
+        floating = jnp.issubdtype(target.dtype, jnp.floating)
+        return self.grid.widen(target, dtype) if floating else target.astype(dtype)
 
     def encoded(self, target: Array, keep: Array | None, noise: Array | float = 0.5) -> Array:
         """x in [-1, 1], `(batch, *event)`, at the part `noise` of each bin."""

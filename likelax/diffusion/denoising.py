@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal
@@ -88,6 +89,11 @@ class Denoising(DiffusionModel):
     def _learns(self) -> bool:
         return isinstance(self.process.schedule, Learned)
 
+    @property
+    def _steered(self) -> bool:
+        """Whether a learned schedule is trained for the variance of the loss."""
+        return self._learns
+
     # State: the network's own, or with that of the times beside it.
 
     def init(self, key: Array, batch: Batch) -> Variables:
@@ -128,12 +134,16 @@ class Denoising(DiffusionModel):
         data = (x, batch.input, times.time, key)
         cost, state = self._diffusion(params, data, state, train, self.weighting)
         if train:
-            own = self.times.updated(own, times, cost, keep)
+            seen = self._seen(batch.target, keep)
+            own = self.times.updated(own, times, cost, seen)
             state = self._packed(self._unpacked(state)[0], own)
         cost = cost / times.density
         if self.weighting.bound != "data":
-            return Scores(cost, {"diffusion": cost}, state, self.claim)
-        return self._evidence(params, key, x, cost, state)
+            priced = self._priced(cost, batch.target)
+            return Scores(priced, {"diffusion": cost}, state, self.claim)
+        scores = self._evidence(params, key, batch.target, x, cost, state)
+        claim = dataclasses.replace(scores.claim, unbiased=not (train and self._steered))
+        return scores._replace(claim=claim)
 
     def bounded(
         self, params: Any, key: Array, batch: Batch, *, u: Array, state: Any, keep: Array | None
@@ -145,7 +155,7 @@ class Denoising(DiffusionModel):
         """
         x = self._encoded(batch.target, keep)
         cost, state = self._integrand(params, key, x, u, batch.input, state)
-        return self._evidence(params, key, x, cost, state)
+        return self._evidence(params, key, batch.target, x, cost, state)
 
     def _integrand(
         self, params: Any, key: Array, x: Array, u: Array, input: Any, state: Any
@@ -169,11 +179,13 @@ class Denoising(DiffusionModel):
         excess = sigmoid(-level.gamma) * jnp.sum(noise**2 - 1, axis=axes)
         return 0.5 * (error - excess) / density, state
 
-    def _evidence(self, params: Any, key: Array, x: Array, diffusion: Array, state: Any) -> Scores:
+    def _evidence(
+        self, params: Any, key: Array, target: Any, x: Array, diffusion: Array, state: Any
+    ) -> Scores:
         """The bound, from its diffusion term."""
         terms = self._ends(self.process_of(params), key, x) | {"diffusion": diffusion}
-        claim = Claim("upper", measure=self.data.measure(x.shape[1:]))
-        return Scores(sum(terms.values(), jnp.zeros(())), terms, state, claim)
+        cost = self._priced(sum(terms.values(), jnp.zeros(())), target)
+        return Scores(cost, terms, state, Claim("upper", measure=self.data.measure(x.shape[1:])))
 
     def _diffusion(
         self, params: Any, data: Any, state: Any, train: bool, weighting: Weighting
@@ -181,7 +193,7 @@ class Denoising(DiffusionModel):
         """What each example costs at its time, `(batch,)`, and the next state; `data` is
         (x, input, time, key). Its integral over times is the diffusion term.
         """
-        if not (train and self._learns):
+        if not (train and self._steered):
             level = self.process_of(params).at(data[2])
             return self._cost(params, level, data, state, train, weighting)
         # In continuous time the mean does not depend on what lies between the ends of the schedule:

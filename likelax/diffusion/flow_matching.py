@@ -123,22 +123,24 @@ class FlowMatching(DiffusionModel):
         self.path, self.coupling, self.times = self.process.path, coupling, times
 
     def init(self, key: Array, batch: Batch) -> Variables:
-        target = _pair(batch.target)[1]
-        return super().init(key, dataclasses.replace(batch, target=target))
+        return super().init(key, dataclasses.replace(batch, target=self._data_of(batch.target)))
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         source, target = _pair(batch.target)
         x = self._filled(stream(key, "dequantization"), target, keep)
-        source = self._source(key, source, x, keep)
+        source = self._source(key, source, x, self._seen(target, keep))
         level = self.process.at(self._times(stream(key, "times"), x.shape[0]))
         z, velocity = self._between(stream(key, "bridge"), x, source, level)
         output, state = self._output(
             params, z, level, batch.input, key=stream(key, "net"), state=state, train=train
         )
         error = jnp.sum((velocity - output) ** 2, axis=tuple(range(1, x.ndim)))
-        return Scores(error, {}, state, self.claim)
+        return Scores(self._priced(error, target), {}, state, self.claim)
+
+    def _data_of(self, target: Any) -> Any:
+        return _pair(target)[1]
 
     def _filled(self, key: Array, target: Any, keep: Array | None) -> Array:
         """Data in the model's units; whole numbers anywhere in their bins."""

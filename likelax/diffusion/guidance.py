@@ -15,6 +15,7 @@ from likelax._checks import are_numbers
 from likelax._pytree import Array
 from likelax.diffusion.prediction import Denoised, Denoiser
 from likelax.diffusion.process import Level
+from likelax.objective import trailing
 
 # Log-SNRs, from and to.
 Interval = tuple[float, float]
@@ -29,7 +30,8 @@ def classifier_free(
     Args:
       conditional, unconditional: denoisers. Of a model that was trained with `condition_dropout`,
         `model.denoiser(params, input=y, guidance_scale=scale)` is this in one call of the network.
-      scale: 0 is the unconditional one, 1 the conditional one, more goes beyond it.
+      scale: 0 is the unconditional one, 1 the conditional one, more goes beyond it; a number, or
+        `(batch,)`.
       interval: the log-SNRs between which the scale holds; elsewhere it is 1 (Kynkaanniemi et al. 2024,
         eq. 5: their noise level is exp(-log SNR / 2)).
     """
@@ -50,15 +52,15 @@ def classifier(
     Args:
       denoiser: of the data without y.
       log_prob: log p(y | z) of the wanted y, (z, level) -> `(batch,)`, of a classifier of noisy data.
-      scale: 1 is the denoiser of the data given y.
+      scale: 1 is the denoiser of the data given y; a number, or `(batch,)`.
     """
 
     def denoise(z: Array, level: Level) -> Denoised:
         at, estimate = level.like(z), denoiser(z, level)
-        slope = scale * jax.grad(lambda z: jnp.sum(log_prob(z, level)))(z)
-        return Denoised(
-            estimate.data + at.sigma * jnp.exp(0.5 * at.gamma) * slope,
-            estimate.noise - at.sigma * slope,
+        slope = _by_rows(scale, z.ndim) * jax.grad(lambda z: jnp.sum(log_prob(z, level)))(z)
+        return estimate._replace(
+            data=estimate.data + at.sigma * jnp.exp(0.5 * at.gamma) * slope,
+            noise=estimate.noise - at.sigma * slope,
         )
 
     return denoise
@@ -89,7 +91,7 @@ def inpainting(denoiser: Denoiser, known: Any, mask: Any) -> Denoiser:
         at, estimate = level.like(z), denoiser(z, level)
         data = jnp.where(mask, known, estimate.data)
         noise = (z - at.alpha * jnp.where(mask, known, 0)) / at.sigma
-        return Denoised(data, jnp.where(mask, noise, estimate.noise))
+        return estimate._replace(data=data, noise=jnp.where(mask, noise, estimate.noise))
 
     return denoise
 
@@ -107,11 +109,17 @@ def check_interval(interval: Any) -> None:
 
 
 def scale_at(level: Level, scale: Any, interval: Interval | None) -> Any:
-    """The scale where it holds, and 1 elsewhere."""
+    """The scale where it holds, and 1 elsewhere; of the level's rank, which is that of z."""
+    scale = _by_rows(scale, level.gamma.ndim)
     if interval is None:
         return scale
     log_snr = -level.gamma
     return jnp.where((interval[0] <= log_snr) & (log_snr <= interval[1]), scale, 1.0)
+
+
+def _by_rows(scale: Any, ndim: int) -> Any:
+    """A number, or `(batch,)` with axes of length 1 at the end."""
+    return trailing(jnp.asarray(scale), ndim) if jnp.ndim(scale) == 1 else scale
 
 
 def extrapolated(conditional: Denoised, unconditional: Denoised, scale: Any) -> Denoised:

@@ -91,7 +91,11 @@ class DiffusionModel(Objective):
         if isinstance(self.data, Pixels) and not is_traced(batch):
             with jax.ensure_compile_time_eval():
                 batch, keep = self._prepared(batch)
-                self._encoded(batch.target, keep)
+                self._encoded(self._data_of(batch.target), keep)
+
+    def _data_of(self, target: Any) -> Any:
+        """The part of a target that is data."""
+        return target
 
     # Parameters.
 
@@ -325,6 +329,11 @@ class DiffusionModel(Objective):
     # Data.
 
     def _encoded(self, target: Any, keep: Array | None) -> Array:
+        if isinstance(target, tuple | list | dict):
+            raise TypeError(
+                f"{self._name}: a target is one array (batch, *event), got {type(target).__name__}; "
+                "pairs are for the training of lx.diffusion.FlowMatching: write lx.Batch(pairs.target)"
+            )
         x = jnp.asarray(target)
         if x.ndim < 1:
             raise ValueError(f"{self._name}: a target has shape (batch, *event), got {x.shape}")
@@ -332,6 +341,18 @@ class DiffusionModel(Objective):
             return self.data.encoded(x, keep)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self._name}: {error}") from error
+
+    def _seen(self, target: Any, keep: Array | None) -> Array | None:
+        """Which examples are kept and have a price; None for all."""
+        if not isinstance(self.data, Pixels):
+            return keep
+        good = self.data.contains(jnp.asarray(target))
+        return good if keep is None else keep & trailing(good, keep.ndim)
+
+    def _priced(self, cost: Array, target: Any) -> Array:
+        """Costs, infinite and without a gradient where a target lies outside its range."""
+        good = self._seen(target, None)
+        return cost if good is None else jnp.where(good, cost, jnp.inf)
 
 
 def _named(x: Any) -> str:

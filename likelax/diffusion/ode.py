@@ -32,10 +32,10 @@ from likelax.diffusion._noise import normal_like, row_keys, uniform_like
 from likelax.diffusion.data import Pixels
 from likelax.diffusion.model import DiffusionModel
 from likelax.diffusion.process import Level
-from likelax.diffusion.transport import Flow, by_rows
+from likelax.diffusion.transport import Flow, by_rows, check_flow
 from likelax.networks import Variables
 from likelax.numerics.logspace import logsumexp
-from likelax.objective import Aux, Batch, Claim, Objective, Scores, check_batch, reduced
+from likelax.objective import Aux, Batch, Claim, Objective, Scores, reduced
 
 Dequantization = Literal["noise", "uniform"]
 
@@ -67,7 +67,7 @@ class ODELikelihood(Objective):
     has NaN as its result.
 
     Args:
-      model: any model here with parameters from `init` or training.
+      model: a `Denoising`, a `VLB` or a `FlowMatching`.
       num_probes: None for the exact divergence, which takes as many products with the Jacobian as an
         event has entries; else the number of random vectors, drawn once for a solve.
       probe: how those are drawn: "rademacher" or "gaussian".
@@ -82,7 +82,7 @@ class ODELikelihood(Objective):
       claim: exact, an estimate, or an upper bound, up to the solver's tolerance.
 
     Raises:
-      TypeError: for a model of another kind.
+      TypeError: for a model of another kind: of `ConsistencyTraining` no likelihood comes.
       ValueError: for numbers or names that do not fit.
     """
 
@@ -100,11 +100,7 @@ class ODELikelihood(Objective):
         adjoint: Any = None,
         max_steps: int = 4096,
     ):
-        if not isinstance(model, DiffusionModel):
-            raise TypeError(
-                f"{self._name}: a model of lx.diffusion wanted, got {type(model).__name__}; write "
-                'lx.diffusion.Denoising(process, net, "v")'
-            )
+        check_flow(model, self._name)
         self.model = model
         self.divergence = Divergence(self._name, num_probes, probe)
         self.solver = Solver(rtol, atol, solver, adjoint, max_steps)
@@ -135,6 +131,9 @@ class ODELikelihood(Objective):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         return self._scored(params, key, batch, state, keep)[0]
+
+    def check(self, batch: Any) -> None:
+        self.model.check(batch)
 
     # What is claimed.
 
@@ -184,7 +183,7 @@ class ODELikelihood(Objective):
         log_prob, error = self._summed(log_weights)
         event = jnp.shape(batch.target)[1:]
         claim = dataclasses.replace(self.claim, measure=self.model.data.measure(event))
-        return Scores(-log_prob, {}, state, claim), error
+        return Scores(self.model._priced(-log_prob, batch.target), {}, state, claim), error
 
     def _summed(self, log_weights: Array) -> tuple[Array, Array]:
         """log p and its standard error, `(batch,)`, from log w, `(K, batch, probes)`."""
@@ -219,9 +218,9 @@ class ODELikelihood(Objective):
         self, key: Array, target: Any, keep: Array | None, first: Level
     ) -> tuple[Array, Array | float]:
         """z_0, and what log p(x) or log w is beyond log p_0(z_0)."""
-        data, event = self.model.data, jnp.shape(target)[1:]
+        data, x = self.model.data, self.model._encoded(target, keep)
+        event = x.shape[1:]
         size = math.prod(event)
-        x = self.model._encoded(target, keep)
         if self.dequantization == "uniform":
             assert isinstance(data, Pixels)
             x = data.encoded(jnp.asarray(target), keep, uniform_like(key, x))
@@ -295,8 +294,8 @@ def ode_log_prob(
       TypeError: for a model or a batch that is none.
       ValueError: for options that do not fit.
     """
-    check_batch(batch)
     wanted = ODELikelihood(model, **options)
+    wanted.check(batch)
     frozen = wanted.dequantization, wanted.num_dequantizations, wanted.divergence, wanted.solver
     return _ode_log_prob(model, frozen, params, check_key(key), batch, state)
 

@@ -80,6 +80,7 @@ class TokenDiffusion(Objective):
             raise TypeError(
                 f"{self._name}: tokens are whole numbers, got {x.dtype}; write target.astype(int)"
             )
+        x = x.astype(jnp.promote_types(x.dtype, jnp.int32))  # uint8 has no 256 to compare with
         good = (x >= 0) & (x < self.num_tokens)
         kept = good if keep is None else good | ~trailing(keep, good.ndim)
         message = f"{{value}}, none of the tokens 0..{self.num_tokens - 1}"

@@ -15,7 +15,18 @@ import jax.numpy as jnp
 from likelax._mesh import divided, with_auto_axes
 from likelax._ode import Solver
 from likelax._pytree import Array
+from likelax.diffusion.consistency import ConsistencyTraining
 from likelax.diffusion.model import DiffusionModel
+
+
+def check_flow(model: Any, owner: str) -> None:
+    """Raises TypeError for a model of which no velocity follows."""
+    if isinstance(model, DiffusionModel) and not isinstance(model, ConsistencyTraining):
+        return
+    raise TypeError(
+        f"{owner}: a model of lx.diffusion wanted, one of means, got {type(model).__name__}; write "
+        'lx.diffusion.Denoising(process, net, "v")'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +76,10 @@ def transport(
       rtol, atol, solver, adjoint, max_steps: as for `lx.diffusion.ODELikelihood`.
 
     Raises:
+      TypeError: for a model that has no such equation, as `ConsistencyTraining`.
       ValueError: for another end.
     """
+    check_flow(model, "transport")
     if to not in ("data", "noise"):
         raise ValueError(f'transport: to is "data" or "noise", got {to!r}')
     solver = Solver(rtol, atol, solver, adjoint, max_steps)

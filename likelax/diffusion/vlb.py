@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from likelax.diffusion.denoising import Denoising
 from likelax.diffusion.prediction import Denoised
 from likelax.diffusion.process import Level, Process
 from likelax.diffusion.weighting import Weighting
-from likelax.objective import Batch, Scores
 
 
 class VLB(Denoising):
@@ -79,13 +77,9 @@ class VLB(Denoising):
     def _outputs_each(self) -> int:
         return 2 if self.variance == "learned" else 1
 
-    def score(
-        self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
-    ) -> Scores:
-        scores = super().score(params, key, batch, state=state, train=train, keep=keep)
-        steered = train and self._learns and self.steps is None
-        claim = dataclasses.replace(scores.claim, unbiased=not steered)
-        return scores._replace(claim=claim)
+    @property
+    def _steered(self) -> bool:
+        return self._learns and self.steps is None
 
     def _diffusion(
         self, params: Any, data: Any, state: Any, train: bool, weighting: Weighting
