@@ -413,7 +413,7 @@ def draw_costs(
             cost = measure(denoiser, jnp.asarray(x), log_snr, jax.random.key(6))
             area = float(jnp.trapezoid(cost, log_snr))
             axis.plot(log_snr, cost, label=f"{kind}, {name}: {area:.1f} nats")
-    axis.set(xlabel="log-SNR", ylabel="nats per unit of log-SNR, an image", ylim=(0, None))
+    axis.set(xlabel="log-SNR", ylabel="nats per unit of log-SNR, an image", ylim=(0, 22))
     axis.legend(loc="upper left")
     save(figure, out / "cost_per_log_snr.png")
 

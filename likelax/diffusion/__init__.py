@@ -51,6 +51,7 @@ from .schedules import Polynomial as Polynomial
 from .schedules import Schedule as Schedule
 from .schedules import Sigmoid as Sigmoid
 from .schedules import Straight as Straight
+from .score_matching import ScoreMatching as ScoreMatching
 from .times import AdaptiveTimes as AdaptiveTimes
 from .tokens import TokenDiffusion as TokenDiffusion
 from .transport import transport as transport
@@ -94,6 +95,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "SchrodingerBridge",
+    "ScoreMatching",
     "Sigmoid",
     "Straight",
     "TimeGrid",

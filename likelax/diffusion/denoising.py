@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from likelax._keys import stream
 from likelax._pytree import Array
 from likelax.diffusion._noise import normal_like
+from likelax.diffusion.data import Pixels
 from likelax.diffusion.model import DiffusionModel
 from likelax.diffusion.prediction import Prediction
 from likelax.diffusion.process import Level, Process
@@ -174,6 +175,8 @@ class Denoising(DiffusionModel):
             level = process.at(jnp.where(u < 0.5, even, 2 * u % 1))
             density = 0.5 / span + 0.5 / jnp.abs(level.gamma_rate)
         error, state = self._squared_errors(params, key, x, level, input, state, False)
+        if isinstance(self.data, Pixels):  # near them the noise is known, as they are
+            return 0.5 * error / density, state
         # Of noise that cannot be predicted, as near the data, |e - e_hat|^2 is |e|^2, whose mean is known.
         noise, axes = normal_like(stream(key, "noise"), x), tuple(range(1, x.ndim))
         excess = sigmoid(-level.gamma) * jnp.sum(noise**2 - 1, axis=axes)

@@ -57,8 +57,8 @@ def bound(
     A model that was trained with another weighting than the bound's is one of the likelihood all the
     same, and is scored with weight 1: in continuous time, but for a `VLB` of so many steps. The draws
     are made to vary little: half of them uniform in time and half in the log-SNR; those of an example
-    spread evenly, in groups of `num_samples / 16` or a little fewer; and less the part of |e|^2 - E|e|^2
-    that no network can predict, whose mean is 0.
+    spread evenly, in groups of `num_samples / 16` or a little fewer; and, of real numbers, less the part of
+    |e|^2 - E|e|^2 that no network can predict, whose mean is 0.
 
     Args:
       model: a `Denoising`, a `VLB` or one of discrete data.
