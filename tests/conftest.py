@@ -1,6 +1,5 @@
 """The strict house: every annotation of likelax is executed, and compilations are shared."""
 
-import gc
 import os
 import shutil
 import tempfile
@@ -39,10 +38,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 # What is right to its last digits is right with the optimisations that users have. The other tests
 # look at what the library does, and most of their time would be spent on optimising.
 OPTIMISED = {"numerics", "distributions", "test_cases", "test_losses", "test_transformations"}
-
-
-# Tracing makes very many objects, of which few refer to one another in circles.
-gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(autouse=True, scope="module")
