@@ -6,19 +6,19 @@ A diffusion model of the 17 grey levels of 8 x 8 pixels, given the digit or not,
 variational bound and by its probability-flow equation, whose likelihoods are those of two
 distributions. Beside it, on the same images: independent pixels and a causal network (exact),
 probabilistic PCA of the levels spread over their steps, an autoencoder and a flow (bounds). On 2 cores
-of an AMD EPYC, in 307 s, the first 90 of them shared with other work:
+of an AMD EPYC, in 244 s:
 
     probabilistic PCA                    3.2955 ± 0.0142 bits per dimension (upper bound)
     independent pixels                   108.11 ± 0.40 nats  2.4371 ± 0.0091 (exact)
-    causal network                        84.48 ± 0.51 nats  1.9043 ± 0.0115 (exact)
-    autoregressive spline flow            88.75 ± 0.68 nats  2.0006 ± 0.0154 (upper bound)
-    autoencoder                           83.14 ± 0.52 nats  1.8741 ± 0.0118 (upper bound)
-    diffusion                             82.57 ± 0.71 nats  1.8612 ± 0.0161 (upper bound; 160 s)
-    diffusion, equation                   80.53 ± 0.50 nats  1.8153 ± 0.0113 (upper bound)
-    diffusion given the digit             79.21 ± 0.73 nats  1.7857 ± 0.0164 (upper bound)
-    diffusion given the digit, equation   77.16 ± 0.50 nats  1.7393 ± 0.0113 (upper bound)
+    causal network                        84.73 ± 0.49 nats  1.9099 ± 0.0111 (exact)
+    autoregressive spline flow            88.19 ± 0.65 nats  1.9881 ± 0.0146 (upper bound)
+    autoencoder                           83.38 ± 0.52 nats  1.8796 ± 0.0117 (upper bound)
+    diffusion                             83.23 ± 0.61 nats  1.8761 ± 0.0138 (upper bound; 129 s)
+    diffusion, equation                   81.17 ± 0.50 nats  1.8298 ± 0.0112 (upper bound)
+    diffusion given the digit             79.81 ± 0.62 nats  1.7991 ± 0.0140 (upper bound)
+    diffusion given the digit, equation   77.80 ± 0.50 nats  1.7538 ± 0.0113 (upper bound)
 
-The bound is below the causal network's exact number by 1.91 ± 0.54 nats, so that the diffusion model is
+The bound is below the causal network's exact number by 1.50 ± 0.43 nats, so that the diffusion model is
 better; against the autoencoder's bound there is no difference. The model's size and rate, and the
 dropout, were chosen by these held-out images, which flatters it a little.
 """
