@@ -123,6 +123,12 @@ class Process:
                 f"Process: data_at is the time that has the data, 0 or 1, got {self.data_at!r}"
             )
         ends = self.log_snr_max, self.log_snr_min
+        # Of other kinds tree operations may be the makers.
+        if any(isinstance(end, str | list) for end in ends):
+            raise TypeError(
+                f"Process: log_snr_max and log_snr_min are numbers, got {ends[0]!r} and {ends[1]!r}; "
+                "write log_snr_max=13.0, log_snr_min=-10.0"
+            )
         if all(isinstance(end, int | float) for end in ends):
             if not (all(map(math.isfinite, ends)) and self.log_snr_min < self.log_snr_max):
                 raise ValueError(

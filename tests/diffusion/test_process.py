@@ -320,6 +320,10 @@ def test_bounds_of_weightings_are_monotone():
 BAD = {
     "data_at": (lambda: D.Process(data_at=2), "the time that has the data, 0 or 1, got 2"),
     "ends": (lambda: D.Process(log_snr_max=-13.0), "log_snr_min < log_snr_max wanted"),
+    "text": (
+        lambda: D.Process(log_snr_max="13"),
+        "are numbers, got .13. and -10.0; write log_snr_max",
+    ),
     "infinite": (lambda: D.Process(log_snr_max=np.inf), "both finite"),
     "beta": (lambda: D.LinearBeta(2.0, 1.0), "gamma would not increase"),
     "sigmoid": (lambda: D.Sigmoid(3.0, -3.0), "gamma would not increase"),
