@@ -169,8 +169,11 @@ class Denoising(DiffusionModel):
         if self._learns:  # which was trained to make it vary little
             level = process.at(u)
             density = 1 / jnp.abs(level.gamma_rate)
+        elif not isinstance(self.data, Pixels):
+            level = process.at(process.time_of(span * u - process.log_snr_max))
+            density = 1 / span
         else:
-            # In gamma: a schedule may rush through, or linger at, where the integrand is large.
+            # The integrand has a peak, near which the schedule may linger, or through which it may rush.
             even = process.time_of(span * (2 * u % 1) - process.log_snr_max)
             level = process.at(jnp.where(u < 0.5, even, 2 * u % 1))
             density = 0.5 / span + 0.5 / jnp.abs(level.gamma_rate)

@@ -56,9 +56,9 @@ def bound(
 
     A model that was trained with another weighting than the bound's is one of the likelihood all the
     same, and is scored with weight 1: in continuous time, but for a `VLB` of so many steps. The draws
-    are made to vary little: half of them uniform in time and half in the log-SNR; those of an example
-    spread evenly, in groups of `num_samples / 16` or a little fewer; and, of real numbers, less the part of
-    |e|^2 - E|e|^2 that no network can predict, whose mean is 0.
+    are made to vary little: those of an example are spread evenly, in groups of `num_samples / 16` or a
+    little fewer; of real numbers uniformly in the log-SNR, and less the part of |e|^2 - E|e|^2 that no
+    network can predict, whose mean is 0; of pixels half of them so and half uniformly in time.
 
     Args:
       model: a `Denoising`, a `VLB` or one of discrete data.
