@@ -23,6 +23,8 @@ from .graph import Graph as Graph
 from .likelihood import MaximumLikelihood as MaximumLikelihood
 from .network import Energy as Energy
 from .network import EnergyDensity as EnergyDensity
+from .noise_contrastive import NCE as NCE
+from .noise_contrastive import ConditionalNCE as ConditionalNCE
 from .partition import Bracket as Bracket
 from .partition import LogPartition as LogPartition
 from .partition import Raise as Raise
@@ -35,10 +37,12 @@ from .restricted import CategoricalRBM as CategoricalRBM
 from .restricted import GaussianRBM as GaussianRBM
 
 __all__ = [
+    "NCE",
     "RBM",
     "BoltzmannMachine",
     "Bracket",
     "CategoricalRBM",
+    "ConditionalNCE",
     "Energy",
     "EnergyDensity",
     "GaussianRBM",
