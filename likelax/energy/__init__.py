@@ -16,11 +16,16 @@ lx.energy.bracket(wide, key, samples=far)
 """
 
 from .boltzmann import BoltzmannMachine as BoltzmannMachine
+from .contrastive import InfoNCE as InfoNCE
+from .contrastive import SimCLR as SimCLR
+from .contrastive import SupervisedContrastive as SupervisedContrastive
 from .density import Normalized as Normalized
 from .density import Unnormalized as Unnormalized
 from .enumeration import exact_samples as exact_samples
 from .graph import Graph as Graph
 from .likelihood import MaximumLikelihood as MaximumLikelihood
+from .metric import Margin as Margin
+from .metric import Triplet as Triplet
 from .network import Energy as Energy
 from .network import EnergyDensity as EnergyDensity
 from .noise_contrastive import NCE as NCE
@@ -47,10 +52,15 @@ __all__ = [
     "EnergyDensity",
     "GaussianRBM",
     "Graph",
+    "InfoNCE",
     "LogPartition",
+    "Margin",
     "MaximumLikelihood",
     "Normalized",
     "Raise",
+    "SimCLR",
+    "SupervisedContrastive",
+    "Triplet",
     "Unnormalized",
     "bracket",
     "exact_samples",

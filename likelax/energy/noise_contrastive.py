@@ -47,11 +47,12 @@ class _Contrast(Objective):
         batch. A subclass may take it from elsewhere.
         """
 
-        def each(i: Array, x: Array) -> Array:
+        def each(key: Array, i: Array, x: Array) -> Array:
             noise = self.noise_given(x).sample(jax.random.fold_in(key, i), (self.num_noise,))
             return noise.astype(x.dtype)
 
-        return with_auto_axes(jax.vmap(each), divided(1, x))(jnp.arange(len(x)), x)
+        run = with_auto_axes(jax.vmap(each, (None, 0, 0)), divided(1, x))
+        return run(key, jnp.arange(len(x)), x)
 
     def _known(self, target: Any, keep: Array | None) -> Array:
         """The data; what is masked out is 1, which every support has."""
