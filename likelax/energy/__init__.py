@@ -13,6 +13,20 @@ wide = lx.energy.RBM.random(key, visible=64, hidden=256)         # too wide for 
 far = wide.gibbs(key, x, sweeps=1000)                            # long chains, then both sides
 lx.energy.bracket(wide, key, samples=far)
 ```
+
+Contrastive objectives put a classifier in the place of the density: what they say is the likelihood of its
+answer. Told from noise a density is learned with its log Z (`NCE`) or up to it (ranking, `ConditionalNCE`);
+told from the rest of the batch, which of the others belongs to an example (`InfoNCE`, CLIP among it, `SimCLR`,
+`SupervisedContrastive`), by Categoricals whose logits are never held but for a block; by margins, `Triplet` and
+`Margin`.
+
+```python
+model = lx.energy.NCE(lx.energy.Energy(net, 2), noise, num_noise=10)       # noise: a Distribution
+known = model.density(result.params, state=result.state)                   # .log_prob, an estimate
+towers = lx.energy.InfoNCE(ImageNet, TextNet, temperature=lx.learned(0.07))
+loss, aux = towers(params, key, lx.Batch(target=texts, input=images), state=state)
+aux.terms["mutual_information"]                                            # a lower bound, in nats
+```
 """
 
 from .boltzmann import BoltzmannMachine as BoltzmannMachine

@@ -167,11 +167,13 @@ def _choice(row: _Row, columns: _Columns) -> tuple[Array, Array]:
     """
     logits = columns.scale * jnp.matmul(columns.z, row.z)
     candidate = columns.keep & (jnp.arange(len(logits)) != row.own)
-    critic = Categorical(logits=jnp.where(candidate, logits, -jnp.inf))
+    logits = jnp.where(candidate, logits, -jnp.inf)
     positive = candidate & (columns.label == row.label)
-    count = jnp.maximum(jnp.sum(positive), 1)
-    cost = -jnp.sum(jnp.where(positive, critic._log_probs(), 0)) / count
-    return cost, jnp.any(positive & (jnp.arange(len(logits)) == critic.mode())).astype(cost.dtype)
+    log_p = Categorical(logits=logits)._log_probs()
+    cost = -jnp.sum(jnp.where(positive, log_p, 0)) / jnp.maximum(jnp.sum(positive), 1)
+    # Where all embeddings are one nobody is right.
+    best, other = (jnp.max(logits, initial=-jnp.inf, where=w) for w in (positive, ~positive))
+    return cost, (best > other).astype(cost.dtype)
 
 
 class InfoNCE(_Choosing):
