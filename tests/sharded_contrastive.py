@@ -78,6 +78,12 @@ def main():
     own = lx.Batch(Y.reshape(4, -1, 5), X.reshape(4, -1, 5))
     parts = quick_jit(jax.vmap(lambda part: objective(params, KEY, part, state=state)[0]))(own)
     out["apart"] = abs(float(parts.mean()) - float(alone["two towers"][0]))
+    with jax.set_mesh(mesh):
+        objective, *_ = cases("data")["two towers"]
+        try:
+            objective(params, KEY, lx.Batch(Y[1:], X[1:]), state=state)
+        except ValueError as error:
+            out["uneven"] = str(error)
     print(json.dumps(out))
 
 

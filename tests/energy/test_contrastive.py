@@ -343,6 +343,25 @@ def test_on_a_mesh_negatives_are_those_of_all_devices(on_a_mesh, kind):
     assert on_a_mesh["apart"] > 0.1
 
 
+def test_a_batch_that_does_not_divide_is_named(on_a_mesh):
+    want = "a batch of 15 does not divide over the 4 devices of mesh axis 'data'; fill it up"
+    assert on_a_mesh["uneven"].startswith(want)
+
+
+def test_mesh_axes_that_are_not_there():
+    objective, given = InfoNCE(SMALL, data_axis="dada"), lx.Batch(F32(VIEW), F32(X))
+    params, _ = objective.init(KEY, given)
+    with jax.set_mesh(jax.make_mesh((1,), ("data",))):
+        with pytest.raises(
+            ValueError, match=r"'dada' is no axis of the mesh, which has \('data',\)"
+        ):
+            objective(params, KEY, given)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "device_count", lambda: 4)
+        with pytest.raises(ValueError, match=r"no mesh is in sight; write with jax.set_mesh"):
+            objective(params, KEY, given)
+
+
 # What else is promised.
 
 
