@@ -98,10 +98,14 @@ def _layout(rows: Any, data_axis: Any) -> tuple[Any, tuple[str, ...], frozenset[
         raise ValueError(
             f"data_axis={data_axis!r} is no axis of the mesh, which has {mesh.axis_names}"
         )
+    manual = [name for name in given if kinds[name] == AxisType.Manual]
+    if manual:
+        raise ValueError(
+            f"data_axis={data_axis!r} is an axis of the jax.shard_map around it, where a device knows its "
+            "own rows only; call the objective outside, or leave data_axis out for those alone"
+        )
     axes = _names(divided(1, *leaves)[0]) or given
     explicit = frozenset(name for name, kind in kinds.items() if kind == AxisType.Explicit)
-    # Inside a jax.shard_map of one's own rows are those of a device, as far as this module knows.
-    axes = tuple(name for name in axes if kinds[name] != AxisType.Manual)
     return mesh, axes, explicit | frozenset(axes)
 
 

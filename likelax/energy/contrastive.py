@@ -105,7 +105,8 @@ class InfoNCE(_Choosing):
 
     Rows that are masked out, or have weight 0, are neither asked about nor candidates. The matrix s is
     never held beyond a block of rows. Where the batch is divided over a mesh the candidates are those of all
-    devices; of Explicit mesh axes the arrays' types tell, Auto ones are named by `data_axis`.
+    devices; of Explicit mesh axes the arrays' types tell, Auto ones are named by `data_axis`. Inside a
+    `jax.shard_map` of one's own they are those of the device.
 
     Args:
       encoder: a network of the inputs (see `likelax.networks`), to `(batch, features)`.

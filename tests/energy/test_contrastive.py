@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from scipy.special import log_softmax
 
 import likelax as lx
@@ -356,6 +358,15 @@ def test_mesh_axes_that_are_not_there():
             ValueError, match=r"'dada' is no axis of the mesh, which has \('data',\)"
         ):
             objective(params, KEY, given)
+    mesh = jax.make_mesh((1,), ("dada",), axis_types=(AxisType.Auto,))
+    alone = jax.shard_map(
+        lambda given: objective(params, KEY, given)[0],
+        mesh=mesh,
+        in_specs=P("dada"),
+        out_specs=P(),
+    )
+    with pytest.raises(ValueError, match="the jax.shard_map around it"):
+        alone(given)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 4)
         with pytest.raises(ValueError, match=r"no mesh is in sight; write with jax.set_mesh"):
