@@ -13,16 +13,37 @@ wide = lx.energy.RBM.random(key, visible=64, hidden=256)         # too wide for 
 far = wide.gibbs(key, x, sweeps=1000)                            # long chains, then both sides
 lx.energy.bracket(wide, key, samples=far)
 ```
+
+Contrastive objectives put a classifier in the place of the density: what they say is the likelihood of its
+answer. Told from noise a density is learned with its log Z (`NCE`) or up to it (ranking, `ConditionalNCE`);
+told from the rest of the batch, which of the others belongs to an example (`InfoNCE`, CLIP among it, `SimCLR`,
+`SupervisedContrastive`), by Categoricals whose logits are never held but for a block; by margins, `Triplet` and
+`Margin`.
+
+```python
+model = lx.energy.NCE(lx.energy.Energy(net, 2), noise, num_noise=10)       # noise: a Distribution
+known = model.density(result.params, state=result.state)                   # .log_prob, an estimate
+towers = lx.energy.InfoNCE(ImageNet, TextNet, temperature=lx.learned(0.07))
+loss, aux = towers(params, key, lx.Batch(target=texts, input=images), state=state)
+aux.terms["mutual_information"]                                            # a lower bound, in nats
+```
 """
 
 from .boltzmann import BoltzmannMachine as BoltzmannMachine
+from .contrastive import InfoNCE as InfoNCE
+from .contrastive import SimCLR as SimCLR
+from .contrastive import SupervisedContrastive as SupervisedContrastive
 from .density import Normalized as Normalized
 from .density import Unnormalized as Unnormalized
 from .enumeration import exact_samples as exact_samples
 from .graph import Graph as Graph
 from .likelihood import MaximumLikelihood as MaximumLikelihood
+from .metric import Margin as Margin
+from .metric import Triplet as Triplet
 from .network import Energy as Energy
 from .network import EnergyDensity as EnergyDensity
+from .noise_contrastive import NCE as NCE
+from .noise_contrastive import ConditionalNCE as ConditionalNCE
 from .partition import Bracket as Bracket
 from .partition import LogPartition as LogPartition
 from .partition import Raise as Raise
@@ -35,18 +56,25 @@ from .restricted import CategoricalRBM as CategoricalRBM
 from .restricted import GaussianRBM as GaussianRBM
 
 __all__ = [
+    "NCE",
     "RBM",
     "BoltzmannMachine",
     "Bracket",
     "CategoricalRBM",
+    "ConditionalNCE",
     "Energy",
     "EnergyDensity",
     "GaussianRBM",
     "Graph",
+    "InfoNCE",
     "LogPartition",
+    "Margin",
     "MaximumLikelihood",
     "Normalized",
     "Raise",
+    "SimCLR",
+    "SupervisedContrastive",
+    "Triplet",
     "Unnormalized",
     "bracket",
     "exact_samples",
