@@ -16,6 +16,11 @@ lx.energy.bracket(wide, key, samples=far)
 """
 
 from .boltzmann import BoltzmannMachine as BoltzmannMachine
+from .contrastive_divergence import ContrastiveDivergence as ContrastiveDivergence
+from .contrastive_divergence import (
+    PersistentContrastiveDivergence as PersistentContrastiveDivergence,
+)
+from .contrastive_divergence import ShortRun as ShortRun
 from .density import Normalized as Normalized
 from .density import Unnormalized as Unnormalized
 from .enumeration import exact_samples as exact_samples
@@ -30,15 +35,19 @@ from .partition import bracket as bracket
 from .partition import log_partition as log_partition
 from .partition import raise_log_prob as raise_log_prob
 from .partition import reverse_log_partition as reverse_log_partition
+from .pseudo_likelihood import PseudoLikelihood as PseudoLikelihood
+from .pseudo_likelihood import RatioMatching as RatioMatching
 from .restricted import RBM as RBM
 from .restricted import CategoricalRBM as CategoricalRBM
 from .restricted import GaussianRBM as GaussianRBM
+from .score_matching import ScoreMatching as ScoreMatching
 
 __all__ = [
     "RBM",
     "BoltzmannMachine",
     "Bracket",
     "CategoricalRBM",
+    "ContrastiveDivergence",
     "Energy",
     "EnergyDensity",
     "GaussianRBM",
@@ -46,7 +55,12 @@ __all__ = [
     "LogPartition",
     "MaximumLikelihood",
     "Normalized",
+    "PersistentContrastiveDivergence",
+    "PseudoLikelihood",
     "Raise",
+    "RatioMatching",
+    "ScoreMatching",
+    "ShortRun",
     "Unnormalized",
     "bracket",
     "exact_samples",
