@@ -25,6 +25,7 @@ from .density import Normalized as Normalized
 from .density import Unnormalized as Unnormalized
 from .enumeration import exact_samples as exact_samples
 from .graph import Graph as Graph
+from .joint import JEM as JEM
 from .likelihood import MaximumLikelihood as MaximumLikelihood
 from .network import Energy as Energy
 from .network import EnergyDensity as EnergyDensity
@@ -43,6 +44,7 @@ from .restricted import GaussianRBM as GaussianRBM
 from .score_matching import ScoreMatching as ScoreMatching
 
 __all__ = [
+    "JEM",
     "RBM",
     "BoltzmannMachine",
     "Bracket",

@@ -92,6 +92,13 @@ class _Contrast(DensityObjective):
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
+        cost, terms, state, _ = self._contrast(params, key, batch, state, train, keep)
+        return Scores(cost, terms, state, self.claim)
+
+    def _contrast(
+        self, params: Any, key: Array, batch: Batch, state: Any, train: bool, keep: Array | None
+    ) -> tuple[Array, dict[str, Array], Any, Any]:
+        """The difference of energies, the terms, the state, and what else the network makes of the data."""
         net, chains = self._states(state)
         fixed = self.model.density(jax.lax.stop_gradient(params), state=net)
         x = self._data(fixed, batch, keep)
@@ -99,21 +106,27 @@ class _Contrast(DensityObjective):
         y = jax.lax.stop_gradient(made.x)
         if self._paired and keep is not None:
             y = jnp.where(trailing(keep, y.ndim), y, x)
-        of_data, of_model, net = self._density(params, key, net, train)._contrasted(x, y)
-        energy_data, energy_model = -of_data, -of_model
+        now = self._density(params, key, net, train)
+        energy_data, energy_model, net, other = self._energies(now, x, y)
         lost = ~(jnp.isfinite(energy_model) & _finite(y))
-        penalty = self.energy_penalty * (energy_data**2 + self._matched(energy_model**2, x))
         terms = {
             "energy_data": energy_data,
             "energy_model": self._matched(energy_model, x),
             "acceptance": self._matched(made.acceptance, x),
-            "non_finite": _everywhere(jnp.sum(lost).astype(x.dtype), x),
+            "non_finite": _everywhere(jnp.sum(lost).astype(energy_data.dtype), x),
             **{name: _everywhere(value, x) for name, value in made.terms.items()},
         }
         cost = energy_data - terms["energy_model"]
         if self.energy_penalty:
-            cost, terms["penalty"] = cost + penalty, penalty
-        return Scores(cost, terms, self._joint_state(net, made.state), self.claim)
+            squares = energy_data**2 + self._matched(energy_model**2, x)
+            terms["penalty"] = self.energy_penalty * squares
+            cost = cost + terms["penalty"]
+        return cost, terms, self._joint_state(net, made.state), other
+
+    def _energies(self, density: Any, x: Array, y: Array) -> tuple[Array, Array, Any, Any]:
+        """E of data and of samples, the network's state, and what else it makes of the data."""
+        of_data, of_model, net = density._contrasted(x, y)
+        return -of_data, -of_model, net, None
 
     def _matched(self, each: Array, x: Array) -> Array:
         """A number of each sample as one of each example."""
@@ -364,7 +377,7 @@ def moved(
 
 
 def _mean_age(chains: PersistentChains, x: Array) -> dict[str, Array]:
-    return {"age": jnp.mean(chains.age.astype(x.dtype))}
+    return {"age": jnp.mean(chains.age.astype(float))}
 
 
 def _everywhere(value: Array, x: Array) -> Array:

@@ -39,8 +39,13 @@ class DensityObjective(Objective):
 
     def check(self, batch: Any) -> None:
         check_batch(batch)
-        if isinstance(self.model, Unnormalized) and batch.mask is None and not is_traced(batch):
-            self.model._value(batch.target)
+        if batch.mask is None and not is_traced(batch):
+            self._check_data(batch.target)
+
+    def _check_data(self, x: Any) -> None:
+        """Raises where a known value is none of the model's."""
+        known = self.model.density((), state=()) if isinstance(self.model, Energy) else self.model
+        known._value(x)
 
     def init(self, key: Array, batch: Batch) -> Variables:
         return self.model.init(key, batch.target)
