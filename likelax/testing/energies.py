@@ -75,7 +75,7 @@ def _all_bits(count: int) -> np.ndarray:
 
 def example_rbm() -> EnumeratedRBM:
     """Three visible and two hidden units, alike in nothing."""
-    return EnumeratedRBM([[1.4, -0.8], [-0.6, 1.9], [0.7, 0.5]], [0.3, -0.7, 0.2], [-0.4, 0.6])
+    return EnumeratedRBM([[2.8, -1.6], [-1.2, 3.8], [1.4, 1.0]], [-0.6, 0.3, -1.8], [-1.1, -1.5])
 
 
 def check_energy_gradient(
