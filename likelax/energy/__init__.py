@@ -21,7 +21,8 @@ Objectives of a density's parameters:
 | objective | for | needs | its number is |
 |---|---|---|---|
 | `MaximumLikelihood` | at most 25 units on one side | a sum over states | exact |
-| `ContrastiveDivergence`, `PersistentContrastiveDivergence`, `ShortRun` | any density | chains: Gibbs sweeps, or a kernel | none: a difference of energies |
+| `ContrastiveDivergence`, `ShortRun` | any density | chains: Gibbs sweeps, or a kernel | none |
+| `PersistentContrastiveDivergence` | any density | chains that go on, in the state | none |
 | `PseudoLikelihood`, `RatioMatching` | bits and spins; the first classes, too | each unit given the rest | none |
 | `ScoreMatching` | real values | derivatives in x | none |
 | `JEM` | a classifier's logits | chains | exact of labels, none of x |
