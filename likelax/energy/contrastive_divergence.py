@@ -84,10 +84,14 @@ class _Contrast(DensityObjective):
         return net
 
     def density(self, params: Any, *, state: Any = ()) -> Unnormalized:
-        return super().density(params, state=self._states(state)[0])
+        return super().density(params, state=self._net_state(state))
 
     def merge(self, params: Any, state: Any = ()) -> Any:
-        return super().merge(params, self._states(state)[0])
+        return super().merge(params, self._net_state(state))
+
+    def _net_state(self, state: Any) -> Any:
+        """The network's: chains are not asked for where they are not used."""
+        return self._states(state)[0] if jax.tree.leaves(state) else ()
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None

@@ -96,7 +96,7 @@ class JEM(PersistentContrastiveDivergence):
         check_batch(batch)
         if batch.input is None:
             raise ValueError("JEM: x is the batch's input; write lx.Batch(labels, x)")
-        super().check(Batch(batch.input, mask=batch.mask))
+        super().check(Batch(batch.input, mask=batch.mask, weight=batch.weight))
 
     def init(self, key: Array, batch: Batch) -> Variables:
         self.check(batch)

@@ -396,7 +396,26 @@ def test_chains_are_divided_over_devices():
         assert spec == "data"
 
 
+def test_a_machine_is_given_back_with_and_without_its_chains():
+    model = PCD(SMALL, num_chains=2)
+    params, state = model.init(KEY, lx.Batch(X3))
+    for options in ({}, {"state": state}):
+        assert model.density(params, **options) is model.merge(params, **options) is params
+    found = lx.evaluate(model, params, KEY, lx.Batch(X3), state=state)
+    with pytest.raises(ValueError, match=r"no likelihood .* of an energy density.normalize\("):
+        lx.bits_per_dim(found)
+
+
 # Bad input.
+
+
+def test_what_counts_for_nothing_may_be_anything():
+    x = jnp.ones((2, 3)).at[1].set(jnp.nan)
+    for left_out in ({"weight": jnp.array([1.0, 0.0])}, {"mask": jnp.array([True, False])}):
+        ContrastiveDivergence(SMALL).check(lx.Batch(x, **left_out))
+    with pytest.raises(ValueError, match="a value must be 0 or 1"):
+        ContrastiveDivergence(SMALL).check(lx.Batch(x))
+
 
 NET = Energy(steep, 2)
 BITS = Energy(steep, 2, support=lx.supports.boolean)
