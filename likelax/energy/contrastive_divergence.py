@@ -168,7 +168,7 @@ class ContrastiveDivergence(_Contrast):
       k: how many steps: Gibbs sweeps, or steps of the kernel.
       kernel: of `lx.samplers`; an RBM or a Boltzmann machine needs none and has its own sweeps.
       energy_penalty: a >= 0, which adds a (E(x)^2 + E(y)^2): it keeps a network's energies, of which only
-        differences count, near 0 (Du and Mordatch 2019, section 3.2).
+        differences count, near 0 (Du and Mordatch 2019).
 
     Raises:
       TypeError: for a model or a kernel that is none, or no kernel for a network.
