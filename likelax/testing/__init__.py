@@ -8,6 +8,11 @@ from likelax.testing.contrastive import (
     check_contrastive,
     check_noise_contrastive,
 )
+from likelax.testing.energies import (
+    EnumeratedRBM,
+    check_consistent,
+    check_energy_gradient,
+)
 from likelax.testing.gaussian_diffusion import GaussianDiffusion, check_diffusion_bound
 from likelax.testing.linear_gaussian import (
     LinearGaussian,
@@ -17,6 +22,7 @@ from likelax.testing.linear_gaussian import (
 from likelax.testing.report import Report, Row
 
 __all__ = [
+    "EnumeratedRBM",
     "GaussianDiffusion",
     "GaussianPairs",
     "LinearGaussian",
@@ -25,8 +31,10 @@ __all__ = [
     "check_bijector",
     "check_causal",
     "check_contrastive",
+    "check_consistent",
     "check_diffusion_bound",
     "check_distribution",
+    "check_energy_gradient",
     "check_evidence_bound",
     "check_noise_contrastive",
     "encoder_gradient_at_posterior",
