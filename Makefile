@@ -83,7 +83,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN) benchmarks/run.py $(SUITE) --out benchmarks/results
 
 clean:
-	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .jax_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The interpreter that would be used, for scripts; fails where there is none.

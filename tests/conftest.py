@@ -1,8 +1,10 @@
 """The strict house: every annotation of likelax is executed, and compilations are shared."""
 
+import hashlib
 import os
+import platform
 import shutil
-import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -12,15 +14,30 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Workers take all cores: programs compiled in several threads each would only wait for one another.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
 
-# The controller makes one compilation cache for the run; its workers, and the processes that tests
-# start, inherit it through the environment.
-_CACHE = "JAX_COMPILATION_CACHE_DIR"
-_own_cache = None
-if _CACHE not in os.environ:
-    _own_cache = tempfile.mkdtemp(prefix="likelax-tests-")
-    os.environ[_CACHE] = _own_cache
-    # Small programs cost more to store than to compile.
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+def compilation_cache(root: Path, limit: int = 2**31) -> Path:
+    """A folder for compiled programs that later runs find again: compiling is most of a run's time.
+
+    It is one of this kind of processor, whose instructions the programs are made of, and emptied when it
+    has grown beyond the limit in bytes.
+    """
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features"))]
+    kind = hashlib.sha256("".join([platform.machine(), *flags[:1]]).encode()).hexdigest()[:12]
+    folder = root / kind
+    if sum(path.stat().st_size for path in folder.glob("*")) > limit:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+# The controller's choice is what its workers, and the processes that tests start, inherit.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _folder = compilation_cache(Path(__file__).parents[1] / ".jax_cache")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_folder)
+    # Smaller programs cost more to store than to compile.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 
@@ -28,11 +45,6 @@ from annotation_checker import install
 
 # Annotations run only in modules that are imported after this.
 install("likelax")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if _own_cache is not None:
-        shutil.rmtree(_own_cache, ignore_errors=True)
 
 
 # What is right to its last digits is right with the optimisations that users have. The other tests
