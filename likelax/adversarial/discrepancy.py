@@ -12,7 +12,7 @@ import numpy as np
 
 from likelax import _checks
 from likelax._keys import check_key
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.adversarial._blocks import (
     Features,
     as_features,
@@ -36,6 +36,8 @@ class Discrepancy(NamedTuple):
     standard_error: Array
 
     def __str__(self) -> str:
+        if is_traced(self.value):
+            return repr(self)
         return f"{float(self.value):.5f} ± {float(self.standard_error):.5f}"
 
 

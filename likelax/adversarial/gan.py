@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -69,11 +70,10 @@ class GAN(Objective):
       together: whether data and samples pass the critic as one batch. It matters to batch statistics
         only: together they are those of the mixture, apart each kind has its own (and the running ones
         follow both).
-      player: whose loss it is: "both", "generator" or "critic".
 
     Raises:
       TypeError: for a prior, a loss or penalties that are none.
-      ValueError: for another player or loss, a prior with a batch, and shapes that do not fit.
+      ValueError: for another loss, a prior with a batch, and shapes that do not fit.
     """
 
     claim = Claim("none")
@@ -87,10 +87,7 @@ class GAN(Objective):
         *,
         penalties: Any = (),
         together: bool = False,
-        player: str = "both",
     ):
-        if player not in ("both", *PLAYERS):
-            raise ValueError(f'GAN: player is "both", "generator" or "critic", got {player!r}')
         if not isinstance(prior, Distribution):
             raise TypeError(
                 f"GAN: a Distribution of z wanted as the prior, got {prior!r}; write "
@@ -101,21 +98,24 @@ class GAN(Objective):
                 f"GAN: a prior of one z wanted, got one of batch shape {prior.batch_shape}; write "
                 "prior.to_event()"
             )
-        self._networks = generator, critic
         self.generator, self.critic, self.prior = adapt(generator), adapt(critic), prior
         self.loss, self.penalties = as_loss(loss), as_penalties(penalties)
-        self.together, self._player = together, player
+        self.together, self._player = together, "both"
+        self._alone: dict[str, GAN] = {}
 
     def player(self, name: str) -> GAN:
         """The objective of one player, "generator" or "critic", on the same parameters: the gradient in the
-        other's is 0, and so is the change of its state. Make it once, outside the loop.
+        other's is 0, and its state stays as it is.
+
+        Raises:
+          ValueError: for another name.
         """
-        own: dict[str, Any] = {
-            "penalties": self.penalties,
-            "together": self.together,
-            "player": name,
-        }
-        return GAN(*self._networks, self.prior, self.loss, **own)
+        if name not in PLAYERS:
+            raise ValueError(f'GAN: player is "generator" or "critic", got {name!r}')
+        if name not in self._alone:
+            self._alone[name] = copy.copy(self)
+            self._alone[name].__dict__["_player"] = name
+        return self._alone[name]
 
     # Parameters.
 

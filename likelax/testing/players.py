@@ -47,8 +47,9 @@ def check_players(
     key = check_key(key)
     with jax.enable_x64(True):
         params, batch, state = jax.tree.map(_wide, (params, batch, state))
-        ask = quick_jit(lambda params: objective(params, key, batch, state=state))
-        slope = quick_jit(jax.grad(lambda p: objective(p, key, batch, state=state)[0]))(params)
+        grad = jax.grad(objective, has_aux=True)
+        ask = quick_jit(lambda params: grad(params, key, batch, state=state))
+        slope, _ = ask(params)
         for player, names in _PAID.items():
             found = np.zeros((directions, 2))
             for i in range(directions):

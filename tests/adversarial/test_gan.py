@@ -34,7 +34,6 @@ def pair(function):
 ALL = [GradientPenalty(2.0), R1(0.7), R2(0.4)]
 GAMES = {
     "penalties": (PLAIN, {"penalties": ALL}),
-    "kl": (PLAIN, {"loss": "kl"}),
     "relativistic average": (PLAIN, {"loss": "relativistic_average"}),
     "statistics together": ((Plain, Stateful), {"together": True}),
     "statistics apart": ((Stateful, Stateful), {"loss": "hinge"}),
@@ -397,7 +396,7 @@ BAD = {
     "loss": (lambda: GAN(None, None, PRIOR, "wgan"), ValueError, "loss is one of saturating, non"),
     "no loss": (lambda: GAN(None, None, PRIOR, 3), TypeError, "a name or a lx.adversarial.Loss"),
     "penalty": (lambda: GAN(None, None, PRIOR, penalties=10.0), TypeError, r"R1\(10.0\) wanted"),
-    "player": (lambda: GAN(None, None, PRIOR).player("d"), ValueError, 'player is "both"'),
+    "player": (lambda: GAN(None, None, PRIOR).player("d"), ValueError, 'player is "generator"'),
     "steps": (
         lambda: optimizers(optax.sgd(1.0), optax.sgd(1.0), critic_steps=0),
         ValueError,
