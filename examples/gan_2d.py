@@ -1,6 +1,29 @@
 """Adversarial training without a likelihood, and what can be said of its samples all the same.
 
-python examples/gan_2d.py --out figures
+    python examples/gan_2d.py --out figures
+
+Eight Gaussians on a circle, by three games; then digits of 8 x 8 pixels by one. A sample is near if it lies
+within three deviations of a mode. The Jensen-Shannon divergence (log 2 = 0.693 at most) is that of a critic
+which starts anew and sees the trained generator alone, on held-out data: a lower bound, the same for each
+game. Of the digits the kernel's distance (MMD), precision and recall, density and coverage stand beside those
+of training images and of independent pixels; the likelihood is that of the generator with noise, estimated.
+In 79 s of one core of an AMD EPYC:
+
+    eight Gaussians   modes   near    MMD^2               Jensen-Shannon, at least
+    the data          8       98.6%
+    non-saturating    6       81.0%   0.0670 ± 0.0031     0.1781 ± 0.0047
+    with R1 and R2    8       75.9%   0.0022 ± 0.0002     0.0668 ± 0.0023
+    relativistic      8       79.2%   0.0018 ± 0.0003     0.0581 ± 0.0022
+
+    digits            MMD^2               precision  recall  density  coverage
+    generator         0.0014 ± 0.0007     0.61       0.46    0.62     0.75
+    training images   -0.0006 ± 0.0007    0.89       0.92    1.04     0.98
+    independent pixels0.0107 ± 0.0006     0.00       0.78    0.00     0.01
+
+Without a penalty two modes are lost and the samples' share near a mode does not show it: the divergence and
+the MMD do. The kernel sees no difference between drawn and held-out digits; a critic does, 0.56 ± 0.02 nats at
+least: drawn images are no whole grey levels. With noise of 0.3 (the greys go from -1 to 1) the first 100 held-out
+images cost 22.6 ± 1.1 nats by annealing the latents, and 26.0 ± 1.3 by Parzen windows on 10,000 samples.
 """
 
 import argparse
@@ -20,6 +43,13 @@ import likelax as lx
 from likelax import adversarial
 
 MODES, RADIUS, SCALE = 8, 2.0, 0.1
+HELD_OUT = 4000
+SLOPES = adversarial.R1(0.1), adversarial.R2(0.1)
+GAMES = {
+    "non-saturating": ("non_saturating", ()),
+    "with R1 and R2": ("non_saturating", SLOPES),
+    "relativistic": ("relativistic", SLOPES),
+}
 LATENTS, PIXELS = 8, 64
 
 
@@ -116,20 +146,14 @@ def judged(trained: Trained, x: np.ndarray, test: np.ndarray, steps: int) -> lx.
 
 
 def circle_of_gaussians(steps: int, out: Path) -> dict[str, tuple[Found, lx.Estimate]]:
-    x, test = eight_gaussians(20_000, 0), eight_gaussians(4000, 1)
+    x, test = eight_gaussians(20_000, 0), eight_gaussians(HELD_OUT, 1)
     print(
         f"eight Gaussians, {len(x)} points; of points held out {modes_of(test).near:.1%} lie near"
     )
-    slopes = adversarial.R1(0.1), adversarial.R2(0.1)
-    games = {
-        "non-saturating": ("non_saturating", ()),
-        "with R1 and R2": ("non_saturating", slopes),
-        "relativistic": ("relativistic", slopes),
-    }
-    figure, axes = lx.plotting.panels(1 + len(games), width=3.0, height=3.7)
+    figure, axes = lx.plotting.panels(1 + len(GAMES), width=3.0, height=3.7)
     found = {}
     draw_points(axes[0], test, "data")
-    for axis, (name, (loss, penalties)) in zip(axes[1:], games.items(), strict=True):
+    for axis, (name, (loss, penalties)) in zip(axes[1:], GAMES.items(), strict=True):
         started = time.perf_counter()
         trained = train(gan(2, loss, penalties), x, steps, 3e-3)
         seconds = time.perf_counter() - started
@@ -238,7 +262,7 @@ def main(steps: int, out: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=Path("gan_2d"))
     options = parser.parse_args()
     main(options.steps, options.out)
