@@ -16,13 +16,13 @@ In 79 s of one core of an AMD EPYC:
     relativistic      8       79.2%   0.0018 ± 0.0003     0.0581 ± 0.0022
 
     digits            MMD^2               precision  recall  density  coverage
-    generator         0.0014 ± 0.0007     0.61       0.46    0.62     0.75
+    generator          0.0014 ± 0.0007    0.61       0.46    0.62     0.75
     training images   -0.0006 ± 0.0007    0.89       0.92    1.04     0.98
-    independent pixels0.0107 ± 0.0006     0.00       0.78    0.00     0.01
+    independent        0.0107 ± 0.0006    0.00       0.78    0.00     0.01
 
 Without a penalty two modes are lost and the samples' share near a mode does not show it: the divergence and
-the MMD do. The kernel sees no difference between drawn and held-out digits; a critic does, 0.56 ± 0.02 nats at
-least: drawn images are no whole grey levels. With noise of 0.3 (the greys go from -1 to 1) the first 100 held-out
+the MMD do. The kernel hardly tells drawn digits from held-out ones; a critic does, 0.56 ± 0.02 nats at least:
+drawn images are no whole grey levels. With noise of 0.3 (the greys go from -1 to 1) the first 100 held-out
 images cost 22.6 ± 1.1 nats by annealing the latents, and 26.0 ± 1.3 by Parzen windows on 10,000 samples.
 """
 

@@ -16,12 +16,11 @@ import likelax as lx
 from likelax.adversarial import GAN, LOSSES, R1, R2, GradientPenalty, optimizers
 from likelax.testing import check_players
 from likelax.testing.subject import quick_jit
-from nets import Plain, Stateful, linear
+from nets import Stateful, linear
 
 KEY = jax.random.key(5)
 PRIOR = lx.Normal(jnp.zeros(2), 1.0).to_event()
 X = jax.random.normal(jax.random.key(1), (6, 2)) * jnp.array([0.7, 1.3]) + jnp.array([1.0, -2.0])
-PLAIN = functools.partial(Plain, 2), functools.partial(Plain, 1)
 
 
 def pair(function):
@@ -29,22 +28,35 @@ def pair(function):
     return (lambda key, *x: {}), (lambda params, *x: function(*x))
 
 
+def layers(out):
+    """Two of them, as a pair of functions."""
+
+    def init(key, x):
+        a, b = jax.random.split(key)
+        return jax.random.normal(a, (2, 5)), jax.random.normal(b, (5, out))
+
+    return init, lambda params, x: jnp.tanh(x @ params[0]) @ params[1]
+
+
+PLAIN = layers(2), layers(1)
+
 # Each player's own gradient.
 
 ALL = [GradientPenalty(2.0), R1(0.7), R2(0.4)]
-GAMES = {
+GAMES = {  # networks, and options
     "penalties": (PLAIN, {"penalties": ALL}),
     "relativistic average": (PLAIN, {"loss": "relativistic_average"}),
-    "statistics together": ((Plain, Stateful), {"together": True}),
-    "statistics apart": ((Stateful, Stateful), {"loss": "hinge"}),
+    "statistics together": ((PLAIN[0], functools.partial(Stateful, 1)), {"together": True}),
+    "statistics apart": (
+        (functools.partial(Stateful, 2), functools.partial(Stateful, 1)),
+        {"loss": "hinge"},
+    ),
 }
 
 
 def game(name, cls=GAN):
-    (generator, critic), options = GAMES[name]
-    own = functools.partial(generator, 2) if generator is not PLAIN[0] else generator
-    judge = functools.partial(critic, 1) if critic is not PLAIN[1] else critic
-    model = cls(own, judge, PRIOR, **options)
+    networks, options = GAMES[name]
+    model = cls(*networks, PRIOR, **options)
     return model, jax.jit(model.init)(KEY, lx.Batch(X))
 
 
