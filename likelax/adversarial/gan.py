@@ -159,7 +159,8 @@ class GAN(Objective):
                 f"GAN: for z of shape {z.shape} the generator puts out the data's shape {x.shape}, got "
                 f"{fake.shape}; have its last layer make {math.prod(x.shape[1:])} numbers, reshaped"
             )
-        return fake.astype(x.dtype), state
+        # Divided over a mesh as the data are.
+        return fake.astype(x.dtype) + jnp.zeros_like(x), state
 
     def _generated(
         self, params: Any, z: Array, input: Any, state: Any, *, key: Any = None, train: bool = False
@@ -187,10 +188,10 @@ class GAN(Objective):
     ) -> tuple[Array, Array, Any]:
         """The critic's outputs at data and samples, and its next state."""
         if self.together:
-            both = jnp.concatenate([real, fake])
-            twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), input)
-            v, state = self._judged(params, both, twice, state, **options)
-            return *jnp.split(v, 2), state
+            twice = jax.tree.map(lambda leaf: interleaved(leaf, leaf), input)
+            v, state = self._judged(params, interleaved(real, fake), twice, state, **options)
+            v = v.reshape((-1, 2))
+            return v[:, 0], v[:, 1], state
         of_real, after = self._judged(params, real, input, state, **options)
         of_fake, after = self._judged(
             params, fake, input, packed(parts(state)[0], after), **options
@@ -322,6 +323,11 @@ def arguments(first: Array, input: Any) -> Any:
     if isinstance(input, Arguments):
         return Arguments((first, *input.positional), input.named)
     return Arguments((first, input))
+
+
+def interleaved(a: Any, b: Any) -> Array:
+    """Rows of both in turn: a batch that is divided over a mesh can be merged with what comes after it."""
+    return jnp.stack([a, b], axis=1).reshape((-1, *jnp.shape(a)[1:]))
 
 
 def as_data(target: Any, keep: Array | None) -> Array:

@@ -249,6 +249,19 @@ def test_an_empty_batch_costs_nothing():
     assert loss == 0 and all(not np.any(leaf) for leaf in jax.tree.leaves(slopes))
 
 
+def test_a_batch_that_is_divided_over_explicit_axes():
+    """One device suffices: that shardings differ is found by their types."""
+    kind = jax.sharding.AxisType.Explicit
+    model = GAN(linear(2), linear(1), PRIOR, penalties=GradientPenalty(), together=True)
+    params, _ = model.init(KEY, lx.Batch(X))
+    want = model(params, KEY, lx.Batch(X))[0]
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(kind,), devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.P("data")))
+        (loss, _), _ = jax.value_and_grad(model, has_aux=True)(params, KEY, lx.Batch(x))
+    np.testing.assert_allclose(loss, want, rtol=1e-6)
+
+
 def test_precision_ensembles_and_conditions():
     def affine(params, z, label):
         return z @ params["w"] + label[:, None] * params["shift"]
