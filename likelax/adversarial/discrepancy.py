@@ -139,9 +139,10 @@ def _mmd(x: Array, y: Array, widths: Array, kernel: str, block_size: int) -> Dis
     return Discrepancy(value, jnp.sqrt(jnp.maximum(variance, 0)))
 
 
-def _median_distance(x: Array, y: Array, most: int = 500) -> Array:
-    """Between different values of both, of the first `most` of each."""
-    both = jnp.concatenate([x[:most], y[:most]])
+@jax.jit
+def _median_distance(x: Array, y: Array) -> Array:
+    """Between different values of both, of the first 500 of each."""
+    both = jnp.concatenate([x[:500], y[:500]])
     square = squared_distances(both, both)[jnp.triu_indices(len(both), 1)]
     return jnp.sqrt(jnp.median(square))
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from likelax import _checks
 from likelax._checks import is_count
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
@@ -18,7 +19,7 @@ from likelax.adversarial.losses import Function, as_loss
 from likelax.adversarial.penalties import Penalty, row_keys
 from likelax.distributions.base import Distribution
 from likelax.networks import Arguments, Variables, adapt, called
-from likelax.objective import Batch, Claim, Objective, Scores, trailing
+from likelax.objective import Batch, Claim, Objective, Scores, check_target, trailing
 
 PLAYERS = ("generator", "critic")
 
@@ -335,13 +336,13 @@ def as_data(target: Any, keep: Array | None) -> Array:
     x = jnp.asarray(target)
     floating = jnp.issubdtype(x.dtype, jnp.floating)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32) if floating else jnp.result_type(float))
-    if keep is None:
-        return x
-    if keep.ndim != 1:
+    if keep is not None and keep.ndim != 1:
         raise ValueError(
             f"GAN: a mask or weight of each example wanted, shape {x.shape[:1]}, got {keep.shape}"
         )
-    return jnp.where(trailing(keep, x.ndim), x, 0)
+    if _checks.checking():
+        check_target(jnp.isfinite(x), x, keep, "GAN: at {index} the target is {value}, not finite")
+    return x if keep is None else jnp.where(trailing(keep, x.ndim), x, 0)
 
 
 def as_penalties(penalties: Any) -> tuple[Penalty, ...]:

@@ -56,6 +56,13 @@ def test_mmd_is_the_sum_over_pairs(kernel):
         assert abs(with_self) < 1e-12 or abs(value + with_self - by_hand(gaussian, A, B)) > 1e-3
 
 
+def test_bandwidths_are_multiples_of_the_median_distance():
+    distance = scipy.spatial.distance.pdist(np.concatenate([A, B]))
+    widths = tuple(np.median(distance) * np.array([0.5, 1.0, 2.0]))
+    want = by_hand(functools.partial(gaussian, widths=widths), A, B)
+    np.testing.assert_allclose(adversarial.mmd(A, B).value, want, rtol=1e-4)
+
+
 LOC, SCALE = np.array([[0.0, 0.5], [0.8, -0.2]]), np.array([[1.0, 0.6], [1.4, 0.9]])
 H, RUNS, N, M = 1.1, 400, 25, 40
 

@@ -462,6 +462,16 @@ BAD = {
 }
 
 
+def test_checks_name_a_target_that_is_not_finite():
+    model = GAN(linear(2), linear(1), PRIOR)
+    params, _ = model.init(KEY, lx.Batch(X))
+    bad = X.at[3, 1].set(jnp.inf)
+    with lx.debug_checks():
+        model(params, KEY, lx.Batch(bad, mask=jnp.arange(6) != 3))
+        with pytest.raises(ValueError, match=r"at index \(3, 1\) the target is inf, not finite"):
+            model(params, KEY, lx.Batch(bad))
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name):
     make, error, message = BAD[name]
