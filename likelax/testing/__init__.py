@@ -9,7 +9,7 @@ from likelax.testing.linear_gaussian import (
     check_evidence_bound,
     encoder_gradient_at_posterior,
 )
-from likelax.testing.players import check_players
+from likelax.testing.players import check_loss, check_players
 from likelax.testing.report import Report, Row
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_diffusion_bound",
     "check_distribution",
     "check_evidence_bound",
+    "check_loss",
     "check_players",
     "encoder_gradient_at_posterior",
 ]

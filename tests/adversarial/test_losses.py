@@ -12,6 +12,7 @@ import scipy.stats
 
 import likelax as lx
 from likelax.adversarial import LOSSES, R1, R2, GradientPenalty, Loss, f_gan
+from likelax.testing import check_loss
 from likelax.testing.subject import quick_jit
 
 KEY = jax.random.key(3)
@@ -189,6 +190,31 @@ def test_a_conjugate_is_a_supremum(name):
         np.testing.assert_allclose(
             LOSSES[name].fake(jnp.asarray(v)), -best.fun, rtol=1e-5, atol=1e-6
         )
+
+
+def js(u):
+    return (u * jnp.log(u) - (u + 1) * jnp.log((u + 1) / 2)) / 2
+
+
+F = {
+    "saturating": js,
+    "hinge": lambda u: jnp.abs(u - 1) / 2,
+    "least_squares": lambda u: (u - 1) ** 2 / (u + 1) / 2,
+    "kl": lambda u: u * jnp.log(u),
+    "squared_hellinger": lambda u: (jnp.sqrt(u) - 1) ** 2,
+}
+
+
+@pytest.mark.parametrize("name", F)
+def test_a_search_finds_the_best_critic(name):
+    """As users can hold their own losses against it, and some with an error in them."""
+    check_loss(LOSSES[name], F[name])
+    if name in BROKEN:
+        with pytest.raises(AssertionError, match=f"the bound of '{name}' is"):
+            check_loss(dataclasses.replace(LOSSES[name], **BROKEN[name]), F[name])
+    if name == "kl":
+        with pytest.raises(AssertionError, match="log_ratio of 'kl' is off by up to 1"):
+            check_loss(dataclasses.replace(LOSSES[name], log_ratio=lambda v: v), F[name])
 
 
 # The generator at the best critic.
