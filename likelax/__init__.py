@@ -18,6 +18,7 @@ Every number says how it relates to a likelihood: `aux.claim`.
 """
 
 from likelax import (
+    adversarial,
     bijectors,
     datasets,
     diffusion,
@@ -74,6 +75,7 @@ __all__ = [
     "Scores",
     "TransformedHead",
     "Variables",
+    "adversarial",
     "bijectors",
     "bits_per_byte",
     "bits_per_dim",

@@ -38,6 +38,7 @@ def test_every_example_is_tested_here():
         "flow_density",
         "flow_matching",
         "forecaster",
+        "gan_2d",
         "language_model",
         "ngram",
         "vae_digits",
@@ -181,6 +182,33 @@ def test_diffusion_digits(diffusion_digits, capsys, tmp_path, monkeypatch):
     bound, equation = found["diffusion"], found["diffusion, equation"]
     assert abs(bound.loss - equation.loss) < 4 * bound.standard_error + 2
     assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_modes_are_counted():
+    gan_2d = example("gan_2d")
+    x = gan_2d.eight_gaussians(4000, 3)
+    found = gan_2d.modes_of(x)
+    # A Rayleigh variable is below 3 with probability 1 - exp(-9 / 2) = 0.98889.
+    assert found.modes == 8 and abs(found.near - 0.98889) < 4 * (0.989 * 0.011 / 4000) ** 0.5
+    one_less = x[np.linalg.norm(x - gan_2d.circle()[2], axis=1) > 0.7]
+    assert gan_2d.modes_of(one_less).modes == 7
+    assert gan_2d.modes_of(np.zeros((100, 2))) == (0, 0.0)
+
+
+@pytest.mark.slow
+def test_gan_2d(capsys, tmp_path, monkeypatch):
+    gan_2d = example("gan_2d")
+    monkeypatch.setattr(gan_2d, "GAMES", {"kl": ("kl", gan_2d.SLOPES)})
+    monkeypatch.setattr(gan_2d, "HELD_OUT", 400)
+    found = gan_2d.main(4, tmp_path)
+    where, apart = found["kl"]
+    assert 0 <= where.near <= 1 and apart.claim.relation == "none" and apart < np.log(2)
+    # Images of the data itself are as near as may be, and after four steps nothing else is.
+    own, other = found["training images"], found["generator"]
+    assert abs(own.mmd.value) < 4 * own.mmd.standard_error and own.coverage > 0.9
+    assert other.mmd.value > 4 * other.mmd.standard_error and other.coverage < 0.5
+    assert "(estimate, closing with num_temperatures)" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 @pytest.mark.slow

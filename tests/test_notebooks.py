@@ -24,7 +24,7 @@ def stored(path):
 
 
 def test_there_are_some():
-    assert [path.stem[:2] for path in TEXTS] == ["01", "02", "03", "04", "05", "06"]
+    assert [path.stem[:2] for path in TEXTS] == ["01", "02", "03", "04", "05", "06", "08"]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
@@ -73,5 +73,9 @@ def test_every_cell_runs(path, execute, monkeypatch):
     elif path.stem.startswith("06"):
         assert "refused: bits per dimension of a loss that is no likelihood" in told
         assert "exact, closing with ode tolerance" in told and "undecided: " in told
+    elif path.stem.startswith("08"):
+        assert "each player sees its own loss" in told
+        assert "found: the gradient in the generator's parameters" in told
+        assert "refused: bits per dimension of a loss that is no likelihood" in told
     else:
         assert "a factor of 2 is missing" in told and "nothing wrong was found" not in told

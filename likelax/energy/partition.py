@@ -19,6 +19,7 @@ from likelax.energy.sequential import populations
 from likelax.metrics import Estimate
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Claim
+from likelax.samplers.annealing import annealed
 
 
 @functools.partial(
@@ -286,15 +287,7 @@ def _forward(logs: Array, vanishes: str) -> LogPartition:
 @functools.partial(jax.jit, static_argnums=3)
 def _annealed(path: Path, key: Array, betas: Array, chains: int) -> Array:
     """Each chain's estimate of log Z, from the base up."""
-
-    def step(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], None]:
-        x, logs = carry
-        logs = logs + path.log_density(betas[t], x) - path.log_density(betas[t - 1], x)
-        return (path.move(jax.random.fold_in(key, t), betas[t], x), logs), None
-
-    x = path.sample(stream(key, "base"), chains)
-    start = jnp.broadcast_to(path.log_z(), (chains,))
-    return jax.lax.scan(step, (x, start), jnp.arange(1, len(betas)))[0][1]
+    return annealed(path, key, betas, path.sample(stream(key, "base"), chains), path.log_z())
 
 
 @jax.jit

@@ -19,6 +19,7 @@ from likelax.testing.linear_gaussian import (
     check_evidence_bound,
     encoder_gradient_at_posterior,
 )
+from likelax.testing.players import check_loss, check_players
 from likelax.testing.report import Report, Row
 
 __all__ = [
@@ -37,5 +38,7 @@ __all__ = [
     "check_energy_gradient",
     "check_evidence_bound",
     "check_noise_contrastive",
+    "check_loss",
+    "check_players",
     "encoder_gradient_at_posterior",
 ]

@@ -1,0 +1,63 @@
+"""Samples as rows of numbers, and functions of pairs of them a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from likelax._checks import is_count
+from likelax._pytree import Array
+
+Features = Callable[[Array], Array]
+
+
+def as_features(owner: str, x: Any, y: Any, features: Features | None, least: int) -> Any:
+    """Both as `(n, d)` and `(m, d)`, floats of at least 32 bits: of the features, if there are any.
+
+    Raises:
+      ValueError: for too few rows, rows of different sizes, or numbers that are not finite.
+    """
+    both = [jnp.asarray(v) for v in (x, y)]
+    if any(v.ndim < 1 for v in both) or both[0].shape[1:] != both[1].shape[1:]:
+        raise ValueError(
+            f"{owner}: two samples of one event shape wanted, (n, *event) and (m, *event), got "
+            f"{both[0].shape} and {both[1].shape}"
+        )
+    if features is not None:
+        both = [jnp.asarray(features(v)) for v in both]
+        for given, made in zip((x, y), both, strict=True):
+            if made.shape[:1] != jnp.shape(given)[:1]:
+                raise ValueError(
+                    f"{owner}: features map (n, *event) to (n, features), got {made.shape} from "
+                    f"{jnp.shape(given)}"
+                )
+    if min(len(v) for v in both) < least:
+        raise ValueError(
+            f"{owner}: at least {least} of each wanted, got {len(both[0])} and {len(both[1])}"
+        )
+    wide = jnp.promote_types(jnp.result_type(*both), jnp.float32)
+    return [v.reshape((len(v), -1)).astype(wide) for v in both]
+
+
+def check_block(owner: str, block_size: Any) -> None:
+    """Raises ValueError for a block that is none."""
+    if not is_count(block_size):
+        raise ValueError(
+            f"{owner}: block_size is a whole number >= 1, got {block_size!r}; write block_size=512"
+        )
+
+
+def by_rows(function: Callable[..., Any], x: Array, block_size: int) -> Any:
+    """`function(rows, indices)` of each block of rows of x, `(block, d)`, put together: `(n, ...)`."""
+    n, size = len(x), min(block_size, len(x))
+    index = jnp.arange(-(-n // size) * size).reshape((-1, size))
+    out = jax.lax.map(lambda i: function(x[jnp.minimum(i, n - 1)], i), index)
+    return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:]))[:n], out)
+
+
+def squared_distances(x: Array, y: Array) -> Array:
+    """|x_i - y_j|^2, `(n, m)`, from the differences, so that near ones keep their digits."""
+    return jnp.sum((x[:, None] - y) ** 2, axis=-1)
