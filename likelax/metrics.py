@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.objective import Aux, Batch, Claim, Objective
 
 
@@ -93,6 +93,7 @@ def evaluate(
       state: as from `init` or training.
 
     Raises:
+      TypeError: under `jit` or `vmap`; there the objective itself gives what is summed up here.
       ValueError: when no example is left.
     """
     batches = [batches] if isinstance(batches, Batch) else batches
@@ -106,6 +107,7 @@ def evaluation(parts: Iterable[Aux]) -> Evaluation:
     """One evaluation from what an objective said of each batch.
 
     Raises:
+      TypeError: under `jit` or `vmap`.
       ValueError: when no example is left.
     """
     sums: list[np.ndarray] = []
@@ -114,6 +116,11 @@ def evaluation(parts: Iterable[Aux]) -> Evaluation:
     terms: dict[str, float] = {}
     claim = Claim()
     for aux in parts:
+        if is_traced(aux):
+            raise TypeError(
+                "an evaluation is of numbers, and these are being traced: it is called outside of jit, vmap "
+                "and grad; inside write objective(params, key, batch, state=state, train=False)"
+            )
         claim = aux.claim
         weight = np.asarray(aux.weight, np.float64)
         cost = np.asarray(aux.per_example, np.float64) * weight

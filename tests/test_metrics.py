@@ -74,6 +74,14 @@ def test_evaluate_needs_an_example(classifier):
             lx.evaluate(model, params, KEY, batches)
 
 
+def test_evaluate_is_called_outside_of_jit(classifier):
+    model, params = classifier
+    batch = lx.Batch(LABELS, X)
+    told = r"outside of jit.*write objective\(params, key, batch"
+    with pytest.raises(TypeError, match=told):
+        jax.eval_shape(lambda p: lx.evaluate(model, p, KEY, batch).loss, params)
+
+
 def test_perplexity_and_bits_of_a_uniform_classifier(classifier):
     model, params = classifier
     flat = jax.tree.map(lambda p: 0 * p, params)

@@ -69,7 +69,7 @@ def bound(
         fit.
 
     Raises:
-      TypeError: for a model that has no such bound.
+      TypeError: for a model that has no such bound, and under `jit` or `vmap`.
       ValueError: for fewer draws, and when no example is left.
     """
     if not hasattr(model, "bounded"):
@@ -86,8 +86,8 @@ def bound(
     def scored() -> Iterator[Aux]:
         for i, batch in enumerate([batches] if isinstance(batches, Batch) else batches):
             _, aux = averaged(params, jax.random.fold_in(key, i), batch, state=state, train=False)
-            errors.append(np.asarray(aux.state, np.float64)[np.asarray(aux.weight) != 0])
             yield aux
+            errors.append(np.asarray(aux.state, np.float64)[np.asarray(aux.weight) != 0])
 
     result = evaluation(scored())
     own = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}

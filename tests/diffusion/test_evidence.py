@@ -48,6 +48,8 @@ def test_bound_of_any_model_with_its_errors():
         TypeError, match="MaskedDiffusion or UniformDiffusion wanted, got Likelihood"
     ):
         D.bound(lx.Likelihood(None, lx.Head(lx.Normal)), params, KEY, batch)
+    with pytest.raises(TypeError, match="outside of jit, vmap"):
+        jax.eval_shape(lambda p: D.bound(model, p, KEY, batch).loss, {**params, "t": 0.0})
 
 
 class Drawn(lx.Objective):
