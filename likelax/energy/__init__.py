@@ -12,6 +12,9 @@ rbm.normalize(lower).log_prob(x), lower.claim                    # no log_prob w
 wide = lx.energy.RBM.random(key, visible=64, hidden=256)         # too wide for an exact sum
 far = wide.gibbs(key, x, sweeps=1000)                            # long chains, then both sides
 lx.energy.bracket(wide, key, samples=far)
+
+both = lx.energy.parallel_tempering(wide, key)                   # samples of far modes, and log Z
+both.samples, both.swap_rate, both.log_partition
 ```
 """
 
@@ -26,8 +29,10 @@ from .network import EnergyDensity as EnergyDensity
 from .partition import Bracket as Bracket
 from .partition import LogPartition as LogPartition
 from .partition import Raise as Raise
+from .partition import Tempered as Tempered
 from .partition import bracket as bracket
 from .partition import log_partition as log_partition
+from .partition import parallel_tempering as parallel_tempering
 from .partition import raise_log_prob as raise_log_prob
 from .partition import reverse_log_partition as reverse_log_partition
 from .restricted import RBM as RBM
@@ -47,10 +52,12 @@ __all__ = [
     "MaximumLikelihood",
     "Normalized",
     "Raise",
+    "Tempered",
     "Unnormalized",
     "bracket",
     "exact_samples",
     "log_partition",
+    "parallel_tempering",
     "raise_log_prob",
     "reverse_log_partition",
 ]
