@@ -19,10 +19,16 @@ both.samples, both.swap_rate, both.log_partition
 """
 
 from .boltzmann import BoltzmannMachine as BoltzmannMachine
+from .contrastive_divergence import ContrastiveDivergence as ContrastiveDivergence
+from .contrastive_divergence import (
+    PersistentContrastiveDivergence as PersistentContrastiveDivergence,
+)
+from .contrastive_divergence import ShortRun as ShortRun
 from .density import Normalized as Normalized
 from .density import Unnormalized as Unnormalized
 from .enumeration import exact_samples as exact_samples
 from .graph import Graph as Graph
+from .joint import JEM as JEM
 from .likelihood import MaximumLikelihood as MaximumLikelihood
 from .network import Energy as Energy
 from .network import EnergyDensity as EnergyDensity
@@ -35,15 +41,20 @@ from .partition import log_partition as log_partition
 from .partition import parallel_tempering as parallel_tempering
 from .partition import raise_log_prob as raise_log_prob
 from .partition import reverse_log_partition as reverse_log_partition
+from .pseudo_likelihood import PseudoLikelihood as PseudoLikelihood
+from .pseudo_likelihood import RatioMatching as RatioMatching
 from .restricted import RBM as RBM
 from .restricted import CategoricalRBM as CategoricalRBM
 from .restricted import GaussianRBM as GaussianRBM
+from .score_matching import ScoreMatching as ScoreMatching
 
 __all__ = [
+    "JEM",
     "RBM",
     "BoltzmannMachine",
     "Bracket",
     "CategoricalRBM",
+    "ContrastiveDivergence",
     "Energy",
     "EnergyDensity",
     "GaussianRBM",
@@ -51,7 +62,12 @@ __all__ = [
     "LogPartition",
     "MaximumLikelihood",
     "Normalized",
+    "PersistentContrastiveDivergence",
+    "PseudoLikelihood",
     "Raise",
+    "RatioMatching",
+    "ScoreMatching",
+    "ShortRun",
     "Tempered",
     "Unnormalized",
     "bracket",

@@ -166,12 +166,21 @@ class BoltzmannMachine(Swept):
         seen = self._fields(x)
         return 0.5 * jnp.sum(x * (seen + self.bias), -1) + self.offset
 
-    def unit_given_rest(self, value: ArrayLike) -> Bernoulli:
+    def unit_given_rest(self, value: ArrayLike, units: ArrayLike | None = None) -> Bernoulli:
         """Whether each unit is 1 given all others, batch `(*sample, units)`; its `log_prob` is of 0 and
         1, for spins too.
+
+        Args:
+          value: `(*sample, units)`.
+          units: which ones, `(*sample, count)`; all by default.
         """
-        x = self._value(value)
-        return Bernoulli(logits=self._gain * self._fields(x))
+        logits = self._gain * self._fields(self._value(value))
+        if units is not None:
+            logits = jnp.take_along_axis(logits, jnp.asarray(units), axis=-1)
+        return Bernoulli(logits=logits)
+
+    def _unit_values(self, value: Array) -> Array:
+        return (value + 1) / 2 if self.spins else value
 
     @property
     def _gain(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from likelax._checks import check_known, is_count
 from likelax._keys import check_key
 from likelax._pytree import Array, Node, node, param, parameter_dtype, static
 from likelax.distributions.base import Distribution
+from likelax.distributions.categorical import Bernoulli
 from likelax.metrics import Evaluation
 from likelax.networks import Variables
 from likelax.objective import Claim, measure_of
@@ -105,9 +107,71 @@ class Unnormalized(Node):
         """Where training starts: this model itself."""
         return Variables(jax.tree.map(jnp.copy, self))
 
-    def density(self, params: Any, *, state: Any = ()) -> Unnormalized:
-        """The density with these parameters."""
+    def density(
+        self, params: Any, *, state: Any = (), key: Array | None = None, train: bool = False
+    ) -> Unnormalized:
+        """The density with these parameters: what `Energy.density` is for a network."""
         return params
+
+    def _scored(self, value: ArrayLike) -> tuple[Array, Any]:
+        """`unnormalized_log_prob`, and the state of a network after it."""
+        return self.unnormalized_log_prob(value), ()
+
+    def _contrasted(self, data: Array, other: Array) -> tuple[Array, Array, Any]:
+        """`unnormalized_log_prob` of both, as one density of them."""
+        return self.unnormalized_log_prob(data), self.unnormalized_log_prob(other), ()
+
+    # One unit given the others.
+
+    def unit_given_rest(self, value: ArrayLike, units: ArrayLike | None = None) -> Distribution:
+        """Each unit given all others, exact, of a density over bits, spins or classes: batch `(*sample,
+        units)`. The `log_prob` of a bit's or a spin's is of 0 and 1.
+
+        No sum over states: n + 1 densities of n units, and as much as two of an RBM's.
+
+        Args:
+          value: `(*sample, *event)`.
+          units: which ones, indices into the flattened event, `(*sample, count)`; all by default.
+
+        Raises:
+          TypeError: for a density over other values.
+        """
+        x = self._value(value)
+        sample = x.shape[: x.ndim - len(self.event_shape)]
+        if units is None:
+            chosen = jnp.arange(math.prod(self.event_shape))
+        else:
+            chosen = jnp.moveaxis(jnp.asarray(units), -1, 0)
+        logits = jax.checkpoint(self._unit_logits(x.reshape((*sample, -1))))
+        return self._unit(jnp.moveaxis(jax.lax.map(logits, chosen, batch_size=16), 0, len(sample)))
+
+    def _unit(self, logits: Array) -> Distribution:
+        """The distribution of units with these logits."""
+        return Bernoulli(logits=logits)
+
+    def _unit_values(self, value: Array) -> Array:
+        """Values `(*sample, *event)` as those of `unit_given_rest`, `(*sample, units)`."""
+        return value.reshape((*value.shape[: value.ndim - len(self.event_shape)], -1))
+
+    def _unit_logits(self, x: Array) -> Callable[[Array], Array]:
+        """The logits of a unit at x, `(*sample, units)`; the unit one for all, or `(*sample,)`."""
+        if getattr(self.support, "base", self.support) is not supports.boolean:
+            raise TypeError(
+                f"{type(self).__name__}: a unit given the rest is one of finitely many values, and these "
+                f"are {self.support}; write lx.energy.ScoreMatching(model) for real ones"
+            )
+
+        def density(x: Array) -> Array:
+            return self.unnormalized_log_prob(x.reshape((*x.shape[:-1], *self.event_shape)))
+
+        now = density(x)
+
+        def logits(unit: Array) -> Array:
+            here = is_unit(unit, x.shape[-1])
+            flipped = density(jnp.where(here, 1 - x, x))
+            return (1 - 2 * jnp.sum(jnp.where(here, x, 0), -1)) * (flipped - now)
+
+        return logits
 
 
 class Swept(Unnormalized):
@@ -194,6 +258,11 @@ class Normalized(Distribution):
 def bits(index: Array, count: int, dtype: Any) -> Array:
     """The last `count` binary digits of each index, lowest first: `(n,) -> (n, count)`."""
     return ((index[:, None] >> jnp.arange(count)) & 1).astype(dtype)
+
+
+def is_unit(unit: Array, count: int) -> Array:
+    """Which of `count` units is this one, `(*unit.shape, count)`."""
+    return jnp.arange(count) == unit[..., None]
 
 
 def as_rows(x: Array, event: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:

@@ -8,15 +8,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from likelax._pytree import Array, is_traced
+from likelax._pytree import Array
 from likelax.energy.density import Unnormalized
 from likelax.energy.enumeration import enumeration_of, exact_samples, log_sum
-from likelax.energy.network import Energy
-from likelax.networks import Variables
-from likelax.objective import Batch, Claim, Measure, Objective, Scores, check_batch, trailing
+from likelax.energy.objective import DensityObjective
+from likelax.objective import Batch, Claim, Measure, Scores, trailing
 
 
-class MaximumLikelihood(Objective):
+class MaximumLikelihood(DensityObjective):
     """-log p(x) = log Z - unnormalized_log_prob(x), in nats, with log Z a sum over every state: exact.
 
     Its gradient is the mean of the unnormalised log-density's over the model less that over the data. Each
@@ -40,22 +39,9 @@ class MaximumLikelihood(Objective):
     claim = Claim("exact")
 
     def __init__(self, model: Any):
-        if not isinstance(model, Unnormalized | Energy):
-            raise TypeError(
-                f"MaximumLikelihood: lx.energy.RBM or another model of lx.energy wanted, got {model!r}"
-            )
+        super().__init__(model)
         if isinstance(model, Unnormalized):
             enumeration_of(model)
-        self.model = model
-
-    def check(self, batch: Any) -> None:
-        check_batch(batch)
-        x = batch.target
-        if isinstance(self.model, Unnormalized) and batch.mask is None and not is_traced(x):
-            self.model._value(x)
-
-    def init(self, key: Array, batch: Batch) -> Variables:
-        return self.model.init(key, batch.target)
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
@@ -71,10 +57,6 @@ class MaximumLikelihood(Objective):
         kind: Any = "counting" if density.support.is_discrete else "lebesgue"
         claim = dataclasses.replace(self.claim, measure=Measure(kind, dims))
         return Scores(log_z - each, terms, state, claim)
-
-    def merge(self, params: Any, state: Any = ()) -> Any:
-        """The trained model: an RBM as it is, the user's own network of an `Energy`."""
-        return self.model.merge(params, state) if isinstance(self.model, Energy) else params
 
     def sample(
         self, params: Any, key: Array, shape: int | tuple[int, ...] = (), *, state: Any = ()

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from likelax import supports
 from likelax._checks import is_count
 from likelax._keys import check_key, stream
+from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array, node, param, parameter_dtype, static
 from likelax.energy.density import Unnormalized, as_rows
 from likelax.networks import Variables, adapt, called
@@ -76,13 +77,31 @@ class Energy:
         jax.eval_shape(self.density(params, state=state).unnormalized_log_prob, x)
         return Variables(params, state)
 
-    def density(self, params: Any, *, state: Any = ()) -> EnergyDensity:
-        """The density with these parameters: a pytree with `unnormalized_log_prob`."""
-        return EnergyDensity(params, state, jnp.asarray(self.temperature), self)
+    def density(
+        self, params: Any, *, state: Any = (), key: Array | None = None, train: bool = False
+    ) -> EnergyDensity:
+        """The density with these parameters: a pytree with `unnormalized_log_prob`.
+
+        Args:
+          params, state: as from `init`.
+          key: for a network that draws random numbers in training: one density for one key.
+          train: whether dropout is on, and batch statistics are those of the values given.
+        """
+        return EnergyDensity(params, state, jnp.asarray(self.temperature), self, key, train=train)
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         """The user's own network with these values."""
         return self.net.merge(params, state)
+
+    def _energies(self, out: Array, count: int) -> Array:
+        """E of `count` values, from what the network makes of them."""
+        if out.shape not in ((count,), (count, 1)):
+            raise ValueError(
+                f"Energy: one number for each of {count} values wanted, shape ({count},), the "
+                f"network makes {out.shape}; write net(x).sum(-1), or a last layer of one output "
+                "(logits of classes: -jax.nn.logsumexp(logits, -1))"
+            )
+        return out.reshape(count)
 
 
 class EnergyDensity(Unnormalized):
@@ -92,6 +111,8 @@ class EnergyDensity(Unnormalized):
     state: Any = node()
     temperature: Array = param(supports.positive)
     energy: Energy = static()
+    key: Any = node(default=None)
+    train: bool = static(default=False, kw_only=True)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -102,19 +123,43 @@ class EnergyDensity(Unnormalized):
         return self.energy.support
 
     def unnormalized_log_prob(self, value: ArrayLike) -> Array:
+        return self._scored(value)[0]
+
+    def _scored(self, value: ArrayLike) -> tuple[Array, Any]:
         rows, sample = as_rows(self._value(value), self.event_shape)
+        out, state = self._outputs(rows)
+        return -self._energies(out, len(rows)).reshape(sample) / self.temperature, state
+
+    def _contrasted(self, data: Array, other: Array) -> tuple[Array, Array, Any]:
+        # In one pass where the rows of a batch know of one another: two batches with statistics of
+        # their own would be told apart by two densities.
+        if not self.train or not jax.tree.leaves(self.state):
+            return self.unnormalized_log_prob(data), self.unnormalized_log_prob(other), self.state
+        each, state = self._scored(joined(data, other))
+        return *parted(each, len(data)), state
+
+    def _outputs(self, rows: Array) -> tuple[Array, Any]:
+        """What the network makes of values `(n, *event)`, and its state."""
         with called("energy", rows):
-            out, _ = self.energy.net.apply(
-                self.params, rows, key=None, state=self.state, train=False
+            return self.energy.net.apply(
+                self.params, rows, key=self.key, state=self.state, train=self.train
             )
-        if out.shape not in ((len(rows),), (len(rows), 1)):
-            raise ValueError(
-                f"Energy: one number for each of {len(rows)} values wanted, shape ({len(rows)},), the "
-                f"network makes {out.shape}; write net(x).sum(-1), or a last layer of one output "
-                "(logits of classes: -jax.nn.logsumexp(logits, -1))"
-            )
-        energy = out.astype(parameter_dtype([out]))
-        return -energy.reshape(sample) / self.temperature
+
+    def _energies(self, out: Array, count: int) -> Array:
+        """E of each value, `(n,)`."""
+        return self.energy._energies(out.astype(parameter_dtype([out])), count)
+
+
+def joined(first: Array, second: Array) -> Array:
+    """The rows of both."""
+    join = with_auto_axes(lambda a, b: jnp.concatenate([a, b]), divided(1, first, second))
+    return join(first, second)
+
+
+def parted(rows: Array, count: int) -> tuple[Array, Array]:
+    """The first `count` rows and the others."""
+    part = with_auto_axes(lambda x: (x[:count], x[count:]), divided(1, rows))
+    return part(rows)
 
 
 def _floats(value: ArrayLike) -> Array:
@@ -124,7 +169,8 @@ def _floats(value: ArrayLike) -> Array:
 
 def _paired(net: Any) -> Any:
     """A function of x without parameters as a pair (init, apply)."""
-    plain = inspect.isroutine(net) or isinstance(net, functools.partial)
+    made = net.func if isinstance(net, functools.partial) else net  # a class makes networks
+    plain = inspect.isroutine(made)
     if plain and "rngs" not in inspect.signature(net).parameters:
         return (lambda key, x: {}, lambda params, x: net(x))
     return net

@@ -22,7 +22,7 @@ from likelax._pytree import Array, node, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.distributions.normal import Normal
-from likelax.energy.density import Swept
+from likelax.energy.density import Swept, is_unit
 from likelax.numerics.logspace import logsumexp, softplus
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -210,6 +210,18 @@ class RBM(Restricted):
     def _log_sum_visible(self, drive: Array) -> Array:
         return jnp.sum(softplus(self.visible_bias + drive), -1)
 
+    def _unit_logits(self, x: Array) -> Callable[[Array], Array]:
+        seen, count = self._hidden_logits(x), x.shape[-1]
+
+        def logits(unit: Array) -> Array:
+            here = is_unit(unit, count)
+            weight = _rows_of(self.weight, unit)
+            rest = seen - jnp.sum(jnp.where(here, x, 0), -1)[..., None] * weight
+            bias = jnp.sum(jnp.where(here, self.visible_bias, 0), -1)
+            return bias + jnp.sum(softplus(rest + weight) - softplus(rest), -1)
+
+        return logits
+
     def _enumeration(self) -> Enumeration:
         if len(self.visible_bias) >= self.num_hidden:
             return super()._enumeration()
@@ -319,3 +331,27 @@ class CategoricalRBM(Restricted):
 
     def _log_sum_visible(self, drive: Array) -> Array:
         return jnp.sum(logsumexp(self.visible_bias + drive, axis=-1), -1)
+
+    def _unit(self, logits: Array) -> Distribution:
+        return Categorical(logits=logits)
+
+    def _unit_logits(self, x: Array) -> Callable[[Array], Array]:
+        seen, one_hot = self._hidden_logits(x), self._seen(x)
+
+        def logits(unit: Array) -> Array:
+            weight = _rows_of(self.weight, unit)  # (*sample, categories, hidden)
+            now = jnp.sum(jnp.where(is_unit(unit, x.shape[-1])[..., None], one_hot, 0), -2)
+            rest = seen - jnp.einsum("...k,...kh->...h", now, weight)
+            free = jnp.sum(softplus(rest[..., None, :] + weight), -1)
+            return _rows_of(self.visible_bias, unit) + free
+
+        return logits
+
+
+def _rows_of(table: Array, unit: Array) -> Array:
+    """table[unit]; a product where each example has a unit of its own, which no sharding is in the way
+    of.
+    """
+    if unit.ndim == 0:
+        return table[unit]
+    return jnp.tensordot(is_unit(unit, len(table)).astype(table.dtype), table, 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from likelax import _checks
 from likelax._keys import check_key, stream
+from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array, Node, node, static
 
 
@@ -56,11 +57,7 @@ class PersistentChains(Node):
                 f"PersistentChains: x has shape (size, *event) with at least one chain, got "
                 f"{jnp.shape(self.x)}; write x=jax.random.normal(key, (1000, *event))"
             )
-        if not _checks.is_number(self.restart_prob) or not 0 <= self.restart_prob <= 1:
-            raise ValueError(
-                f"PersistentChains: restart_prob is a probability, got {self.restart_prob!r}; write "
-                "restart_prob=0.05"
-            )
+        check_restart_prob("PersistentChains", self.restart_prob)
         age = jnp.zeros(jnp.shape(self.x)[0], jnp.int32) if self.age is None else self.age
         self.__dict__.update(x=jnp.asarray(self.x), age=jnp.asarray(age))
         if self.age.shape != self.x.shape[:1]:
@@ -97,10 +94,11 @@ class PersistentChains(Node):
                 f"PersistentChains.draw: restart_prob is {self.restart_prob} and nothing says where a "
                 "chain starts; write fresh=lambda key, count: jax.random.normal(key, (count, *event))"
             )
-        slot = jnp.arange(self.size)
+        slot, x, age = jnp.arange(self.size), self.x, self.age
         if count < self.size:
             slot = jax.random.permutation(stream(key, "slot"), slot)[:count]
-        x, age = self.x[slot], self.age[slot]
+            take = with_auto_axes(lambda leaf, slot: leaf[slot], divided(1, x))
+            x, age = take(x, slot), take(age, slot)
         if fresh is None:
             return Drawn(slot, x, age)
         again = jax.random.bernoulli(stream(key, "restart"), self.restart_prob, (count,))
@@ -112,9 +110,16 @@ class PersistentChains(Node):
         """With these chains at x, `(count, *event)`, `steps` steps older; x is taken as it is, without a
         gradient.
         """
-        x = jax.lax.stop_gradient(x).astype(self.x.dtype)
-        return PersistentChains(
-            self.x.at[drawn.slot].set(x),
-            self.age.at[drawn.slot].set(drawn.age + steps),
-            restart_prob=self.restart_prob,
+        x, age = jax.lax.stop_gradient(x).astype(self.x.dtype), drawn.age + steps
+        if len(x) < self.size:
+            put = with_auto_axes(lambda all, slot, new: all.at[slot].set(new), divided(1, self.x))
+            x, age = put(self.x, drawn.slot, x), put(self.age, drawn.slot, age)
+        return PersistentChains(x, age, restart_prob=self.restart_prob)
+
+
+def check_restart_prob(owner: str, value: Any) -> None:
+    """Raises ValueError unless this is a probability."""
+    if not _checks.is_number(value) or not 0 <= value <= 1:
+        raise ValueError(
+            f"{owner}: restart_prob is a probability, got {value!r}; write restart_prob=0.05"
         )
