@@ -19,6 +19,9 @@ both.samples, both.swap_rate, both.log_partition
 """
 
 from .boltzmann import BoltzmannMachine as BoltzmannMachine
+from .contrastive import InfoNCE as InfoNCE
+from .contrastive import SimCLR as SimCLR
+from .contrastive import SupervisedContrastive as SupervisedContrastive
 from .contrastive_divergence import ContrastiveDivergence as ContrastiveDivergence
 from .contrastive_divergence import (
     PersistentContrastiveDivergence as PersistentContrastiveDivergence,
@@ -30,8 +33,12 @@ from .enumeration import exact_samples as exact_samples
 from .graph import Graph as Graph
 from .joint import JEM as JEM
 from .likelihood import MaximumLikelihood as MaximumLikelihood
+from .metric import Margin as Margin
+from .metric import Triplet as Triplet
 from .network import Energy as Energy
 from .network import EnergyDensity as EnergyDensity
+from .noise_contrastive import NCE as NCE
+from .noise_contrastive import ConditionalNCE as ConditionalNCE
 from .partition import Bracket as Bracket
 from .partition import LogPartition as LogPartition
 from .partition import Raise as Raise
@@ -50,16 +57,20 @@ from .score_matching import ScoreMatching as ScoreMatching
 
 __all__ = [
     "JEM",
+    "NCE",
     "RBM",
     "BoltzmannMachine",
     "Bracket",
     "CategoricalRBM",
     "ContrastiveDivergence",
+    "ConditionalNCE",
     "Energy",
     "EnergyDensity",
     "GaussianRBM",
     "Graph",
+    "InfoNCE",
     "LogPartition",
+    "Margin",
     "MaximumLikelihood",
     "Normalized",
     "PersistentContrastiveDivergence",
@@ -69,6 +80,9 @@ __all__ = [
     "ScoreMatching",
     "ShortRun",
     "Tempered",
+    "SimCLR",
+    "SupervisedContrastive",
+    "Triplet",
     "Unnormalized",
     "bracket",
     "exact_samples",
