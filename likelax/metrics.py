@@ -181,7 +181,8 @@ def _claim_of(result: Any, what: str) -> Claim:
             f"{what} of a loss that is no likelihood means nothing; evaluate the NLL itself, with "
             "the same network, head and params: lx.Likelihood(net, head), or "
             "lx.sequence.Autoregressive without label_smoothing and z_loss; of a diffusion model "
-            "lx.diffusion.bound(model, ...), or lx.evaluate of lx.diffusion.ODELikelihood(model)"
+            "lx.diffusion.bound(model, ...), or lx.evaluate of lx.diffusion.ODELikelihood(model); of an "
+            "energy density.normalize(lx.energy.log_partition(density, ...)).evaluate(x)"
         )
     return claim
 

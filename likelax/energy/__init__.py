@@ -10,11 +10,33 @@ lower, upper = lx.energy.bracket(rbm, key)                       # log Z from bo
 rbm.normalize(lower).log_prob(x), lower.claim                    # no log_prob without a log Z
 
 wide = lx.energy.RBM.random(key, visible=64, hidden=256)         # too wide for an exact sum
-far = wide.gibbs(key, x, sweeps=1000)                            # long chains, then both sides
-lx.energy.bracket(wide, key, samples=far)
+model = lx.energy.PersistentContrastiveDivergence(wide, num_chains=100)
+result = lx.train.fit(model, optax.adam(1e-2), lx.Batch(x), steps=1000, key=key)
+far = result.params.gibbs(key, x, sweeps=1000)                   # long chains, then both sides
+lx.energy.bracket(result.params, key, samples=far)
 
-both = lx.energy.parallel_tempering(wide, key)                   # samples of far modes, and log Z
+both = lx.energy.parallel_tempering(result.params, key)          # samples of far modes, and log Z
 both.samples, both.swap_rate, both.log_partition
+```
+
+Objectives of a density's parameters:
+
+| objective | for | needs | its number is |
+|---|---|---|---|
+| `MaximumLikelihood` | at most 25 units on one side | a sum over states | exact |
+| `ContrastiveDivergence`, `ShortRun` | any density | chains: Gibbs sweeps, or a kernel | none |
+| `PersistentContrastiveDivergence` | any density | chains that go on, in the state | none |
+| `PseudoLikelihood`, `RatioMatching` | bits and spins; the first classes, too | each unit given the rest | none |
+| `ScoreMatching` | real values | derivatives in x | none |
+| `JEM` | a classifier's logits | chains | exact of labels, none of x |
+
+```python
+energy = lx.energy.Energy(functools.partial(MLP, 1), event_shape=2)   # a network
+noise = lx.Normal(jnp.zeros(2), 1.0).to_event()
+kernel = lx.samplers.Langevin(0.01)
+model = lx.energy.PersistentContrastiveDivergence(energy, 20, kernel=kernel, start=noise)
+params, state = model.init(key, lx.Batch(x))                     # the chains are in the state
+model.density(params, state=state).unnormalized_log_prob(x)
 ```
 """
 

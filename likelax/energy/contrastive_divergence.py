@@ -28,13 +28,13 @@ class Negatives(NamedTuple):
 
     Attributes:
       x: `(chains, *event)`.
-      acceptance: the mean probability of acceptance, `(chains,)`.
+      acceptance: the mean probability of acceptance, `(chains,)`; None where none was moved.
       state: of the chains.
       terms: numbers to be reported.
     """
 
     x: Array
-    acceptance: Array
+    acceptance: Array | None
     state: Any = ()
     terms: dict[str, Array] = {}
 
@@ -84,10 +84,14 @@ class _Contrast(DensityObjective):
         return net
 
     def density(self, params: Any, *, state: Any = ()) -> Unnormalized:
-        return super().density(params, state=self._states(state)[0])
+        return super().density(params, state=self._net_state(state))
 
     def merge(self, params: Any, state: Any = ()) -> Any:
-        return super().merge(params, self._states(state)[0])
+        return super().merge(params, self._net_state(state))
+
+    def _net_state(self, state: Any) -> Any:
+        """The network's: chains are not asked for where they are not used."""
+        return self._states(state)[0] if jax.tree.leaves(state) else ()
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
@@ -112,10 +116,11 @@ class _Contrast(DensityObjective):
         terms = {
             "energy_data": energy_data,
             "energy_model": self._matched(energy_model, x),
-            "acceptance": self._matched(made.acceptance, x),
             "non_finite": _everywhere(jnp.sum(lost).astype(energy_data.dtype), x),
             **{name: _everywhere(value, x) for name, value in made.terms.items()},
         }
+        if made.acceptance is not None:
+            terms["acceptance"] = self._matched(made.acceptance, x)
         cost = energy_data - terms["energy_model"]
         if self.energy_penalty:
             squares = energy_data**2 + self._matched(energy_model**2, x)
@@ -153,16 +158,17 @@ class ContrastiveDivergence(_Contrast):
     Not in training (`train=False`) it is the same difference with dropout off, and the same for the same
     key. Chains move as the network is in evaluation: its batch statistics frozen and dropout off.
 
-    `terms`: `energy_data` and `energy_model` are both sides, `acceptance` is the mean probability with which
-    a kernel's moves were accepted (1 of Gibbs sweeps), `non_finite` the *number* of chains whose value or
-    energy is not finite. Such chains are not replaced: the loss is then not finite, either.
+    `terms`: `energy_data` and `energy_model` are both sides; `acceptance` is the mean probability with which
+    a kernel's moves were accepted (1 of Gibbs sweeps; not there where no chain was moved); `non_finite` is the
+    *number* of chains whose value or energy is not finite. Such chains are not replaced: the loss is then not
+    finite, either.
 
     Args:
       model: an `RBM` or another model, or an `Energy`.
       k: how many steps: Gibbs sweeps, or steps of the kernel.
       kernel: of `lx.samplers`; an RBM or a Boltzmann machine needs none and has its own sweeps.
       energy_penalty: a >= 0, which adds a (E(x)^2 + E(y)^2): it keeps a network's energies, of which only
-        differences count, near 0 (Du and Mordatch 2019, section 3.2).
+        differences count, near 0 (Du and Mordatch 2019).
 
     Raises:
       TypeError: for a model or a kernel that is none, or no kernel for a network.
@@ -296,8 +302,7 @@ class PersistentContrastiveDivergence(_FromNoise):
         self, density: Unnormalized, key: Array, x: Array, state: Any, train: bool
     ) -> Negatives:
         if not train:
-            y = state.x[: self.num_chains]
-            return Negatives(y, jnp.ones(len(y), x.dtype), state, _mean_age(state, x))
+            return Negatives(state.x[: self.num_chains], None, state, _mean_age(state))
         drawn = state.draw(
             stream(key, "draw"),
             self.num_chains,
@@ -305,7 +310,7 @@ class PersistentContrastiveDivergence(_FromNoise):
         )
         y, acceptance = self._moved(density, stream(key, "move"), drawn.x)
         state = state.put(drawn, y, self.k)
-        return Negatives(y, acceptance, state, _mean_age(state, x))
+        return Negatives(y, acceptance, state, _mean_age(state))
 
 
 class ShortRun(_FromNoise):
@@ -376,7 +381,7 @@ def moved(
     return with_auto_axes(all_chains, divided(1, x))(density, kernel, key, x)
 
 
-def _mean_age(chains: PersistentChains, x: Array) -> dict[str, Array]:
+def _mean_age(chains: PersistentChains) -> dict[str, Array]:
     return {"age": jnp.mean(chains.age.astype(float))}
 
 

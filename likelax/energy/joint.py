@@ -96,7 +96,7 @@ class JEM(PersistentContrastiveDivergence):
         check_batch(batch)
         if batch.input is None:
             raise ValueError("JEM: x is the batch's input; write lx.Batch(labels, x)")
-        super().check(Batch(batch.input, mask=batch.mask))
+        super().check(Batch(batch.input, mask=batch.mask, weight=batch.weight))
 
     def init(self, key: Array, batch: Batch) -> Variables:
         self.check(batch)
@@ -120,7 +120,8 @@ class JEM(PersistentContrastiveDivergence):
             params, key, Batch(batch.input), state, train, keep
         )
         nll = -target_log_prob(_classes(logits), batch.target, keep, owner="JEM")
-        terms = {"nll": nll, "energy_difference": contrast, **terms}
+        difference = terms["energy_data"] - terms["energy_model"]
+        terms = {"nll": nll, "energy_difference": difference, **terms}
         return Scores(nll + self.density_weight * contrast, terms, state, self.claim)
 
     def _energies(self, density: Any, x: Array, y: Array) -> tuple[Array, Array, Any, Any]:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from likelax._pytree import Array
 from likelax.energy.density import Unnormalized
 from likelax.energy.enumeration import enumeration_of, exact_samples, log_sum
-from likelax.energy.objective import DensityObjective
-from likelax.objective import Batch, Claim, Measure, Scores, trailing
+from likelax.energy.objective import DensityObjective, filled
+from likelax.objective import Batch, Claim, Measure, Scores
 
 
 class MaximumLikelihood(DensityObjective):
@@ -47,9 +47,7 @@ class MaximumLikelihood(DensityObjective):
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
         density = self.model.density(params, state=state)
-        x = jnp.asarray(batch.target)
-        if keep is not None:
-            x = jnp.where(trailing(keep, x.ndim), x, jnp.ones_like(x))
+        x = filled(jnp.asarray(batch.target), keep)
         log_z = log_sum(*enumeration_of(density), density.dtype)
         each = density.unnormalized_log_prob(x)
         terms = {"log_z": jnp.broadcast_to(log_z, each.shape), "unnormalized_log_prob": each}

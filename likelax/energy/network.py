@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._checks import is_count
 from likelax._keys import check_key, stream
 from likelax._mesh import divided, with_auto_axes
-from likelax._pytree import Array, node, param, parameter_dtype, static
+from likelax._pytree import Array, is_traced, node, param, parameter_dtype, static
 from likelax.energy.density import Unnormalized, as_rows
 from likelax.networks import Variables, adapt, called
 from likelax.supports import Support
@@ -57,9 +58,8 @@ class Energy:
                 f"Energy: event_shape is a whole number or a tuple of them, got {event_shape!r}; "
                 "write event_shape=2, or () for single numbers"
             )
-        if not isinstance(temperature, jax.core.Tracer) and not jnp.all(
-            jnp.asarray(temperature) > 0
-        ):
+        # In NumPy, so that one can be made in code that is being traced.
+        if not is_traced(temperature) and not np.all(np.asarray(temperature) > 0):
             raise ValueError(f"Energy: temperature is positive, got {temperature!r}")
         self.net = adapt(_paired(net))
         self.event_shape, self.temperature = shape, temperature

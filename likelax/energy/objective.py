@@ -39,13 +39,11 @@ class DensityObjective(Objective):
 
     def check(self, batch: Any) -> None:
         check_batch(batch)
-        if batch.mask is None and not is_traced(batch):
-            self._check_data(batch.target)
-
-    def _check_data(self, x: Any) -> None:
-        """Raises where a known value is none of the model's."""
+        if is_traced(batch):
+            return
+        _, keep = self._prepared(batch)
         known = self.model.density((), state=()) if isinstance(self.model, Energy) else self.model
-        known._value(x)
+        known._value(filled(jnp.asarray(batch.target), keep))
 
     def init(self, key: Array, batch: Batch) -> Variables:
         return self.model.init(key, batch.target)
@@ -68,13 +66,16 @@ class DensityObjective(Objective):
         return self.model.density(params, state=state, key=stream(key, "net"), train=train)
 
     def _data(self, density: Unnormalized, batch: Batch, keep: Array | None) -> Array:
-        """The examples, `(batch, *event)`; a value that has a density in place of each that is left out."""
+        """The examples, `(batch, *event)`; 1 in place of what is left out."""
         x, event = jnp.asarray(batch.target), density.event_shape
         if x.ndim != 1 + len(event):
             raise ValueError(
                 f"{self._name}: targets have shape (batch, *event) with event {event}, got {x.shape}; "
                 f"write target.reshape((-1, *{event}))"
             )
-        if keep is not None:
-            x = jnp.where(trailing(keep, x.ndim), x, jnp.ones_like(x))
-        return density._value(x)
+        return density._value(filled(x, keep))
+
+
+def filled(x: Array, keep: Array | None) -> Array:
+    """1, which is in every support here, in place of what is left out."""
+    return x if keep is None else jnp.where(trailing(keep, x.ndim), x, jnp.ones_like(x))

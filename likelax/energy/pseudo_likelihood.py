@@ -58,9 +58,12 @@ class _OfUnits(DensityObjective):
 class PseudoLikelihood(_OfUnits):
     """-sum_i log p(x_i | all other units), in nats (Besag 1975).
 
-    Each conditional is exact and needs no log Z, and the true density has the least mean. The sum of them is
+    Each conditional is exact and needs no log Z, and on average the sum is least for the true density. It is
     neither the NLL nor a bound of it, and may rise while the NLL falls: compare models by
     `lx.energy.log_partition`.
+
+    A network whose examples know of one another in training (batch normalisation) has no conditionals of its
+    own: take another one.
 
     Args:
       model: an `RBM`, `CategoricalRBM` or `BoltzmannMachine`, or an `Energy` over bits. All units at once;
@@ -78,10 +81,11 @@ class PseudoLikelihood(_OfUnits):
 
 
 class RatioMatching(_OfUnits):
-    """sum_i (1 - p(x_i | all other units))^2 (Hyvarinen 2007, eq. 17), in which log Z cancels; the true
-    density has the least mean.
+    """sum_i (1 - p(x_i | all other units))^2 (Hyvarinen 2007), in which log Z cancels; on average it is least
+    for the true density.
 
-    It is the Brier score of the conditionals of which `PseudoLikelihood` is the log score, and no likelihood.
+    It is half the Brier score of the conditionals, of which `PseudoLikelihood` is the log score, and no
+    likelihood.
 
     Args:
       model: an `RBM` or `BoltzmannMachine`, or an `Energy` over bits.

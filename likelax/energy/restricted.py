@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._keys import check_key, stream
-from likelax._pytree import Array, node, param
+from likelax._pytree import Array, node, param, parameter_dtype
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.distributions.normal import Normal
@@ -63,7 +63,8 @@ class Restricted(Swept):
         return self._coupled(v) + self.hidden_bias
 
     def _drive(self, h: Array) -> Array:
-        return jnp.tensordot(h, jnp.moveaxis(self.weight, -1, 0), 1)
+        wide = h.astype(parameter_dtype([self.weight]))
+        return jnp.tensordot(wide, jnp.moveaxis(self.weight, -1, 0), 1)
 
     @property
     def num_hidden(self) -> int:

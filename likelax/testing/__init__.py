@@ -3,6 +3,11 @@
 from likelax.testing.bijector import check_bijector
 from likelax.testing.causal import check_causal
 from likelax.testing.check import check_distribution
+from likelax.testing.energies import (
+    EnumeratedRBM,
+    check_consistent,
+    check_energy_gradient,
+)
 from likelax.testing.gaussian_diffusion import GaussianDiffusion, check_diffusion_bound
 from likelax.testing.linear_gaussian import (
     LinearGaussian,
@@ -12,14 +17,17 @@ from likelax.testing.linear_gaussian import (
 from likelax.testing.report import Report, Row
 
 __all__ = [
+    "EnumeratedRBM",
     "GaussianDiffusion",
     "LinearGaussian",
     "Report",
     "Row",
     "check_bijector",
     "check_causal",
+    "check_consistent",
     "check_diffusion_bound",
     "check_distribution",
+    "check_energy_gradient",
     "check_evidence_bound",
     "encoder_gradient_at_posterior",
 ]

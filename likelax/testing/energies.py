@@ -75,7 +75,7 @@ def _all_bits(count: int) -> np.ndarray:
 
 def example_rbm() -> EnumeratedRBM:
     """Three visible and two hidden units, alike in nothing."""
-    return EnumeratedRBM([[1.4, -0.8], [-0.6, 1.9], [0.7, 0.5]], [0.3, -0.7, 0.2], [-0.4, 0.6])
+    return EnumeratedRBM([[2.8, -1.6], [-1.2, 3.8], [1.4, 1.0]], [-0.6, 0.3, -1.8], [-1.1, -1.5])
 
 
 def check_energy_gradient(
@@ -139,24 +139,42 @@ def check_consistent(
     if model is None:
         rbm = example_rbm()
         model, values = rbm.model, rbm.values
-    data = np.asarray(jax.nn.softmax(model.unnormalized_log_prob(values)), np.float64)
-    objective = make(model)
-    found, error = _mean_gradient(objective, model, values, data, key, 1, draws or 1)
+    objective, values = make(model), jnp.asarray(values)
+    moved = jax.tree.map(_elsewhere, model)
+
+    def ask(keys: Array) -> Any:
+        log_p = model.unnormalized_log_prob(values)
+        batch = Batch(values, weight=jax.nn.softmax(log_p))
+
+        def run(key: Array) -> Any:
+            _, state = objective.init(stream(key, "init"), batch)
+
+            def loss(params: Any) -> Array:
+                return objective(params, stream(key, "loss"), batch, state=state)[0]
+
+            return jax.grad(loss)(model), loss(model), loss(moved)
+
+        return jax.vmap(run)(keys)
+
+    grads, true, other = quick_jit(ask)(_keys(key, 1 if draws is None else draws))
+    found, error = _mean(grads)
     _assert_close(found, error, np.zeros_like(found), "at the true density, where it is")
-    moved = jax.tree.map(
-        lambda leaf: leaf + 0.5 * jnp.cos(1.0 + jnp.arange(leaf.size)).reshape(leaf.shape), model
-    )
-    batch = Batch(jnp.asarray(values), weight=jnp.asarray(data, float))
-    keys = jax.random.split(stream(check_key(key), "losses"), draws or 1)
-    loss = quick_jit(
-        lambda params: jnp.mean(jax.vmap(lambda k: objective(params, k, batch)[0])(keys))
-    )
-    true, other = float(loss(model)), float(loss(moved))
-    if not other > true + 1e-3:
+    here, there = float(true.mean()), float(other.mean())
+    if not there > here + 1e-3:
         raise AssertionError(
-            f"the loss is {true:.6f} at the true density and {other:.6f} at one that is far from it: "
+            f"the loss is {here:.6f} at the true density and {there:.6f} at one that is far from it: "
             "more is wanted there"
         )
+
+
+def _elsewhere(leaf: Array) -> Array:
+    return leaf + 0.5 * jnp.cos(1.0 + jnp.arange(leaf.size)).reshape(leaf.shape)
+
+
+def _keys(key: Array, draws: int) -> Array:
+    if not is_count(draws):
+        raise ValueError(f"draws is a whole number >= 1, got {draws!r}; write 400")
+    return jax.random.split(check_key(key), draws)
 
 
 def _mean_gradient(
@@ -169,8 +187,8 @@ def _mean_gradient(
     draws: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gradient in all parameters, flat, and its standard error over keys."""
-    if not is_count(calls) or not is_count(draws):
-        raise ValueError(f"whole numbers >= 1 wanted, got calls={calls!r}, draws={draws!r}")
+    if not is_count(calls):
+        raise ValueError(f"calls is a whole number >= 1, got {calls!r}; write 1")
     batch = Batch(jnp.asarray(values), weight=jnp.asarray(data, float))
 
     def run(key: Array) -> Any:
@@ -184,10 +202,14 @@ def _mean_gradient(
         last = jax.random.fold_in(key, calls)
         return jax.grad(lambda p: objective(p, last, batch, state=state)[0])(params)
 
-    grads = quick_jit(jax.vmap(run))(jax.random.split(check_key(key), draws))
-    flat = [np.asarray(leaf, np.float64).reshape(draws, -1) for leaf in jax.tree.leaves(grads)]
-    each = np.concatenate(flat, axis=1)
-    return each.mean(0), each.std(0) / math.sqrt(draws)
+    return _mean(quick_jit(jax.vmap(run))(_keys(key, draws)))
+
+
+def _mean(grads: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of gradients of many runs, flat, with the standard error."""
+    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(grads)]
+    each = np.concatenate([leaf.reshape((len(leaf), -1)) for leaf in leaves], axis=1)
+    return each.mean(0), each.std(0) / math.sqrt(len(each))
 
 
 def _assert_close(found: np.ndarray, error: np.ndarray, wanted: np.ndarray, what: str) -> None:
