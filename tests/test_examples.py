@@ -32,6 +32,7 @@ def test_every_example_is_tested_here():
     assert names == {
         "own_loop",
         "ensemble",
+        "contrastive",
         "custom_likelihood",
         "diffusion_digits",
         "flow_density",
@@ -55,6 +56,17 @@ def test_ensemble(capsys):
     alone, together = example("ensemble").main(steps=30, members=3)
     assert together < alone < 1.0  # log 10 = 2.3 knows nothing
     assert "3 together" in capsys.readouterr().out
+
+
+def test_contrastive(capsys, tmp_path):
+    contrastive = example("contrastive")
+    contrastive.LABELS, contrastive.REPEATS = (100,), 2
+    found = contrastive.main(150, tmp_path)
+    (pixels, _), (embedding, _) = (found[f"left half, {of}"][100] for of in ("pixels", "embedding"))
+    assert embedding > pixels + 0.02
+    assert "nats (no likelihood; 450 examples)" in capsys.readouterr().out
+    for name in ("probes.png", "halves.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 def test_forecaster(capsys, tmp_path):

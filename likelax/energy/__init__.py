@@ -38,6 +38,20 @@ model = lx.energy.PersistentContrastiveDivergence(energy, 20, kernel=kernel, sta
 params, state = model.init(key, lx.Batch(x))                     # the chains are in the state
 model.density(params, state=state).unnormalized_log_prob(x)
 ```
+
+Contrastive objectives put a classifier in the place of the density: what they say is the likelihood of its
+answer. Told from noise a density is learned with its log Z (`NCE`) or up to it (ranking, `ConditionalNCE`);
+told from the rest of the batch, which of the others belongs to an example (`InfoNCE`, CLIP among it, `SimCLR`,
+`SupervisedContrastive`), by Categoricals whose logits are never held but for a block; by margins, `Triplet` and
+`Margin`.
+
+```python
+model = lx.energy.NCE(lx.energy.Energy(net, 2), noise, num_noise=10)       # noise: a Distribution
+known = model.density(result.params, state=result.state)                   # .log_prob, an estimate
+towers = lx.energy.InfoNCE(ImageNet, TextNet, temperature=lx.learned(0.07))
+loss, aux = towers(params, key, lx.Batch(target=texts, input=images), state=state)
+aux.terms["mutual_information"]                                            # a lower bound, in nats
+```
 """
 
 from .boltzmann import BoltzmannMachine as BoltzmannMachine

@@ -8,6 +8,7 @@ and all the columns, which are gathered once.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ from jax.sharding import PartitionSpec as P
 from likelax._mesh import divided
 from likelax.numerics._tiles import spread, varying
 
-# Entries of the matrix in one block: 16 MiB of float32.
-_BLOCK_ENTRIES = 2**22
+# Entries of the matrix in one block: 8 MiB of float32.
+_BLOCK_ENTRIES = 2**21
 
 
 def over_rows(
@@ -38,20 +39,18 @@ def over_rows(
       columns: arrays `(columns, ...)`, and numbers.
       data_axis: mesh axes that the rows are divided over, where those are Auto; of Explicit ones the
         arrays' types tell.
-      block_size: how many rows at a time (default: as many as make 2^22 entries).
+      block_size: how many rows at a time (default: as many as make 2^21 entries).
     """
     count, width = len(jax.tree.leaves(rows)[0]), len(jax.tree.leaves(columns)[0])
     size = block_size or max(1, _BLOCK_ENTRIES // width)
     mesh, axes, manual = _layout(rows, data_axis)
     if not axes:
         return _blocked(function, size, rows, columns)
-    parts = 1
-    for name in axes:
-        parts *= mesh.shape[name]
+    parts = math.prod(mesh.shape[name] for name in axes)
     if count % parts:
         raise ValueError(
-            f"a batch of {count} does not divide over the {parts} devices of mesh axis {axes}; fill it "
-            "up and leave the rest out with Batch(mask=...)"
+            f"a batch of {count} does not divide over the {parts} devices of mesh axis "
+            f"{', '.join(map(repr, axes))}; fill it up, and leave the rest out with Batch(mask=...)"
         )
     if any(kind == AxisType.Explicit for kind in mesh.axis_types):
         rows = _placed(rows, NamedSharding(mesh, P(axes)))
@@ -99,10 +98,14 @@ def _layout(rows: Any, data_axis: Any) -> tuple[Any, tuple[str, ...], frozenset[
         raise ValueError(
             f"data_axis={data_axis!r} is no axis of the mesh, which has {mesh.axis_names}"
         )
+    manual = [name for name in given if kinds[name] == AxisType.Manual]
+    if manual:
+        raise ValueError(
+            f"data_axis={data_axis!r} is an axis of the jax.shard_map around it, where a device knows its "
+            "own rows only; call the objective outside, or leave data_axis out for those alone"
+        )
     axes = _names(divided(1, *leaves)[0]) or given
     explicit = frozenset(name for name, kind in kinds.items() if kind == AxisType.Explicit)
-    # Inside a jax.shard_map of one's own rows are those of a device, as far as this module knows.
-    axes = tuple(name for name in axes if kinds[name] != AxisType.Manual)
     return mesh, axes, explicit | frozenset(axes)
 
 

@@ -5,108 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count, is_number
-from likelax._keys import stream
+from likelax._checks import is_number
 from likelax._pytree import Array
 from likelax.distributions.categorical import Categorical
 from likelax.energy._rows import over_rows
+from likelax.energy.embedding import Embedding, all_of, checked_labels, given_input
 from likelax.heads import learned
-from likelax.networks import Variables, adapt, called
-from likelax.objective import Batch, Claim, Objective, Scores, trailing
-
-
-class Embedding(Objective):
-    """Base of objectives about where networks put examples, `x (batch, ...) -> z (batch, features)`.
-
-    Attributes:
-      encoders: networks by name.
-      normalize: whether z is divided by its length.
-    """
-
-    claim = Claim("none")
-
-    def __init__(
-        self, encoders: dict[str, Any], *, normalize: bool, data_axis: Any, block_size: Any
-    ):
-        if block_size is not None and not is_count(block_size):
-            raise ValueError(
-                f"{type(self).__name__}: block_size is a whole number >= 1, got {block_size!r}"
-            )
-        self.encoders = {name: adapt(net) for name, net in encoders.items()}
-        self.normalize = normalize
-        self._options = {"data_axis": data_axis, "block_size": block_size}
-
-    def inputs(self, batch: Batch) -> dict[str, tuple[str, Any]]:
-        """What is embedded: by name, which encoder, and of what."""
-        return {"encoder": ("encoder", given_input(self, batch.input))}
-
-    def init(self, key: Array, batch: Batch) -> Variables:
-        params, state = {}, {}
-        for name, x in dict(self.inputs(batch).values()).items():
-            with called(name, x):
-                params[name], state[name] = self.encoders[name].init(stream(key, name), x)
-        return Variables(params, state)
-
-    def embed(self, params: Any, x: Any, *, encoder: str = "encoder", state: Any = ()) -> Array:
-        """Where the trained network puts x, `(batch, features)`, dropout off.
-
-        Args:
-          params, state: as from training.
-          x: what the network takes.
-          encoder: which, by its name in `params`.
-        """
-        if encoder not in self.encoders:
-            raise ValueError(f"encoder is one of {sorted(self.encoders)}, got {encoder!r}")
-        own = state[encoder] if state else ()
-        z, _ = self.encoders[encoder].apply(params[encoder], x, key=None, state=own, train=False)
-        return self._placed(encoder, z, None)
-
-    def merge(self, params: Any, state: Any = ()) -> Any:
-        """The user's own network with these values; of two encoders a dict of both."""
-        merged = {
-            name: net.merge(params[name], state[name] if state else ())
-            for name, net in self.encoders.items()
-        }
-        return merged if len(merged) > 1 else merged["encoder"]
-
-    def _embedded(
-        self, params: Any, key: Array, batch: Batch, state: Any, train: bool, keep: Array | None
-    ) -> tuple[list[Array], Any]:
-        """All embeddings, and the next state."""
-        if keep is not None and keep.ndim > 1:
-            raise ValueError(
-                f"{type(self).__name__}: a mask and a weight have shape (batch,), got {keep.shape}; write "
-                "mask=mask.all(-1)"
-            )
-        found, state = [], dict(state or dict.fromkeys(self.encoders, ()))
-        for name, (encoder, x) in self.inputs(batch).items():
-            x = jax.tree.map(lambda leaf: _kept(jnp.asarray(leaf), keep, 0), x)
-            with called(encoder, x):
-                z, state[encoder] = self.encoders[encoder].apply(
-                    params[encoder], x, key=stream(key, name), state=state[encoder], train=train
-                )
-            found.append(self._placed(encoder, z, keep))
-        shapes = {z.shape for z in found}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"{type(self).__name__}: embeddings of one shape wanted, got "
-                f"{' and '.join(map(str, (z.shape for z in found)))}; end both encoders with as many "
-                "features"
-            )
-        return found, state
-
-    def _placed(self, encoder: str, z: Array, keep: Array | None) -> Array:
-        """Embeddings in float32 or wider, of length 1 if wanted; anything finite where not kept."""
-        if z.ndim != 2:
-            raise ValueError(
-                f"{type(self).__name__}: embeddings of shape (batch, features) wanted, the {encoder} makes "
-                f"{z.shape}; write z.reshape((len(z), -1))"
-            )
-        z = _kept(z.astype(jnp.promote_types(z.dtype, jnp.float32)), keep, 1)
-        return unit(z) if self.normalize else z
+from likelax.networks import Variables
+from likelax.objective import Batch, Scores
 
 
 class _Choosing(Embedding):
@@ -167,11 +75,13 @@ def _choice(row: _Row, columns: _Columns) -> tuple[Array, Array]:
     """
     logits = columns.scale * jnp.matmul(columns.z, row.z)
     candidate = columns.keep & (jnp.arange(len(logits)) != row.own)
-    critic = Categorical(logits=jnp.where(candidate, logits, -jnp.inf))
+    logits = jnp.where(candidate, logits, -jnp.inf)
     positive = candidate & (columns.label == row.label)
-    count = jnp.maximum(jnp.sum(positive), 1)
-    cost = -jnp.sum(jnp.where(positive, critic._log_probs(), 0)) / count
-    return cost, jnp.any(positive & (jnp.arange(len(logits)) == critic.mode())).astype(cost.dtype)
+    log_p = Categorical(logits=logits)._log_probs()
+    cost = -jnp.sum(jnp.where(positive, log_p, 0)) / jnp.maximum(jnp.sum(positive), 1)
+    # Where all embeddings are one nobody is right.
+    best, other = (jnp.max(logits, initial=-jnp.inf, where=w) for w in (positive, ~positive))
+    return cost, (best > other).astype(cost.dtype)
 
 
 class InfoNCE(_Choosing):
@@ -195,7 +105,8 @@ class InfoNCE(_Choosing):
 
     Rows that are masked out, or have weight 0, are neither asked about nor candidates. The matrix s is
     never held beyond a block of rows. Where the batch is divided over a mesh the candidates are those of all
-    devices; of Explicit mesh axes the arrays' types tell, Auto ones are named by `data_axis`.
+    devices; of Explicit mesh axes the arrays' types tell, Auto ones are named by `data_axis`. Inside a
+    `jax.shard_map` of one's own they are those of the device.
 
     Args:
       encoder: a network of the inputs (see `likelax.networks`), to `(batch, features)`.
@@ -204,7 +115,7 @@ class InfoNCE(_Choosing):
       normalize: whether embeddings are divided by their lengths, so that s is a cosine.
       symmetric: see above.
       data_axis: the Auto mesh axis, or axes, that the batch is divided over.
-      block_size: how many rows of s at a time (default: as many as make 16 MiB).
+      block_size: how many rows of s at a time (default: as many as make 8 MiB).
 
     Raises:
       ValueError: for a temperature that is not positive, and embeddings of other shapes.
@@ -224,13 +135,8 @@ class InfoNCE(_Choosing):
         encoders = {"encoder": encoder}
         if target_encoder is not None:
             encoders["target_encoder"] = target_encoder
-        super().__init__(
-            encoders,
-            temperature,
-            normalize=normalize,
-            data_axis=data_axis,
-            block_size=block_size,
-        )
+        options = {"data_axis": data_axis, "block_size": block_size}
+        super().__init__(encoders, temperature, normalize=normalize, **options)
         self.symmetric = symmetric
 
     def inputs(self, batch: Batch) -> dict[str, tuple[str, Any]]:
@@ -283,13 +189,8 @@ class SimCLR(_Choosing):
         data_axis: str | tuple[str, ...] | None = None,
         block_size: Any = None,
     ):
-        super().__init__(
-            {"encoder": encoder},
-            temperature,
-            normalize=normalize,
-            data_axis=data_axis,
-            block_size=block_size,
-        )
+        options = {"data_axis": data_axis, "block_size": block_size}
+        super().__init__({"encoder": encoder}, temperature, normalize=normalize, **options)
 
     def inputs(self, batch: Batch) -> dict[str, tuple[str, Any]]:
         return {
@@ -335,13 +236,8 @@ class SupervisedContrastive(_Choosing):
         data_axis: str | tuple[str, ...] | None = None,
         block_size: Any = None,
     ):
-        super().__init__(
-            {"encoder": encoder},
-            temperature,
-            normalize=normalize,
-            data_axis=data_axis,
-            block_size=block_size,
-        )
+        options = {"data_axis": data_axis, "block_size": block_size}
+        super().__init__({"encoder": encoder}, temperature, normalize=normalize, **options)
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
@@ -355,55 +251,6 @@ class SupervisedContrastive(_Choosing):
         return Scores(
             cost, {"accuracy": right, "alone": alone.astype(cost.dtype)}, state, self.claim
         )
-
-
-def unit(z: Array) -> Array:
-    """Each row divided by its length; a row of zeros has no direction and stays as it is."""
-    square = jnp.sum(z**2, axis=-1, keepdims=True)
-    zero = square == 0
-    return jnp.where(zero, z, z / jnp.sqrt(jnp.where(zero, 1, square)))
-
-
-def checked_labels(owner: Objective, batch: Batch) -> Array:
-    """The labels of a batch.
-
-    Raises:
-      TypeError: for others than whole numbers or booleans.
-      ValueError: for another shape.
-    """
-    labels = jnp.asarray(batch.target)
-    name = type(owner).__name__
-    if jnp.issubdtype(labels.dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: labels are whole numbers, got {labels.dtype}; write target=labels.astype(int)"
-        )
-    if labels.ndim != 1:
-        raise ValueError(
-            f"{name}: labels have shape (batch,), got {labels.shape}; write labels[:, 0]"
-        )
-    return labels
-
-
-def given_input(owner: Objective, x: Any) -> Any:
-    """The input of a batch; raises ValueError where there is none."""
-    if x is None:
-        raise ValueError(
-            f"{type(owner).__name__}: pairs wanted, and the batch has no input; write "
-            "lx.Batch(target=y, input=x)"
-        )
-    return x
-
-
-def _kept(x: Array, keep: Array | None, other: float) -> Array:
-    """x, and another number where it is not kept."""
-    if keep is None:
-        return x
-    return jnp.where(trailing(keep, x.ndim), x, jnp.asarray(other, x.dtype))
-
-
-def all_of(keep: Array | None, count: int) -> Array:
-    """What of a batch is kept, `(count,)`."""
-    return jnp.ones(count, bool) if keep is None else keep
 
 
 def _alternating(a: Array, b: Array) -> Array:

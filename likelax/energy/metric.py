@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from likelax._checks import is_number
 from likelax._pytree import Array
 from likelax.energy._rows import over_rows
-from likelax.energy.contrastive import Embedding, all_of, checked_labels, given_input
+from likelax.energy.embedding import Embedding, all_of, checked_labels, given_input
 from likelax.objective import Batch, Scores
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from likelax._checks import is_count
 from likelax._keys import stream
 from likelax._mesh import divided, with_auto_axes
-from likelax._pytree import Array
+from likelax._pytree import Array, is_traced
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.energy.density import Unnormalized
@@ -61,17 +61,27 @@ class _Contrast(Objective):
 
     def check(self, batch: Any) -> None:
         check_batch(batch)
-        shape, event = jnp.shape(batch.target), tuple(self.model.event_shape)
-        if shape[1:] != event:
+        x, event = batch.target, tuple(self.model.event_shape)
+        if jnp.shape(x)[1:] != event:
             raise ValueError(
                 f"{type(self).__name__}: a target of shape (batch, *event) with event {event} wanted, "
-                f"got {shape}; write x.reshape((-1, *{event}))"
+                f"got {jnp.shape(x)}; write x.reshape((-1, *{event}))"
             )
+        if isinstance(self.model, Unnormalized) and batch.mask is None and not is_traced(x):
+            self.model._value(x)
 
     def init(self, key: Array, batch: Batch) -> Variables:
         self.check(batch)
-        params, state = self.model.init(key, batch.target)
-        return Variables({"model": params}, state)
+        batch, keep = self._prepared(batch)
+        x = self._known(batch.target, keep)
+        params, state = self.model.init(key, x)
+        density = self.model.density(params, state=state)
+        beside = self._beside(stream(key, "noise"), density, density._value(x))
+        return Variables({"model": params, **beside}, state)
+
+    def _beside(self, key: Array, density: Unnormalized, x: Array) -> dict[str, Array]:
+        """Parameters beside the model's."""
+        return {}
 
     def density(self, params: Any, *, state: Any = ()) -> Any:
         """The model with these parameters: an `Unnormalized`, of which log Z is not learned."""
@@ -137,14 +147,12 @@ class NCE(_Contrast):
         """q, whatever the value."""
         return self.noise
 
-    def init(self, key: Array, batch: Batch) -> Variables:
-        params, state = super().init(key, batch)
+    def _beside(self, key: Array, density: Unnormalized, x: Array) -> dict[str, Array]:
         if self.method == "ranking":
-            return Variables(params, state)
-        density = self.model.density(params["model"], state=state)
-        noise = self.draw(stream(key, "noise"), jnp.ones_like(density._value(batch.target)))
-        log_z = log_mean_exp(density.unnormalized_log_prob(noise) - self.noise.log_prob(noise))
-        return Variables({**params, "log_z": log_z}, state)
+            return {}
+        noise = self.draw(key, x)
+        ratio = density.unnormalized_log_prob(noise) - self.noise.log_prob(noise)
+        return {"log_z": log_mean_exp(ratio)}
 
     def density(self, params: Any, *, state: Any = ()) -> Any:
         """The model with these parameters. Binary: a `Normalized` with the log Z that was learned, whose
@@ -217,11 +225,9 @@ class ConditionalNCE(_Contrast):
         """q(. | x)."""
         return self.kernel(x)
 
-    def init(self, key: Array, batch: Batch) -> Variables:
-        params, state = super().init(key, batch)
-        x = self.model.density(params["model"], state=state)._value(batch.target)
-        _check_noise("ConditionalNCE", self.model, self.kernel(jnp.ones_like(x[0])))
-        return Variables(params, state)
+    def _beside(self, key: Array, density: Unnormalized, x: Array) -> dict[str, Array]:
+        _check_noise("ConditionalNCE", self.model, self.kernel(x[0]))
+        return {}
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None

@@ -3,6 +3,11 @@
 from likelax.testing.bijector import check_bijector
 from likelax.testing.causal import check_causal
 from likelax.testing.check import check_distribution
+from likelax.testing.contrastive import (
+    GaussianPairs,
+    check_contrastive,
+    check_noise_contrastive,
+)
 from likelax.testing.energies import (
     EnumeratedRBM,
     check_consistent,
@@ -19,15 +24,18 @@ from likelax.testing.report import Report, Row
 __all__ = [
     "EnumeratedRBM",
     "GaussianDiffusion",
+    "GaussianPairs",
     "LinearGaussian",
     "Report",
     "Row",
     "check_bijector",
     "check_causal",
     "check_consistent",
+    "check_contrastive",
     "check_diffusion_bound",
     "check_distribution",
     "check_energy_gradient",
     "check_evidence_bound",
+    "check_noise_contrastive",
     "encoder_gradient_at_posterior",
 ]

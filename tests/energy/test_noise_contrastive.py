@@ -258,6 +258,11 @@ ERRORS = {
         ValueError,
         r"event \(3,\) wanted, got \(8, 2\)",
     ),
+    "such data at a step": (
+        lambda: NCE(RB, BITS)({"model": RB, "log_z": 0.0}, KEY, lx.Batch(STATES * 0.5)),
+        ValueError,
+        "a value must be 0 or 1",
+    ),
     "data that are not binary": (
         lambda: NCE(RB, BITS).init(KEY, lx.Batch(STATES * 0.5)),
         ValueError,
@@ -279,5 +284,10 @@ def test_what_is_masked_out_of_spins_is_a_spin():
     objective = NCE(ising, spins, num_noise=2)
     x = jnp.array([[1.0, -1.0, 1.0, 1.0], [jnp.nan, 0.0, 3.0, -1.0]])
     batch = lx.Batch(x, mask=jnp.array([True, False]))
-    params = {"model": ising, "log_z": jnp.zeros(())}
-    assert jnp.isfinite(quick_jit(objective)(params, KEY, batch)[0])
+
+    @quick_jit
+    def ask():
+        params, state = objective.init(KEY, batch)
+        return params["log_z"], objective(params, KEY, batch, state=state)[0]
+
+    assert all(map(jnp.isfinite, ask()))
