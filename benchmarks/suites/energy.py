@@ -1,4 +1,4 @@
-"""Energy models: block Gibbs sweeps and annealed importance sampling, beside plain JAX and thrml."""
+"""Energy models: Gibbs sweeps, annealed importance sampling and InfoNCE, beside plain JAX and thrml."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ Contenders = dict[str, Callable[[], Any]]
 def run(quick: bool) -> Table:
     """Gibbs on a lattice and on restricted and deep machines, then annealing."""
     table = Table(
-        title="energy: Gibbs sweeps and annealing",
+        title="energy: Gibbs sweeps, annealing, and contrasts of a large batch",
         method=(
             "How many block Gibbs sweeps of a chain, or temperatures of annealed importance sampling, "
             "each contender does in a second, one sweep at each temperature. By hand: what a competent "
@@ -29,7 +29,9 @@ def run(quick: bool) -> Table:
             "for all units. thrml: an `IsingSamplingProgram` with the same couplings as spins, vmapped "
             "over chains. What the contenders "
             "find is checked to agree before it is timed. Compiled, contenders in turn; medians, and "
-            "ratios of times as medians of the ratios within a round: lower is better for likelax."
+            "ratios of times as medians of the ratios within a round: lower is better for likelax. Last, "
+            "InfoNCE: loss and gradients by both embeddings, and the memory that the compiled program "
+            "has for what is neither argument nor result; by hand the whole matrix of similarities is held."
         ),
         columns=[
             *("what", "likelax", "by hand", "likelax / by hand", "thrml", "likelax / thrml"),
@@ -39,14 +41,15 @@ def run(quick: bool) -> Table:
     for chains, sweeps in ((1, 400), (16, 50)):
         contenders, unit = ising(side, chains, sweeps // (10 if quick else 1))
         _row(table, f"Ising {side}x{side}, {_chains(chains)}", contenders, unit, rounds)
-    for chains, sweeps in ((1, 100), (100, 20)):
+    for chains, sweeps in ((1, 200), (100, 50)):
         contenders, unit = restricted(sizes[:2], chains, sweeps)
         _row(table, f"RBM {_sizes(sizes[:2])}, {_chains(chains)}", contenders, unit, rounds)
-    for chains, sweeps in ((1, 100), (100, 20)):
+    for chains, sweeps in ((1, 200), (100, 50)):
         contenders, unit = deep(sizes, chains, sweeps)
         _row(table, f"deep {_sizes(sizes)}, {_chains(chains)}", contenders, unit, rounds)
     contenders, unit = annealing(sizes[:2], 100, 100)
     _row(table, f"AIS of RBM {_sizes(sizes[:2])}, 100 chains", contenders, unit, rounds)
+    contrastive(table, *((256, 32, 2) if quick else (8192, 128, 5)))
     if not importable("thrml"):
         table.notes.append("Not importable here: thrml.")
     return table
@@ -283,3 +286,35 @@ def ais_by_hand(
     start = jnp.full(chains, jnp.sum(softplus(a)) + len(b) * math.log(2))
     log_weight = jax.lax.scan(step, (v, start), jnp.arange(1, steps + 1))[0][1]
     return jax.nn.logsumexp(log_weight) - math.log(chains)
+
+
+# InfoNCE.
+
+
+def contrastive(table: Table, batch: int, features: int, rounds: int) -> None:
+    """Rows of time and memory of a batch of pairs."""
+    net: Any = (lambda key, x: {}, lambda params, x: x)
+    model = lx.energy.InfoNCE(net, net, temperature=0.1, normalize=False, symmetric=False)
+    keys = jax.random.split(KEY, 2)
+    pairs = [jax.random.normal(k, (batch, features)) / math.sqrt(features) for k in keys]
+    params, state = model.init(KEY, lx.Batch(target=pairs[1], input=pairs[0]))
+
+    def ours(z: jax.Array, w: jax.Array) -> jax.Array:
+        return model(params, KEY, lx.Batch(target=w, input=z), state=state)[0]
+
+    def by_hand(z: jax.Array, w: jax.Array) -> jax.Array:
+        return -jnp.mean(jnp.diagonal(jax.nn.log_softmax(z @ w.T / 0.1, axis=-1)))
+
+    programs = {
+        name: jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*pairs).compile()
+        for name, loss in (("likelax", ours), ("by hand", by_hand))
+    }
+    calls = {name: functools.partial(program, *pairs) for name, program in programs.items()}
+    _agree({name: float(call()[0]) for name, call in calls.items()}, 1e-3)
+    what = f"InfoNCE, {batch} pairs of {features} numbers"
+    seconds = interleaved(calls, rounds)
+    own, hand = (f"{1e3 * median(seconds, name):,.0f} ms" for name in calls)
+    table.add(f"{what}, time", own, hand, f"{ratio(seconds, 'likelax', 'by hand'):.2f}", "", "")
+    held = {n: p.memory_analysis().temp_size_in_bytes / 2**20 for n, p in programs.items()}
+    own, hand = (f"{held[name]:,.1f} MiB" for name in calls)
+    table.add(f"{what}, memory", own, hand, f"{held['likelax'] / held['by hand']:.3f}", "", "")
