@@ -2,7 +2,17 @@
 
     python examples/energy_2d.py --out figures
 
-DOC
+In two dimensions an integral over a grid gives log Z, so that annealed importance sampling can be held
+against it. Held-out nats, and log Z (a constant of the energy may be anything), in about 45 s on 2 cores
+of an AMD EPYC:
+
+                              -log p            log Z, grid   by annealing       by the objective
+    noise-contrastive         1.0733 ± 0.0071    2.8597        2.8151 ± 0.0836    2.8875
+    denoising score matching  1.0676 ± 0.0067   -7.5527       -7.5915 ± 0.0715
+    persistent chains         1.0736 ± 0.0071    1.0641        1.0181 ± 0.0760
+
+The entropy of the moons, which no model's mean is below, is 1.0076. Score matching compares slopes where
+there are data: the shares of the two moons, between which there are hardly any, it does not see.
 """
 
 import argparse

@@ -2,7 +2,27 @@
 
     python examples/rbm_digits.py --out figures
 
-DOC
+16 hidden units have 65,536 states: log Z is exact, so that what each objective is worth can be seen,
+whatever its own number says. Annealing brackets it from both sides, which is all there is for 256 units.
+Beside them scikit-learn's BernoulliRBM at three settings: from the first to the second its
+pseudo-likelihood gets better by 1.6 nats, while the likelihood gets worse. Held-out nats per image, in
+about 2 minutes on 2 cores of an AMD EPYC:
+
+                                    exact            forward          reverse          pseudo
+    exact likelihood                18.611 ± 0.223   18.580 ± 0.043   18.571 ± 0.040   16.203
+    CD-1                            18.432 ± 0.201   18.460 ± 0.023   18.430 ± 0.021   15.680
+    CD-10                           18.454 ± 0.198   18.437 ± 0.022   18.462 ± 0.019   15.735
+    PCD-5, 500 chains               18.681 ± 0.207   18.657 ± 0.021   18.671 ± 0.020   16.146
+    pseudo-likelihood               18.614 ± 0.213   18.572 ± 0.025   18.616 ± 0.024   15.996
+    ratio matching                  18.746 ± 0.206   18.719 ± 0.019   18.790 ± 0.022   16.028
+    scikit-learn, 0.05, 20 passes   21.648 ± 0.234   21.656 ± 0.030   21.650 ± 0.033   18.131
+    scikit-learn, 0.05, 100 passes  21.878 ± 0.227   21.885 ± 0.062   21.848 ± 0.060   16.490
+    scikit-learn, 0.02, 300 passes  19.490 ± 0.209   19.547 ± 0.069   19.562 ± 0.060   16.108
+    PCD-5, 256 hidden units                          16.625 ± 0.065   16.566 ± 0.060   12.801
+
+The errors of the exact NLL are over images, those of annealing of log Z alone. The best is 1.06 ± 0.10
+nats better than scikit-learn's best. The exact gradient is of all images at once and fits them best, not
+the held-out ones: the noise of small batches and short chains is worth as much here.
 """
 
 import argparse

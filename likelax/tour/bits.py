@@ -16,8 +16,8 @@ from likelax.likelihood import Likelihood
 from likelax.objective import Batch, Objective
 from likelax.tour.section import Row, Schedule, Section, Settings, fit_row
 
-PIXELS, HIDDEN, KINDS = 64, 12, 30
-TEMPERATURES = 300
+PIXELS, HIDDEN, KINDS = 64, 14, 30
+TEMPERATURES, COLUMNS = 300, 10
 
 
 def section(settings: Settings) -> Section:
@@ -34,7 +34,9 @@ def section(settings: Settings) -> Section:
     ]
     machine = rows[-1]
     rbm, key = machine.params, settings.key("bracket")
-    lower, upper = energy.bracket(rbm, key, betas=TEMPERATURES)
+    samples = energy.exact_samples(rbm, settings.key("samples"), 100)
+    lower = energy.log_partition(rbm, key, method="ais", betas=TEMPERATURES)
+    upper = energy.reverse_log_partition(rbm, key, samples, exact=True, betas=TEMPERATURES)
     notes = [
         f"{machine.name}: {metrics.bits_per_dim(machine.held_out)}",
         f"its log Z: {energy.log_partition(rbm)}",
@@ -42,7 +44,9 @@ def section(settings: Settings) -> Section:
         f"against the mixture: {metrics.compare(machine.held_out, rows[1].held_out)}",
     ]
     path = settings.out / "bits.png"
-    plotting.save(_figure(np.asarray(held_out.target), rows, settings), path)
+    pictures = {"held out": held_out.target, **_drawn(rows[:-1], settings)}
+    pictures["Boltzmann machine"] = samples
+    plotting.save(plotting.image_rows(_images(pictures), 1), path)
     return Section(
         "Bits: 8x8 digits in black and white",
         f"{len(data.train_rows)} images to train on, {len(data.test_rows)} held out: {data.source}",
@@ -70,7 +74,7 @@ def models(x: np.ndarray) -> dict[str, tuple[Objective, Schedule]]:
         ),
         f"Boltzmann machine, {HIDDEN} hidden units": (
             energy.MaximumLikelihood(rbm),
-            Schedule(500, 256, 0.05, 0.03),
+            Schedule(600, 256, 0.05, 0.03),
         ),
     }
 
@@ -84,11 +88,16 @@ def _constant(size: int) -> Any:
     return init, lambda params, x: jnp.broadcast_to(params, (*x.shape[:-1], size))
 
 
-def _figure(x: np.ndarray, rows: list[Row[Any]], settings: Settings) -> plotting.Figure:
-    key, empty = settings.key("samples"), jnp.zeros((12, 0))
-    images = {"held out": x[:12]}
-    for row in rows[:-1]:
-        dist = row.model.predict(row.params, empty, state=row.state)
-        images[row.name] = np.asarray(dist.sample(key))
-    images["Boltzmann machine"] = np.asarray(rows[-1].model.sample(rows[-1].params, key, 12))
-    return plotting.image_rows({k: v.reshape(-1, 8, 8) for k, v in images.items()}, 1)
+def _drawn(rows: list[Row[Any]], settings: Settings) -> dict[str, Array]:
+    """Samples of the models that take an input of no numbers."""
+    empty, key = jnp.zeros((COLUMNS, 0)), settings.key("drawn")
+
+    def draw(row: Row[Any]) -> Array:
+        sample = jax.jit(lambda params: row.model.predict(params, empty).sample(key))
+        return sample(row.params)
+
+    return {row.name: draw(row) for row in rows}
+
+
+def _images(rows: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(x)[:COLUMNS].reshape(-1, 8, 8) for name, x in rows.items()}
