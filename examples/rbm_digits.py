@@ -23,6 +23,9 @@ about 2 minutes on 2 cores of an AMD EPYC:
 The errors of the exact NLL are over images, those of annealing of log Z alone. The best is 1.06 ± 0.10
 nats better than scikit-learn's best. The exact gradient is of all images at once and fits them best, not
 the held-out ones: the noise of small batches and short chains is worth as much here.
+
+Bits have no score to be matched. Grey levels with Normal noise of one level have a density, of which Gaussian
+machines of 16 hidden units have -24.04 ± 0.53 nats by exact likelihood, -19.96 ± 0.55 by score matching.
 """
 
 import argparse

@@ -98,7 +98,7 @@ print("sum of all probabilities:", round(float(p.sum()), 6))
 # %%
 machine = lx.energy.RBM.random(key(1), 40, 10, scale=1.2)
 exact = lx.energy.log_partition(machine)
-counts = (2, 8) if QUICK else (2, 5, 10, 20, 50, 100, 300, 1000)
+counts = (8,) if QUICK else (2, 5, 10, 20, 50, 100, 300, 1000)
 sides = {
     count: lx.energy.bracket(machine, key(2), betas=count, num_chains=50 if QUICK else 200)
     for count in counts
