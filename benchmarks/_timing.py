@@ -76,7 +76,15 @@ def machine_facts() -> list[str]:
     """What a reader has to know to judge a time: processor, cores, device, versions."""
     device = jax.devices()[0]
     versions = []
-    peers = ("numpyro", "tfp-nightly", "tensorflow-probability", "flowjax", "equinox", "distrax")
+    peers = (
+        "numpyro",
+        "tfp-nightly",
+        "tensorflow-probability",
+        "flowjax",
+        "equinox",
+        "distrax",
+        "thrml",
+    )
     for name in ("jax", "jaxlib", "flax", *peers):
         try:
             versions.append(f"{name} {metadata.version(name)}")

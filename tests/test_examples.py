@@ -119,6 +119,55 @@ def test_vae_digits(capsys, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 6
 
 
+@pytest.mark.slow
+def test_rbm_digits(capsys, tmp_path):
+    rbm_digits = example("rbm_digits")
+    # The wide one is as small as the others, and its log Z exact, too: few programs are compiled.
+    rbm_digits.HIDDEN, rbm_digits.WIDE, rbm_digits.COLUMNS = 4, 4, 1
+    rbm_digits.DENSITIES, rbm_digits.PCD = {}, rbm_digits.OBJECTIVES["CD-1"]
+    exact = rbm_digits.OBJECTIVES["exact likelihood"]
+    rbm_digits.OBJECTIVES = {"exact likelihood": exact}
+    rbm_digits.SETTINGS = ((0.05, 2), (0.05, 3))
+    found = rbm_digits.main(20, tmp_path, temperatures=40)
+    assert len(found) == 4
+    for scores in found.values():
+        assert scores.nll.claim.relation == "exact" and scores.nll.count == 450
+        for side in (scores.lower, scores.upper):
+            assert abs(side.loss - scores.nll.loss) < 4 * side.terms["log_z_error"] + 1e-3
+    # Trained, if little: independent pixels have 24.63 nats.
+    assert found["exact likelihood"].nll.loss < 24
+    assert "against scikit-learn's best: -" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_the_machines_of_scikit_learn_are_those_of_fit():
+    from sklearn.neural_network import BernoulliRBM
+
+    x = (np.random.default_rng(0).random((35, 64)) < 0.3).astype(float)
+    rbm_digits = example("rbm_digits")
+    _, rbm = list(rbm_digits.by_scikit_learn(x, 0.05, 4))[-1]
+    fitted = BernoulliRBM(rbm_digits.HIDDEN, learning_rate=0.05, n_iter=4, random_state=0).fit(x)
+    np.testing.assert_allclose(rbm.weight, fitted.components_.T, rtol=1e-5)
+    np.testing.assert_allclose(rbm.visible_bias, fitted.intercept_visible_, rtol=1e-5)
+    np.testing.assert_allclose(rbm.hidden_bias, fitted.intercept_hidden_, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_energy_2d(capsys, tmp_path):
+    energy_2d = example("energy_2d")
+    energy_2d.HIDDEN = 16
+    made = energy_2d.objectives
+    kept = "denoising score matching", "persistent chains"
+    energy_2d.objectives = lambda x: {name: made(x)[name] for name in kept}
+    found = energy_2d.main(60, tmp_path, count=1000, cells=200, temperatures=40)
+    for one in found.values():
+        # Nothing beats the entropy by more than chance.
+        assert energy_2d.ENTROPY - 4 * one.held_out.standard_error < one.held_out.loss < 4
+        assert abs(float(one.annealed.log_z) - one.log_z) < 4 * float(one.annealed.standard_error)
+    assert "nats (exact, closing with grid; 1000 examples)" in capsys.readouterr().out
+    assert (tmp_path / "energy_2d.png").stat().st_size > 10_000
+
+
 @pytest.fixture(scope="module")
 def diffusion_digits():
     return example("diffusion_digits")

@@ -13,7 +13,7 @@ from likelax.heads import Head
 from likelax.objective import Batch
 from likelax.sequence import Autoregressive
 from likelax.testing import check_causal
-from likelax.tour import density, images, regression, text
+from likelax.tour import bits, density, images, regression, text
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -147,6 +147,26 @@ def test_images(capsys, tmp_path, monkeypatch):
     verdict = told.partition("diffusion against autoregressive flow: ")[2].splitlines()[0]
     assert "nats" in verdict and "is better" not in verdict
     assert (tmp_path / "images.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_bits(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(bits, "HIDDEN", 5)
+    monkeypatch.setattr(bits, "TEMPERATURES", 20)
+    told = run(capsys, "--only", "bits", "--steps", 60, "--out", tmp_path)
+    names = "each pixel alone", "mixture of 30", "Boltzmann machine, 5 hidden units"
+    alone, mixture, machine = (
+        float(re.search(rf"^{name} \*?\s*([\d.]+) ±.* exact ", told, re.MULTILINE)[1])
+        for name in names
+    )
+    # 64 coins: 64 log 2 = 44.4 nats.
+    assert max(mixture, machine) < alone < 44.4
+    log_z = float(re.search(r"its log Z: (-?[\d.]+) ±", told)[1])
+    sides = re.findall(r"(-?[\d.]+) ± ([\d.]+) nats \((?:lower|upper) bound\)", told)
+    assert len(sides) == 2
+    for side, error in sides:
+        assert abs(float(side) - log_z) < 4 * float(error) + 1e-3
+    assert (tmp_path / "bits.png").read_bytes().startswith(PNG)
 
 
 @pytest.mark.slow

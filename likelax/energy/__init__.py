@@ -14,6 +14,9 @@ model = lx.energy.PersistentContrastiveDivergence(wide, num_chains=100)
 result = lx.train.fit(model, optax.adam(1e-2), lx.Batch(x), steps=1000, key=key)
 far = result.params.gibbs(key, x, sweeps=1000)                   # long chains, then both sides
 lx.energy.bracket(result.params, key, samples=far)
+
+both = lx.energy.parallel_tempering(result.params, key)          # samples of far modes, and log Z
+both.samples, both.swap_rate, both.log_partition
 ```
 
 Objectives of a density's parameters:
@@ -75,8 +78,10 @@ from .noise_contrastive import ConditionalNCE as ConditionalNCE
 from .partition import Bracket as Bracket
 from .partition import LogPartition as LogPartition
 from .partition import Raise as Raise
+from .partition import Tempered as Tempered
 from .partition import bracket as bracket
 from .partition import log_partition as log_partition
+from .partition import parallel_tempering as parallel_tempering
 from .partition import raise_log_prob as raise_log_prob
 from .partition import reverse_log_partition as reverse_log_partition
 from .pseudo_likelihood import PseudoLikelihood as PseudoLikelihood
@@ -87,14 +92,14 @@ from .restricted import GaussianRBM as GaussianRBM
 from .score_matching import ScoreMatching as ScoreMatching
 
 __all__ = [
-    "NCE",
     "JEM",
+    "NCE",
     "RBM",
     "BoltzmannMachine",
     "Bracket",
     "CategoricalRBM",
-    "ConditionalNCE",
     "ContrastiveDivergence",
+    "ConditionalNCE",
     "Energy",
     "EnergyDensity",
     "GaussianRBM",
@@ -107,16 +112,18 @@ __all__ = [
     "PersistentContrastiveDivergence",
     "PseudoLikelihood",
     "Raise",
-    "SimCLR",
-    "SupervisedContrastive",
-    "Triplet",
     "RatioMatching",
     "ScoreMatching",
     "ShortRun",
+    "Tempered",
+    "SimCLR",
+    "SupervisedContrastive",
+    "Triplet",
     "Unnormalized",
     "bracket",
     "exact_samples",
     "log_partition",
+    "parallel_tempering",
     "raise_log_prob",
     "reverse_log_partition",
 ]

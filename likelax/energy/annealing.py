@@ -12,6 +12,7 @@ from likelax._checks import is_count
 from likelax._pytree import Array, Node, node, static
 from likelax.distributions.base import Distribution
 from likelax.energy.density import Unnormalized
+from likelax.energy.restricted import Restricted
 from likelax.samplers import Kernel, Langevin, advance
 
 
@@ -26,7 +27,8 @@ class Interpolation(Node):
 
     def at(self, beta: Array) -> Any:
         """The model at this inverse temperature."""
-        return jax.tree.map(lambda a, b: (1 - beta) * a + beta * b, self.start, self.end)
+        mixed = jax.tree.map(lambda a, b: (1 - beta) * a + beta * b, self.start, self.end)
+        return mixed._coupled_as(self.end, beta) if isinstance(mixed, Restricted) else mixed
 
     def log_density(self, beta: Array, x: Array) -> Array:
         """log f_beta, `(chains,)`."""

@@ -19,7 +19,9 @@ from likelax.energy.graph import Graph, lattice, layered, where
 from likelax.energy.restricted import Enumeration
 from likelax.numerics.logspace import softplus
 
-# With more neighbours than this a matrix product is the faster way to what a unit sees.
+# With more neighbours than this a matrix product is the faster way to what a unit sees; with no more
+# differences than this between the numbers of coupled units, as on a lattice, whole rows are shifted:
+# gathers and scatters, one number at a time, would cost several times as much.
 _MOST_NEIGHBOURS = 16
 
 
@@ -132,24 +134,36 @@ class BoltzmannMachine(Swept):
 
     # What a unit sees of the others.
 
-    def _matrix(self) -> Array:
-        n, (first, second) = self.graph.num_units, self.graph.edges.T
-        upper = jnp.zeros((n, n), self.coupling.dtype).at[first, second].set(self.coupling)
-        return upper + upper.T
-
     def _field(self, x: Array, units: np.ndarray) -> Array:
         """sum_j J_ij x_j + b_i of these units, `(*sample, len(units))`."""
         bias = self.bias[units]
         if self.graph.max_degree > _MOST_NEIGHBOURS:
-            return x @ self._matrix()[:, units] + bias
+            seen, edge = self.graph.block(units)
+            return x[..., seen] @ jnp.append(self.coupling, 0)[edge] + bias
         near, edge = self.graph.neighbours(units)
         coupling = jnp.append(self.coupling, 0)[edge]
         return jnp.sum(x[..., near] * coupling, -1) + bias
 
+    @property
+    def _in_rows(self) -> bool:
+        return len(self.graph.diagonals[0]) <= _MOST_NEIGHBOURS
+
+    def _fields(self, x: Array) -> Array:
+        """Those of every unit, `(*sample, units)`."""
+        if not self._in_rows:
+            return self._field(x, self.graph.units)
+        steps, edge = self.graph.diagonals
+        coupling = jnp.append(self.coupling, 0)[edge]
+        near = (jnp.roll(x, -step, -1) for step in steps.tolist())
+        return sum(
+            (j * x for j, x in zip(coupling, near, strict=True)),
+            jnp.broadcast_to(self.bias, x.shape),
+        )
+
     def unnormalized_log_prob(self, value: ArrayLike) -> Array:
         x = self._value(value)
         # Each edge is seen from both its ends, the bias once.
-        seen = self._field(x, self.graph.units)
+        seen = self._fields(x)
         return 0.5 * jnp.sum(x * (seen + self.bias), -1) + self.offset
 
     def unit_given_rest(self, value: ArrayLike, units: ArrayLike | None = None) -> Bernoulli:
@@ -160,7 +174,7 @@ class BoltzmannMachine(Swept):
           value: `(*sample, units)`.
           units: which ones, `(*sample, count)`; all by default.
         """
-        logits = self._gain * self._field(self._value(value), self.graph.units)
+        logits = self._gain * self._fields(self._value(value))
         if units is not None:
             logits = jnp.take_along_axis(logits, jnp.asarray(units), axis=-1)
         return Bernoulli(logits=logits)
@@ -177,11 +191,17 @@ class BoltzmannMachine(Swept):
         return (2 * up - 1 if self.spins else up).astype(dtype)
 
     def _sweep(self, key: Array, value: Array) -> Array:
-        """Colour by colour, all units of one at once."""
-        for c, units in enumerate(self.graph.colours):
-            logits = self._gain * self._field(value, units)
-            up = Bernoulli(logits=logits).sample(jax.random.fold_in(key, c))
-            value = value.at[..., units].set(self._up(up.astype(jnp.int32), value.dtype))
+        """Colour by colour, all units of one at once, each by a uniform number of its own."""
+        uniform = jax.random.uniform(key, value.shape, self.dtype)
+        for units in self.graph.colours:
+            here = np.isin(self.graph.units, units)
+            if self._in_rows:
+                field = self._fields(value)
+            else:
+                # Scattering the few would cost more than gathering all.
+                field = self._field(value, units)[..., here.cumsum(dtype=np.int32) - 1]
+            up = uniform < Bernoulli(logits=self._gain * field).probs
+            value = jnp.where(here, self._up(up.astype(jnp.int32), value.dtype), value)
         return value
 
     # Parts summed out.

@@ -133,6 +133,31 @@ class Graph:
                 near[row, k], edge[row, k] = j, e
         return near, edge
 
+    def block(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All units that are coupled to one of these, in order, `(near,)`; and the edges between them,
+        `(near, len(units))`, `len(edges)` where there is none.
+        """
+        place = np.full(self.num_units, -1)
+        place[units] = np.arange(len(units))
+        ends = np.concatenate([self.edges, self.edges[:, ::-1]])
+        mine = np.flatnonzero(place[ends[:, 0]] >= 0)
+        near, row = np.unique(ends[mine, 1], return_inverse=True)
+        edge = np.full((len(near), len(units)), len(self.edges), np.int32)
+        edge[row, place[ends[mine, 0]]] = mine % len(self.edges)
+        return near, edge
+
+    @functools.cached_property
+    def diagonals(self) -> tuple[np.ndarray, np.ndarray]:
+        """The differences j - i of coupled units i and j, in order, `(steps,)`; and for each of them the
+        edge from each unit i to i + step, `(steps, num_units)`, `len(edges)` where there is none.
+        """
+        first, second = self.edges.T
+        here, step = np.append(first, second), np.append(second - first, first - second)
+        steps, row = np.unique(step, return_inverse=True)
+        edge = np.full((len(steps), self.num_units), len(self.edges), np.int32)
+        edge[row, here] = np.tile(np.arange(len(self.edges)), 2)
+        return steps, edge
+
     def without(self, count: int) -> tuple[Graph, np.ndarray, np.ndarray]:
         """The graph without its first `count` units; which edges are in it; which led out of it."""
         first, second = self.edges.T

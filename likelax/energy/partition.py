@@ -16,6 +16,7 @@ from likelax.energy.annealing import Path, check_density, inverse_temperatures, 
 from likelax.energy.density import Unnormalized
 from likelax.energy.enumeration import enumeration_of, exact_samples, log_sum
 from likelax.energy.sequential import populations
+from likelax.energy.tempering import climb, estimated
 from likelax.metrics import Estimate
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Claim
@@ -36,7 +37,8 @@ class LogPartition:
       standard_error: of log_z, over chains, by the delta method. It says nothing of a mode that no chain
         has met.
       effective_samples: (sum w)^2 / sum w^2, between 1 and the number of chains: where it is small, so
-        is what the standard error is worth.
+        is what the standard error is worth. For tempering: how many independent rounds of a chain
+        would have this standard error.
       log_weights: each chain's own estimate of log Z, `(chains,)`.
       claim: of -log p = log Z - unnormalized_log_prob against the true NLL. Forward: E[log Z] is at most
         the true one, so that the NLL is a lower bound in expectation. Reverse: at least, an upper one.
@@ -70,9 +72,10 @@ def log_partition(
     method: str = "exact",
     base: Any = None,
     kernel: Any = None,
-    betas: Any = 1000,
+    betas: Any = None,
     num_chains: int = 100,
     sweeps: int = 1,
+    rounds: int = 200,
 ) -> LogPartition:
     """log Z of a density, in nats.
 
@@ -81,6 +84,7 @@ def log_partition(
     | `"exact"` | a sum over every state of at most 25 units | exact |
     | `"ais"` | annealed importance sampling (Neal 2001; Salakhutdinov and Murray 2008) | lower bound |
     | `"smc"` | with resampling (Del Moral et al. 2006), at temperatures found by a pilot | lower bound |
+    | `"tempering"` | ratios of neighbours in `parallel_tempering` (Bennett 1976) | estimate |
 
     `reverse_log_partition` is the other side, `bracket` both. The exact sum is over the states of the
     smaller side of an RBM, and of all but the largest colour of another Boltzmann machine.
@@ -95,11 +99,12 @@ def log_partition(
       base: where annealing starts: `density.independent(bias)`, with the logits of the data's mean
         perhaps; or, with a kernel, a Distribution of the density's event shape.
       kernel: of `lx.samplers`, such as `HMC(0.1, 5)`.
-      betas: how many temperatures, or inverse temperatures, `(K + 1,)`, from 0 to 1. For "smc" the
-        largest number of them.
+      betas: how many temperatures, or inverse temperatures, `(K + 1,)`, from 0 to 1 (default: 1000; for
+        "tempering" 20). For "smc" the largest number of them.
       num_chains: independent ones; for "smc" particles in each of 10 populations, which are what the
-        error is of, and `log_weights` has an entry for each.
-      sweeps: moves at each temperature.
+        error is of, and `log_weights` has an entry for each; for "tempering" at each temperature.
+      sweeps: moves at each temperature; for "tempering" in each round.
+      rounds: of "tempering", after a quarter as many that do not count.
 
     Raises:
       TypeError: for a density, a base, a kernel or a key that is none.
@@ -108,11 +113,18 @@ def log_partition(
     check_density(density)
     if method == "exact":
         return _exact(density)
-    if method not in ("ais", "smc"):
+    if method not in ("ais", "smc", "tempering"):
         raise ValueError(
-            f'log_partition: method is "exact", "ais" or "smc", got {method!r}; the reverse is '
-            "lx.energy.reverse_log_partition(density, key, samples)"
+            f'log_partition: method is "exact", "ais", "smc" or "tempering", got {method!r}; the '
+            "reverse is lx.energy.reverse_log_partition(density, key, samples)"
         )
+    if method == "tempering":
+        ladder = 20 if betas is None else betas
+        options = {"base": base, "kernel": kernel, "betas": ladder, "sweeps": sweeps}
+        left_out = rounds // 4 if is_count(rounds) else 0
+        options |= {"num_chains": num_chains, "rounds": rounds, "burn_in": left_out}
+        return _tempered(density, key, keep=False, **options).log_partition
+    betas = 1000 if betas is None else betas
     key, _ = _checked(key, num_chains)
     path = path_to(density, base, kernel, sweeps)
     if method == "smc":
@@ -196,6 +208,85 @@ def bracket(
     )
     upper = reverse_log_partition(density, stream(key, "reverse"), samples, exact=exact, **options)
     return Bracket(lower, upper)
+
+
+class Tempered(NamedTuple):
+    """What `parallel_tempering` makes.
+
+    Attributes:
+      samples: at temperature 1, `(rounds, chains, *event)`; those of a chain follow one another.
+      swap_rate: with which probability neighbours of the ladder change places, on average, `(K,)`:
+        where one is near 0, put temperatures between.
+      log_partition: log Z from the same chains, an estimate: neither side is proved, since the chains
+        are of each temperature's density in the limit only.
+    """
+
+    samples: Array
+    swap_rate: Array
+    log_partition: LogPartition
+
+
+def parallel_tempering(
+    density: Any,
+    key: Array,
+    *,
+    base: Any = None,
+    kernel: Any = None,
+    betas: Any = 20,
+    num_chains: int = 10,
+    rounds: int = 1000,
+    burn_in: int = 200,
+    sweeps: int = 1,
+) -> Tempered:
+    """Samples of a density whose modes lie far apart: chains at a ladder of temperatures, from the base's
+    to 1, whose neighbours change places (Swendsen and Wang 1986; Geyer 1991).
+
+    Args:
+      density, key, base, kernel: as in `log_partition`.
+      betas: how many temperatures above the base, or inverse temperatures, `(K + 1,)`, from 0 to 1.
+      num_chains: independent ladders, of whose spread the error of log Z is; for their ratios 2 K numbers
+        are held for each in every round.
+      rounds: each a move at all temperatures and a swap of every other pair.
+      burn_in: rounds before, which do not count.
+      sweeps: Gibbs sweeps, or steps of the kernel, of a move.
+
+    Raises:
+      TypeError: for a density, a base, a kernel or a key that is none.
+      ValueError: for zero chains or rounds, or temperatures that do not increase.
+    """
+    options = {"base": base, "kernel": kernel, "betas": betas, "sweeps": sweeps}
+    options |= {"num_chains": num_chains, "rounds": rounds, "burn_in": burn_in}
+    return _tempered(density, key, keep=True, **options)
+
+
+def _tempered(
+    density: Any,
+    key: Any,
+    *,
+    keep: bool,
+    base: Any,
+    kernel: Any,
+    betas: Any,
+    sweeps: int,
+    num_chains: int,
+    rounds: int,
+    burn_in: int,
+) -> Tempered:
+    """With the samples where they are to be kept."""
+    check_density(density)
+    key, _ = _checked(key, num_chains)
+    if not is_count(rounds) or not (burn_in == 0 or is_count(burn_in)):
+        raise ValueError(
+            "parallel_tempering: rounds is a whole number >= 1 and burn_in one >= 0, got "
+            f"rounds={rounds!r}, burn_in={burn_in!r}; write rounds=1000, burn_in=200"
+        )
+    path = path_to(density, base, kernel, sweeps)
+    ladder = inverse_temperatures(betas, density.dtype)
+    x, up, down = climb(path, key, ladder, num_chains, rounds, burn_in, keep)
+    log_z, error, size, each = estimated(path, up, down)
+    claim = Claim("estimate", unbiased=False, vanishes="num_rounds")
+    rate = jnp.mean(jnp.exp(jnp.minimum(up - down, 0)), (0, 2))
+    return Tempered(x, rate, LogPartition(log_z, error, size, each, claim))
 
 
 class Raise(NamedTuple):

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._keys import check_key, stream
-from likelax._pytree import Array, param, parameter_dtype
+from likelax._pytree import Array, node, param, parameter_dtype
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.distributions.normal import Normal
@@ -55,8 +55,12 @@ class Restricted(Swept):
     def _axes(self) -> int:
         return self.weight.ndim - 1
 
+    def _coupled(self, v: Array) -> Array:
+        """What the hidden units see: x(v)' W, `(*sample, hidden)`."""
+        return jnp.tensordot(self._seen(v), self.weight, self._axes())
+
     def _hidden_logits(self, v: Array) -> Array:
-        return jnp.tensordot(self._seen(v), self.weight, self._axes()) + self.hidden_bias
+        return self._coupled(v) + self.hidden_bias
 
     def _drive(self, h: Array) -> Array:
         wide = h.astype(parameter_dtype([self.weight]))
@@ -116,6 +120,10 @@ class Restricted(Swept):
         drive = jnp.zeros((count, *self.weight.shape[:-1]), self.dtype)
         return self._visible_at(drive).sample(key)
 
+    def _coupled_as(self, other: Self, strength: Array) -> Weakened:
+        """This model with `strength` times the couplings of another."""
+        return Weakened(self.replace(weight=other.weight), strength)
+
     def _enumeration(self) -> Enumeration:
         """How many units are enumerated, and log of the sum over all others given those."""
 
@@ -127,6 +135,39 @@ class Restricted(Swept):
     def _complete(self, key: Array, units: Array) -> Array:
         """A value given the units that are enumerated."""
         return self._visible_at(self._drive(units)).sample(key)
+
+
+class Weakened(Restricted):
+    """A model whose couplings are `strength` times its weight. They are not multiplied out: annealing
+    asks several strengths of the same values, for which the large product is then one.
+    """
+
+    model: Any = node()
+    strength: Array = param(supports.real)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.model.event_shape
+
+    @property
+    def support(self) -> Any:
+        return self.model.support
+
+    @property
+    def _indices(self) -> bool:
+        return self.model._indices
+
+    def _visible_term(self, v: Array) -> Array:
+        return self.model._visible_term(v)
+
+    def _visible_at(self, drive: Array) -> Distribution:
+        return self.model._visible_at(drive)
+
+    def _hidden_logits(self, v: Array) -> Array:
+        return self.strength * self.model._coupled(v) + self.model.hidden_bias
+
+    def _drive(self, h: Array) -> Array:
+        return self.strength * self.model._drive(h)
 
 
 class RBM(Restricted):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from likelax.tour import counts, density, digits, images, regression, text
+from likelax.tour import bits, counts, density, digits, images, regression, text
 from likelax.tour.section import Section, Settings
 
 SECTIONS: dict[str, Callable[[Settings], Section]] = {
@@ -19,6 +19,7 @@ SECTIONS: dict[str, Callable[[Settings], Section]] = {
     "digits": digits.section,
     "text": text.section,
     "images": images.section,
+    "bits": bits.section,
     "density": density.section,
 }
 

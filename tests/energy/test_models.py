@@ -19,6 +19,7 @@ from likelax.energy import (
     GaussianRBM,
     Graph,
     MaximumLikelihood,
+    boltzmann,
 )
 from likelax.testing.subject import quick_jit
 
@@ -252,6 +253,43 @@ def test_colours_are_few_and_proper():
         assert np.all(colour >= 0) and len(graph.colours) == wanted
         assert np.all(colour[graph.edges[:, 0]] != colour[graph.edges[:, 1]])
     assert len(BoltzmannMachine.lattice((4, 3), periodic=True).graph.edges) == 24
+
+
+SCATTERED = np.unique(np.sort(np.argsort(RNG.random((30, 24)), 1)[:, :2], 1), axis=0)
+
+
+def swept_one_by_one(model, x, uniform, order):
+    """A sweep in NumPy: each unit after the other, given all as they are then."""
+    x, n = x.copy(), x.shape[1]
+    matrix = np.zeros((n, n))
+    matrix[tuple(model.graph.edges.T)] = model.coupling
+    matrix += matrix.T
+    for i in order:
+        p = 1 / (1 + np.exp(-2 * (x @ matrix[i] + np.asarray(model.bias)[i])))
+        x[:, i] = np.where(uniform[:, i] < p, 1, -1)
+    return x
+
+
+@pytest.mark.parametrize("most", [0, 8, 1000], ids=["blocks", "neighbours", "rows"])
+def test_a_sweep_is_that_of_one_unit_after_the_other(most, monkeypatch):
+    """Whichever way the sums over neighbours are done; the control takes the colours the other way."""
+    monkeypatch.setattr(boltzmann, "_MOST_NEIGHBOURS", most)
+    graph = Graph(24, SCATTERED)
+    assert graph.max_degree <= 8 < len(graph.diagonals[0]) <= 1000 and len(graph.colours) > 2
+    model = BoltzmannMachine(normal(len(graph.edges)), normal(24), graph=graph, spins=True)
+    x = np.where(RNG.random((40, 24)) < 0.5, 1.0, -1.0)
+    swept = quick_jit(lambda model, x: (model._sweep(KEY, x), model.unnormalized_log_prob(x)))
+    found, log_prob = swept(model, x)
+    uniform = np.asarray(jax.random.uniform(KEY, x.shape, model.dtype))
+    colours = model.graph.colours
+    np.testing.assert_array_equal(
+        found, swept_one_by_one(model, x, uniform, np.concatenate(colours))
+    )
+    other = swept_one_by_one(model, x, uniform, np.concatenate(colours[::-1]))
+    assert np.mean(other != found) > 0.01
+    first, second = graph.edges.T
+    want = (x[:, first] * x[:, second]) @ model.coupling + x @ model.bias
+    np.testing.assert_allclose(log_prob, want, rtol=1e-5, atol=1e-5)
 
 
 def vector(x):
