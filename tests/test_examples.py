@@ -35,12 +35,14 @@ def test_every_example_is_tested_here():
         "contrastive",
         "custom_likelihood",
         "diffusion_digits",
+        "energy_2d",
         "flow_density",
         "flow_matching",
         "forecaster",
         "gan_2d",
         "language_model",
         "ngram",
+        "rbm_digits",
         "vae_digits",
     }
 
