@@ -439,6 +439,38 @@ ERRORS = {
         ValueError,
         r"one step size for all chains wanted, got shape \(3,\)",
     ),
+    "a kernel of real values for bits": (
+        lambda: PCD(BITS, kernel=Langevin(0.1)),
+        ValueError,
+        r"Langevin leads out of the density's values, which are 0 or 1.*GibbsWithGradients\(\)",
+    ),
+    "flips of real values": (
+        lambda: ContrastiveDivergence(NET, kernel=GibbsWithGradients()),
+        ValueError,
+        r"GibbsWithGradients leads out .* kernel=lx.samplers.Langevin\(0.01\)",
+    ),
+    "flips of spins": (
+        lambda: ContrastiveDivergence(
+            lx.energy.BoltzmannMachine.lattice((2, 2)), kernel=GibbsWithGradients()
+        ),
+        ValueError,
+        "leave kernel out where the model has sweeps of its own",
+    ),
+    "a start of real values": (
+        lambda: PCD(SMALL, start=lx.Normal(jnp.zeros(3), 1.0).to_event()),
+        ValueError,
+        r"start draws real ones; write start=lx.Bernoulli\(",
+    ),
+    "an infinite penalty": (
+        lambda: ContrastiveDivergence(SMALL, energy_penalty=np.inf),
+        ValueError,
+        "at least 0, got inf",
+    ),
+    "steps of nothing": (
+        lambda: check_energy_gradient(ContrastiveDivergence, key=KEY, steps=0),
+        ValueError,
+        "steps is a whole number >= 1, or None for the likelihood, got 0",
+    ),
     "no start": (
         lambda: PCD(NET, kernel=Langevin(0.1)),
         TypeError,
