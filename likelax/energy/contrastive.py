@@ -163,7 +163,10 @@ class InfoNCE(_Choosing):
         cost, right = chosen(z, w)
         if self.symmetric:
             cost, right = (0.5 * (a + b) for a, b in zip((cost, right), chosen(w, z), strict=True))
-        terms = {"mutual_information": jnp.log(jnp.sum(keep)) - cost, "accuracy": right}
+        terms = {
+            "mutual_information": jnp.log(jnp.sum(keep, dtype=cost.dtype)) - cost,
+            "accuracy": right,
+        }
         return Scores(cost, terms, state, self.claim)
 
 

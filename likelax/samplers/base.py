@@ -33,8 +33,8 @@ class State(NamedTuple):
 
 
 class Kernel(Node):
-    """A Markov chain's step. A subclass writes `step`, and `init` and `position` where its state is not
-    a `State`.
+    """A Markov chain's step. A subclass writes `step`, `init` and `position` where its state is not a
+    `State`, and `stays_in` where it is not for all values.
 
     All methods are pure, so that they can be called in `jit`, `scan` and `vmap`.
     """
