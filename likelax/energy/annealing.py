@@ -14,6 +14,7 @@ from likelax.distributions.base import Distribution
 from likelax.energy.density import Unnormalized
 from likelax.energy.restricted import Restricted
 from likelax.samplers import Kernel, Langevin, advance
+from likelax.samplers.base import check_stays
 
 
 class Interpolation(Node):
@@ -117,6 +118,7 @@ def path_to(density: Any, base: Any, kernel: Any, sweeps: int) -> Path:
             "log_partition: unadjusted Langevin steps leave no known density invariant, and annealing "
             "needs that; write lx.samplers.Langevin(step_size, adjusted=True)"
         )
+    check_stays("log_partition", kernel, density.support)
     return Geometric(base, density, kernel, sweeps)
 
 

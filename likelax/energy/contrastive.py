@@ -20,10 +20,14 @@ from likelax.objective import Batch, Scores
 class _Choosing(Embedding):
     """Objectives whose loss is -log_prob of a Categorical with logits z'w / temperature."""
 
+    # Where `lx.learned()` starts.
+    _temperature = 0.07
+
     def __init__(self, encoders: dict[str, Any], temperature: Any, **options: Any):
         super().__init__(encoders, **options)
-        own = temperature.init if isinstance(temperature, learned) else temperature
-        own = 0.07 if own is None else own
+        own = temperature
+        if isinstance(temperature, learned):
+            own = self._temperature if temperature.init is None else temperature.init
         if not is_number(own) or not 0 < own < math.inf:
             raise ValueError(
                 f"{type(self).__name__}: temperature is a positive number, or lx.learned(0.07), got "
@@ -159,7 +163,10 @@ class InfoNCE(_Choosing):
         cost, right = chosen(z, w)
         if self.symmetric:
             cost, right = (0.5 * (a + b) for a, b in zip((cost, right), chosen(w, z), strict=True))
-        terms = {"mutual_information": jnp.log(jnp.sum(keep)) - cost, "accuracy": right}
+        terms = {
+            "mutual_information": jnp.log(jnp.sum(keep, dtype=cost.dtype)) - cost,
+            "accuracy": right,
+        }
         return Scores(cost, terms, state, self.claim)
 
 
@@ -180,11 +187,13 @@ class SimCLR(_Choosing):
       encoder, temperature, normalize, data_axis, block_size: as of `InfoNCE`.
     """
 
+    _temperature = 0.5
+
     def __init__(
         self,
         encoder: Any,
         *,
-        temperature: Any = 0.5,
+        temperature: Any = _temperature,
         normalize: bool = True,
         data_axis: str | tuple[str, ...] | None = None,
         block_size: Any = None,
@@ -227,11 +236,13 @@ class SupervisedContrastive(_Choosing):
       encoder, temperature, normalize, data_axis, block_size: as of `InfoNCE`.
     """
 
+    _temperature = 0.1
+
     def __init__(
         self,
         encoder: Any,
         *,
-        temperature: Any = 0.1,
+        temperature: Any = _temperature,
         normalize: bool = True,
         data_axis: str | tuple[str, ...] | None = None,
         block_size: Any = None,

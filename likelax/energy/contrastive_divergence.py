@@ -8,18 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from likelax import supports
 from likelax._checks import is_count, is_number
 from likelax._keys import stream
 from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli
-from likelax.energy.density import Swept, Unnormalized
+from likelax.energy.density import Swept, Unnormalized, over_bits
 from likelax.energy.objective import DensityObjective
 from likelax.networks import Variables
 from likelax.objective import Batch, Claim, Scores, trailing
-from likelax.samplers.base import Kernel, advance, check_kernel
+from likelax.samplers.base import Kernel, advance, check_kernel, check_stays
 from likelax.samplers.persistent import PersistentChains, check_restart_prob
 
 
@@ -51,7 +50,7 @@ class _Contrast(DensityObjective):
     def __init__(self, model: Any, k: int, kernel: Any, energy_penalty: float):
         super().__init__(model)
         _check_count(self._name, "k", k)
-        if not is_number(energy_penalty) or energy_penalty < 0:
+        if not is_number(energy_penalty) or not 0 <= energy_penalty < math.inf:
             raise ValueError(
                 f"{self._name}: energy_penalty is a number of at least 0, got {energy_penalty!r}"
             )
@@ -63,6 +62,7 @@ class _Contrast(DensityObjective):
             )
         if kernel is not None:
             check_kernel(kernel)
+            check_stays(self._name, kernel, model.support)
             if kernel.batch_shape:
                 raise ValueError(
                     f"{self._name}: a kernel of one step size for all chains wanted, got shape "
@@ -195,7 +195,7 @@ class _FromNoise(_Contrast):
         super().__init__(model, k, kernel, energy_penalty)
         _check_count(self._name, "num_chains", num_chains)
         event = tuple(model.event_shape)
-        if start is None and not hasattr(model, "independent") and not _of_bits(model):
+        if start is None and not hasattr(model, "independent") and not over_bits(model):
             raise TypeError(
                 f"{self._name}: chains of real values start at a Distribution; write "
                 f"start=lx.Normal(jnp.zeros({event}), 1.0).to_event()"
@@ -209,6 +209,11 @@ class _FromNoise(_Contrast):
             raise ValueError(
                 f"{self._name}: start has the event shape of the model, {event}, and no batch; got event "
                 f"{start.event_shape}, batch {start.batch_shape}; write start.to_event()"
+            )
+        if start is not None and model.support.is_discrete and not start.support.is_discrete:
+            raise ValueError(
+                f"{self._name}: the model's values are {model.support}, and start draws real ones; write "
+                f"start=lx.Bernoulli(probs=jnp.full({event}, 0.5)).to_event() for bits"
             )
         self.num_chains, self.start = num_chains, start
 
@@ -392,10 +397,6 @@ def _everywhere(value: Array, x: Array) -> Array:
 
 def _finite(x: Array) -> Array:
     return jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
-
-
-def _of_bits(model: Any) -> bool:
-    return getattr(model.support, "base", model.support) is supports.boolean
 
 
 def _check_count(owner: str, name: str, value: Any) -> None:

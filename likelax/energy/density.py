@@ -155,7 +155,7 @@ class Unnormalized(Node):
 
     def _unit_logits(self, x: Array) -> Callable[[Array], Array]:
         """The logits of a unit at x, `(*sample, units)`; the unit one for all, or `(*sample,)`."""
-        if getattr(self.support, "base", self.support) is not supports.boolean:
+        if not over_bits(self):
             raise TypeError(
                 f"{type(self).__name__}: a unit given the rest is one of finitely many values, and these "
                 f"are {self.support}; write lx.energy.ScoreMatching(model) for real ones"
@@ -253,6 +253,11 @@ class Normalized(Distribution):
         terms = {"log_z": float(self.log_z), "log_z_error": float(self.log_z_error)}
         weight = np.ones(len(each))
         return Evaluation(float(each.mean()), error, len(each), claim, each, weight, terms)
+
+
+def over_bits(model: Any) -> bool:
+    """Whether the values of a model are bits, 0 and 1."""
+    return getattr(model.support, "base", model.support) is supports.boolean
 
 
 def bits(index: Array, count: int, dtype: Any) -> Array:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from likelax._checks import is_count
 from likelax._keys import stream
 from likelax._pytree import Array
+from likelax.energy.objective import filled
 from likelax.networks import Variables, adapt, called
-from likelax.objective import Batch, Claim, Objective, trailing
+from likelax.objective import Batch, Claim, Objective
 
 
 class Embedding(Objective):
@@ -79,12 +80,13 @@ class Embedding(Objective):
             )
         found, state = [], dict(state or dict.fromkeys(self.encoders, ()))
         for name, (encoder, x) in self.inputs(batch).items():
-            x = jax.tree.map(lambda leaf: _kept(jnp.asarray(leaf), keep, 0), x)
+            x = jax.tree.map(lambda leaf: filled(jnp.asarray(leaf), keep, 0), x)
             with called(encoder, x):
                 z, state[encoder] = self.encoders[encoder].apply(
                     params[encoder], x, key=stream(key, name), state=state[encoder], train=train
                 )
             found.append(self._placed(encoder, z, keep))
+            self._check_rows(name, encoder, z, batch.target)
         shapes = {z.shape for z in found}
         if len(shapes) > 1:
             raise ValueError(
@@ -94,6 +96,14 @@ class Embedding(Objective):
             )
         return found, state
 
+    def _check_rows(self, name: str, encoder: str, z: Array, target: Any) -> None:
+        count = len(jax.tree.leaves(target)[0])
+        if len(z) != count:
+            raise ValueError(
+                f"{type(self).__name__}: one embedding for each of {count} targets wanted, the {encoder} makes "
+                f"{len(z)} of the {name}; are input and target of one batch?"
+            )
+
     def _placed(self, encoder: str, z: Array, keep: Array | None) -> Array:
         """Embeddings in float32 or wider, of length 1 if wanted; anything finite where not kept."""
         if z.ndim != 2:
@@ -101,7 +111,7 @@ class Embedding(Objective):
                 f"{type(self).__name__}: embeddings of shape (batch, features) wanted, the {encoder} makes "
                 f"{z.shape}; write z.reshape((len(z), -1))"
             )
-        z = _kept(z.astype(jnp.promote_types(z.dtype, jnp.float32)), keep, 1)
+        z = filled(z.astype(jnp.promote_types(z.dtype, jnp.float32)), keep, 1)
         return unit(z) if self.normalize else z
 
 
@@ -140,13 +150,6 @@ def given_input(owner: Objective, x: Any) -> Any:
             "lx.Batch(target=y, input=x)"
         )
     return x
-
-
-def _kept(x: Array, keep: Array | None, other: float) -> Array:
-    """x, and another number where it is not kept."""
-    if keep is None:
-        return x
-    return jnp.where(trailing(keep, x.ndim), x, jnp.asarray(other, x.dtype))
 
 
 def all_of(keep: Array | None, count: int) -> Array:

@@ -13,7 +13,6 @@ from likelax._pytree import Array, parameter_dtype
 from likelax.distributions.categorical import Categorical
 from likelax.energy.contrastive_divergence import PersistentContrastiveDivergence
 from likelax.energy.network import Energy, joined, parted
-from likelax.networks import Variables
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Batch, Claim, Measure, Scores, check_batch, target_log_prob
 from likelax.supports import Support
@@ -92,15 +91,14 @@ class JEM(PersistentContrastiveDivergence):
         )
         self.num_classes, self.density_weight = num_classes, density_weight
 
+    def _values(self, batch: Batch) -> Any:
+        return batch.input
+
     def check(self, batch: Any) -> None:
         check_batch(batch)
         if batch.input is None:
             raise ValueError("JEM: x is the batch's input; write lx.Batch(labels, x)")
-        super().check(Batch(batch.input, mask=batch.mask, weight=batch.weight))
-
-    def init(self, key: Array, batch: Batch) -> Variables:
-        self.check(batch)
-        return super().init(key, Batch(batch.input))
+        super().check(batch)
 
     def predict(
         self, params: Any, input: Any, *, key: Array | None = None, state: Any = ()
@@ -116,9 +114,7 @@ class JEM(PersistentContrastiveDivergence):
             dist = self.predict(params, batch.input, state=state)
             nll = -target_log_prob(dist, batch.target, keep, owner="JEM")
             return Scores(nll, {"nll": nll}, state, self.claims["nll"])
-        contrast, terms, state, logits = self._contrast(
-            params, key, Batch(batch.input), state, train, keep
-        )
+        contrast, terms, state, logits = self._contrast(params, key, batch, state, train, keep)
         nll = -target_log_prob(_classes(logits), batch.target, keep, owner="JEM")
         difference = terms["energy_data"] - terms["energy_model"]
         terms = {"nll": nll, "energy_difference": difference, **terms}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -78,8 +79,8 @@ class Triplet(Embedding):
             anchor, positive, negative = z
             found = _hinge(_square(anchor - positive), _square(anchor - negative), self.margin)
         else:
-            number = jnp.arange(len(z[0]))
-            rows = _Labelled(z[0], labels, number, all_of(keep, len(number)))
+            number, keep = jnp.arange(len(z[0])), all_of(keep, len(z[0]))
+            rows = _Labelled(_centred(z[0], keep), labels, number, keep)
             function = functools.partial(_mined, _MINING[self.mining], self.margin)
             found = over_rows(function, rows, rows, **self._options)
         cost, right, active = found
@@ -177,12 +178,18 @@ def _hinge(near: Array, far: Array, margin: float) -> _Found:
     return _Found(cost, (near < far).astype(cost.dtype), (cost > 0).astype(cost.dtype))
 
 
+def _centred(z: Array, keep: Array) -> Array:
+    """Embeddings about their middle, so that squares of large numbers do not cancel in the distances."""
+    total = jnp.sum(jnp.where(keep[:, None], z, 0), axis=0)
+    return z - jax.lax.stop_gradient(total / jnp.maximum(jnp.sum(keep), 1))
+
+
 def _square(x: Array) -> Array:
     return jnp.sum(x**2, axis=-1)
 
 
 def _check_margin(name: str, margin: Any) -> None:
-    if not is_number(margin) or not margin > 0:
+    if not is_number(margin) or not 0 < margin < math.inf:
         raise ValueError(f"{name}: margin is a positive number, got {margin!r}; write margin=0.2")
 
 

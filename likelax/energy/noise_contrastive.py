@@ -10,37 +10,34 @@ import jax.numpy as jnp
 from likelax._checks import is_count
 from likelax._keys import stream
 from likelax._mesh import divided, with_auto_axes
-from likelax._pytree import Array, is_traced
+from likelax._pytree import Array
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
 from likelax.energy.density import Unnormalized
-from likelax.energy.network import Energy
+from likelax.energy.objective import DensityObjective
 from likelax.networks import Variables
 from likelax.numerics.logspace import logsumexp
-from likelax.objective import Batch, Claim, Objective, Scores, check_batch, trailing
+from likelax.objective import Batch, Claim, Scores, trailing
 
 
-class _Contrast(Objective):
-    """A model whose values are told from others, `num_noise` of them for each."""
+class _AgainstNoise(DensityObjective):
+    """A model whose values are told from others, `num_noise` of them for each. Its parameters are
+    `{"model": ...}`.
+    """
 
     claim = Claim("none")
 
     def __init__(self, model: Any, num_noise: int):
-        name = type(self).__name__
-        if not isinstance(model, Unnormalized | Energy):
-            raise TypeError(
-                f"{name}: lx.energy.Energy(net, event_shape), lx.energy.RBM or another model of "
-                f"lx.energy wanted, got {model!r}"
-            )
+        super().__init__(model)
         if not is_count(num_noise):
             raise ValueError(
-                f"{name}: num_noise is a whole number >= 1, got {num_noise!r}; write num_noise=10"
+                f"{self._name}: num_noise is a whole number >= 1, got {num_noise!r}; write num_noise=10"
             )
-        self.model, self.num_noise = model, num_noise
+        self.num_noise = num_noise
 
     def noise_given(self, x: Array) -> Distribution:
         """What one value, `(*event,)`, is told from."""
-        raise NotImplementedError(f"{type(self).__name__} defines no noise_given")
+        raise NotImplementedError(f"{self._name} defines no noise_given")
 
     def draw(self, key: Array, x: Array) -> Array:
         """Noise for each value, `(batch, *event) -> (batch, num_noise, *event)`, by its number in the
@@ -54,29 +51,10 @@ class _Contrast(Objective):
         run = with_auto_axes(jax.vmap(each, (None, 0, 0)), divided(1, x))
         return run(key, jnp.arange(len(x)), x)
 
-    def _known(self, target: Any, keep: Array | None) -> Array:
-        """The data; what is masked out is 1, which every support has."""
-        x = jnp.asarray(target)
-        return x if keep is None else jnp.where(trailing(keep, x.ndim), x, jnp.ones_like(x))
-
-    def check(self, batch: Any) -> None:
-        check_batch(batch)
-        x, event = batch.target, tuple(self.model.event_shape)
-        if jnp.shape(x)[1:] != event:
-            raise ValueError(
-                f"{type(self).__name__}: a target of shape (batch, *event) with event {event} wanted, "
-                f"got {jnp.shape(x)}; write x.reshape((-1, *{event}))"
-            )
-        if isinstance(self.model, Unnormalized) and batch.mask is None and not is_traced(x):
-            self.model._value(x)
-
     def init(self, key: Array, batch: Batch) -> Variables:
-        self.check(batch)
-        batch, keep = self._prepared(batch)
-        x = self._known(batch.target, keep)
-        params, state = self.model.init(key, x)
+        params, state = super().init(key, batch)
         density = self.model.density(params, state=state)
-        beside = self._beside(stream(key, "noise"), density, density._value(x))
+        beside = self._beside(stream(key, "noise"), density, density._value(self._filled(batch)))
         return Variables({"model": params, **beside}, state)
 
     def _beside(self, key: Array, density: Unnormalized, x: Array) -> dict[str, Array]:
@@ -85,15 +63,37 @@ class _Contrast(Objective):
 
     def density(self, params: Any, *, state: Any = ()) -> Any:
         """The model with these parameters: an `Unnormalized`, of which log Z is not learned."""
-        return self.model.density(params["model"], state=state)
+        return super().density(self._own(params), state=state)
 
     def merge(self, params: Any, state: Any = ()) -> Any:
-        """The trained model: an RBM as it is, the user's own network of an `Energy`."""
-        own = params["model"]
-        return self.model.merge(own, state) if isinstance(self.model, Energy) else own
+        return super().merge(self._own(params), state)
+
+    def _own(self, params: Any) -> Any:
+        """The model's parameters."""
+        if not isinstance(params, dict) or "model" not in params:
+            raise TypeError(
+                f'{self._name}: params are {{"model": ...}}, got {type(params).__name__}; write params, '
+                "state = objective.init(key, batch)"
+            )
+        return params["model"]
+
+    def _asked(
+        self, params: Any, key: Array, batch: Batch, state: Any, train: bool, keep: Array | None
+    ) -> tuple[Array, Array, Any]:
+        """Each value and its noise, `(batch, 1 + num_noise, *event)`, their log-densities up to log Z,
+        and the state. What is left out is noise, too, which no density of noise excludes.
+        """
+        density = self._density(self._own(params), key, state, train)
+        x = self._data(density, batch, keep)
+        y = self.draw(stream(key, "noise"), x)
+        if keep is not None:
+            x = jnp.where(trailing(keep, x.ndim), x, y[:, 0])
+        values = jnp.concatenate([x[:, None], y], axis=1)
+        each, state = density._scored(values)
+        return values, each, state
 
 
-class NCE(_Contrast):
+class NCE(_AgainstNoise):
     """Noise-contrastive estimation: a density learned by telling data from noise of a known density q.
 
     With log r(x) = log p(x) - log q(x) and noise y_1 .. y_K for each x, in nats:
@@ -164,10 +164,7 @@ class NCE(_Contrast):
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        density = self.model.density(params["model"], state=state)
-        x = density._value(self._known(batch.target, keep))
-        values = jnp.concatenate([x[:, None], self.draw(stream(key, "noise"), x)], axis=1)
-        each = density.unnormalized_log_prob(values)
+        values, each, state = self._asked(params, key, batch, state, train, keep)
         ratio = each - self.noise.log_prob(values)  # log r + log Z
         if self.method == "binary":
             cost, right = _told_apart(ratio - params["log_z"] - jnp.log(self.num_noise))
@@ -183,7 +180,7 @@ class NCE(_Contrast):
         return Scores(cost, terms, state, self.claim)
 
 
-class ConditionalNCE(_Contrast):
+class ConditionalNCE(_AgainstNoise):
     """Conditional noise-contrastive estimation: noise is made from the data (Ceylan and Gutmann 2018).
 
     For each x there are y_1 .. y_K from a kernel q(y | x), and the critic says which of the two was the
@@ -223,25 +220,25 @@ class ConditionalNCE(_Contrast):
 
     def noise_given(self, x: Array) -> Distribution:
         """q(. | x)."""
-        return self.kernel(x)
+        noise = self.kernel(x)
+        _check_noise("ConditionalNCE", self.model, noise)
+        return noise
 
     def _beside(self, key: Array, density: Unnormalized, x: Array) -> dict[str, Array]:
-        _check_noise("ConditionalNCE", self.model, self.kernel(x[0]))
+        jax.eval_shape(self.draw, key, x)
         return {}
 
     def score(
         self, params: Any, key: Array, batch: Batch, *, state: Any, train: bool, keep: Array | None
     ) -> Scores:
-        density = self.model.density(params["model"], state=state)
-        x = density._value(self._known(batch.target, keep))
-        y = self.draw(stream(key, "noise"), x)
+        values, each, state = self._asked(params, key, batch, state, train, keep)
+        x, y = values[:, 0], values[:, 1:]
 
         def log_moves(x: Array, y: Array) -> Array:
-            back = jax.vmap(lambda one: self.kernel(one).log_prob(x))(y)
-            return self.kernel(x).log_prob(y) - back
+            back = jax.vmap(lambda one: self.noise_given(one).log_prob(x))(y)
+            return self.noise_given(x).log_prob(y) - back
 
         moves = with_auto_axes(jax.vmap(log_moves), divided(1, x))(x, y)
-        each = density.unnormalized_log_prob(jnp.concatenate([x[:, None], y], axis=1))
         logits = each[:, :1] - each[:, 1:] + moves
         cost = -jnp.mean(Bernoulli(logits=logits).log_prob(jnp.ones_like(logits)), axis=1)
         right = jnp.mean((logits > 0).astype(cost.dtype), axis=1)
@@ -259,9 +256,9 @@ def _told_apart(logits: Array) -> tuple[Array, Array]:
 
 def _picked(logits: Array) -> tuple[Array, Array]:
     """What picking the first of `(batch, 1 + K)` costs, `(batch,)`, and whether it is the likeliest."""
-    critic = Categorical(logits=logits)
-    cost = -critic.log_prob(jnp.zeros((), int))
-    return cost, (critic.mode() == 0).astype(cost.dtype)
+    cost = -Categorical(logits=logits).log_prob(jnp.zeros((), int))
+    # Where all are alike nobody is right.
+    return cost, (logits[:, 0] > jnp.max(logits[:, 1:], axis=1)).astype(cost.dtype)
 
 
 def log_mean_exp(x: Array) -> Array:
@@ -271,16 +268,18 @@ def log_mean_exp(x: Array) -> Array:
 
 def _check_noise(name: str, model: Any, noise: Any) -> None:
     event = tuple(model.event_shape)
+    conditional = name == "ConditionalNCE"
+    normal = f"lx.Normal(jnp.zeros({event}), 1.0).to_event({len(event)})"
+    instead = (
+        f"kernel=lambda x: lx.Normal(x, 0.3).to_event({len(event)})" if conditional else normal
+    )
     if not isinstance(noise, Distribution):
-        raise TypeError(
-            f"{name}: noise is a Distribution, got {noise!r}; write "
-            f"lx.Normal(jnp.zeros({event}), 1.0).to_event({len(event)})"
-        )
+        raise TypeError(f"{name}: noise is a Distribution, got {noise!r}; write {instead}")
     if noise.batch_shape or noise.event_shape != event:
         raise ValueError(
             f"{name}: noise of event shape {event} without a batch wanted, got batch "
             f"{noise.batch_shape}, event {noise.event_shape}; write noise.to_event({len(event)}), or "
-            f"lx.Normal(jnp.zeros({event}), 1.0).to_event({len(event)})"
+            f"{instead}"
         )
     if noise.support.is_discrete != model.support.is_discrete:
         kinds = {True: "whole numbers", False: "real numbers"}

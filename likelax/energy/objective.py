@@ -28,8 +28,8 @@ class DensityObjective(Objective):
     def __init__(self, model: Any):
         if not isinstance(model, Unnormalized | Energy):
             raise TypeError(
-                f"{type(self).__name__}: lx.energy.RBM or another model of lx.energy wanted, got "
-                f"{model!r}"
+                f"{type(self).__name__}: lx.energy.Energy(net, event_shape), lx.energy.RBM or another "
+                f"model of lx.energy wanted, got {model!r}"
             )
         self.model = model
 
@@ -37,16 +37,27 @@ class DensityObjective(Objective):
     def _name(self) -> str:
         return type(self).__name__
 
+    def _values(self, batch: Batch) -> Any:
+        """What of a batch has the density."""
+        return batch.target
+
     def check(self, batch: Any) -> None:
         check_batch(batch)
+        if self._values(batch) is None:
+            raise ValueError(f"{self._name}: a density's values are the target; write lx.Batch(x)")
         if is_traced(batch):
             return
-        _, keep = self._prepared(batch)
         known = self.model.density((), state=()) if isinstance(self.model, Energy) else self.model
-        known._value(filled(jnp.asarray(batch.target), keep))
+        known._value(self._filled(batch))
+
+    def _filled(self, batch: Batch) -> Array:
+        """The values; 1 in place of what is left out."""
+        _, keep = self._prepared(batch)
+        return filled(jnp.asarray(self._values(batch)), keep)
 
     def init(self, key: Array, batch: Batch) -> Variables:
-        return self.model.init(key, batch.target)
+        self.check(batch)
+        return self.model.init(key, self._filled(batch))
 
     def density(self, params: Any, *, state: Any = ()) -> Unnormalized:
         """The density with these parameters, a pytree with `unnormalized_log_prob`.
@@ -67,7 +78,7 @@ class DensityObjective(Objective):
 
     def _data(self, density: Unnormalized, batch: Batch, keep: Array | None) -> Array:
         """The examples, `(batch, *event)`; 1 in place of what is left out."""
-        x, event = jnp.asarray(batch.target), density.event_shape
+        x, event = jnp.asarray(self._values(batch)), density.event_shape
         if x.ndim != 1 + len(event):
             raise ValueError(
                 f"{self._name}: targets have shape (batch, *event) with event {event}, got {x.shape}; "
@@ -76,6 +87,6 @@ class DensityObjective(Objective):
         return density._value(filled(x, keep))
 
 
-def filled(x: Array, keep: Array | None) -> Array:
-    """1, which is in every support here, in place of what is left out."""
-    return x if keep is None else jnp.where(trailing(keep, x.ndim), x, jnp.ones_like(x))
+def filled(x: Array, keep: Array | None, other: float = 1) -> Array:
+    """Another number in place of what is left out: 1 is in every support here."""
+    return x if keep is None else jnp.where(trailing(keep, x.ndim), x, jnp.full_like(x, other))

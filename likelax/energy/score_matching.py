@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -63,6 +64,12 @@ class ScoreMatching(DensityObjective):
                 f"{self._name}: a density of real values has a score, those of "
                 f"{type(model).__name__} are {model.support}; write lx.energy.RatioMatching(model)"
             )
+        if not model.support.is_everything:
+            raise TypeError(
+                f"{self._name}: a density of all real values wanted, whose parts integrate to nothing at an "
+                f"edge, those of {type(model).__name__} are {model.support}; take x to all real values first, "
+                "as jnp.log(x) does positive ones"
+            )
         if method not in ("implicit", "sliced", "denoising"):
             raise ValueError(
                 f'{self._name}: method is "implicit", "sliced" or "denoising", got {method!r}'
@@ -73,7 +80,7 @@ class ScoreMatching(DensityObjective):
                 f'method={method!r}, noise_scale={noise_scale!r}; write method="denoising", '
                 "noise_scale=0.1"
             )
-        if noise_scale is not None and not (is_number(noise_scale) and noise_scale > 0):
+        if noise_scale is not None and not (is_number(noise_scale) and 0 < noise_scale < math.inf):
             raise ValueError(f"{self._name}: noise_scale is positive, got {noise_scale!r}")
         if not is_count(num_probes):
             raise ValueError(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from likelax._checks import check_known, is_count
 from likelax._keys import check_key
 from likelax._pytree import Array, Node, canonical
+from likelax.supports import Support
 
 LogDensity = Callable[[Array], Array]
 
@@ -32,8 +33,8 @@ class State(NamedTuple):
 
 
 class Kernel(Node):
-    """A Markov chain's step. A subclass writes `step`, and `init` and `position` where its state is not
-    a `State`.
+    """A Markov chain's step. A subclass writes `step`, `init` and `position` where its state is not a
+    `State`, and `stays_in` where it is not for all values.
 
     All methods are pure, so that they can be called in `jit`, `scan` and `vmap`.
     """
@@ -55,6 +56,10 @@ class Kernel(Node):
     def position(self, state: Any) -> Array:
         """Where the chains are, `(chains, *event)`."""
         return state.x
+
+    def stays_in(self, support: Support) -> bool:
+        """Whether moves lead from values of this support to values of it, as far as is known."""
+        return True
 
 
 class Chains(NamedTuple):
@@ -195,6 +200,16 @@ def check_kernel(kernel: Any) -> None:
         raise TypeError(
             f"a kernel wanted, such as lx.samplers.HMC(0.1, 10), got {kernel!r}; one of blackjax's "
             "is lx.samplers.Blackjax(make)"
+        )
+
+
+def check_stays(owner: str, kernel: Kernel, support: Support) -> None:
+    """Raises ValueError where moves lead out of the support."""
+    if not kernel.stays_in(support):
+        other = "Langevin(0.01)" if not support.is_discrete else "GibbsWithGradients() for bits"
+        raise ValueError(
+            f"{owner}: {type(kernel).__name__} leads out of the density's values, which are {support}; write "
+            f"kernel=lx.samplers.{other}, or leave kernel out where the model has sweeps of its own"
         )
 
 

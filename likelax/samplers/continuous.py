@@ -19,6 +19,7 @@ from likelax.samplers.base import (
     over_event,
     total,
 )
+from likelax.supports import Support
 
 
 class Langevin(Kernel):
@@ -44,6 +45,9 @@ class Langevin(Kernel):
         super()._check()
         check_positive("Langevin", "step_size", self.step_size)
         check_positive("Langevin", "temperature", self.temperature)
+
+    def stays_in(self, support: Support) -> bool:
+        return not support.is_discrete
 
     def step(self, log_density: LogDensity, key: Array, state: State) -> tuple[State, Array]:
         x = state.x
@@ -80,6 +84,9 @@ class HMC(Kernel):
                 f"HMC: num_steps is a whole number >= 1, got {self.num_steps!r}; write "
                 "HMC(step_size, num_steps=10)"
             )
+
+    def stays_in(self, support: Support) -> bool:
+        return not support.is_discrete
 
     def step(self, log_density: LogDensity, key: Array, state: State) -> tuple[State, Array]:
         momentum = jax.random.normal(stream(key, "momentum"), state.x.shape, state.x.dtype)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from likelax import supports
 from likelax._keys import stream
 from likelax._pytree import Array, static
 from likelax.numerics.logspace import log_softmax
 from likelax.samplers.base import Kernel, LogDensity, State, accepted, at, check_chains
+from likelax.supports import Support
 
 
 class GibbsWithGradients(Kernel):
@@ -45,6 +47,10 @@ class GibbsWithGradients(Kernel):
         reverse = _at(back, undo) - _at(forward, move)
         gain = new.log_density - state.log_density + reverse
         return accepted(stream(key, "accept"), gain, new, state)
+
+    def stays_in(self, support: Support) -> bool:
+        bits = getattr(support, "base", support) is supports.boolean
+        return support.is_discrete if self.one_hot else bits
 
     def proposal(self, state: State) -> Array:
         """Log-probabilities of the moves, `(chains, moves)`: one for each entry of x, in order."""

@@ -99,10 +99,11 @@ class PersistentChains(Node):
             slot = jax.random.permutation(stream(key, "slot"), slot)[:count]
             take = with_auto_axes(lambda leaf, slot: leaf[slot], divided(1, x))
             x, age = take(x, slot), take(age, slot)
-        if fresh is None:
+        if fresh is None or not self.restart_prob:
             return Drawn(slot, x, age)
         again = jax.random.bernoulli(stream(key, "restart"), self.restart_prob, (count,))
         new = fresh(stream(key, "fresh"), count)
+        _check_like(x, new, "fresh(key, count)")
         x = jnp.where(again.reshape((count,) + (1,) * (x.ndim - 1)), new.astype(x.dtype), x)
         return Drawn(slot, x, jnp.where(again, 0, age))
 
@@ -110,11 +111,21 @@ class PersistentChains(Node):
         """With these chains at x, `(count, *event)`, `steps` steps older; x is taken as it is, without a
         gradient.
         """
+        _check_like(drawn.x, x, "x")
         x, age = jax.lax.stop_gradient(x).astype(self.x.dtype), drawn.age + steps
         if len(x) < self.size:
             put = with_auto_axes(lambda all, slot, new: all.at[slot].set(new), divided(1, self.x))
             x, age = put(self.x, drawn.slot, x), put(self.age, drawn.slot, age)
         return PersistentChains(x, age, restart_prob=self.restart_prob)
+
+
+def _check_like(wanted: Array, x: Array, name: str) -> None:
+    """Raises ValueError for chains of another shape, which would be broadcast."""
+    if jnp.shape(x) != wanted.shape:
+        raise ValueError(
+            f"PersistentChains: {name} has one row for each chain that was drawn, shape {wanted.shape}, got "
+            f"{jnp.shape(x)}"
+        )
 
 
 def check_restart_prob(owner: str, value: Any) -> None:

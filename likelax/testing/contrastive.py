@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from likelax._checks import is_count, is_number
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
@@ -33,6 +34,8 @@ class GaussianPairs:
     """
 
     def __init__(self, correlation: float):
+        if not is_number(correlation) or not -1 < correlation < 1:
+            raise ValueError(f"a correlation lies in (-1, 1), got {correlation!r}; write 0.7")
         self.correlation = correlation
 
     @property
@@ -96,6 +99,7 @@ def check_contrastive(
     Raises:
       AssertionError: with what was found and what is right.
     """
+    _check_draws(draws, 64)
     for rho, count in ((0.995, 4), (-0.6, 32), (0.7, 2)):
         pairs = GaussianPairs(rho)
         mean, error = _mean_loss(make, pairs, count, stream(check_key(key), str(rho)), draws)
@@ -132,6 +136,14 @@ def _mean_loss(
     return float(each.mean()), float(each.std(ddof=1)) / math.sqrt(len(each))
 
 
+def _check_draws(draws: Any, least: int) -> None:
+    if not is_count(draws) or draws < least:
+        raise ValueError(
+            f"draws is a whole number of at least {least}, of which an error is known, got {draws!r}; "
+            "leave it out"
+        )
+
+
 Truth = Callable[[Unnormalized, Array, Distribution], tuple[Objective, Any]]
 
 
@@ -151,6 +163,7 @@ def check_noise_contrastive(make: Truth, *, key: Array, draws: int = 400) -> Non
     Raises:
       AssertionError: with what was found and what is right.
     """
+    _check_draws(draws, 2)
     truth = RBM(
         jnp.array([[1.0, -0.5], [0.75, 1.5], [-1.25, 0.5]]),
         jnp.array([0.25, -1.0, 0.5]),

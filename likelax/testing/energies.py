@@ -104,13 +104,18 @@ def check_energy_gradient(
     Raises:
       AssertionError: with the entry, what was found and what is right.
     """
+    if steps is not None and not is_count(steps):
+        raise ValueError(
+            f"steps is a whole number >= 1, or None for the likelihood, got {steps!r}; write 1"
+        )
     rbm = example_rbm() if rbm is None else rbm
     data = np.arange(1.0, len(rbm.values) + 1) ** 1.5
     data /= data.sum()
     found, error = _mean_gradient(make(rbm.model), rbm.model, rbm.values, data, key, calls, draws)
-    likely = steps is None
-    wanted = rbm.likelihood_gradient(data) if likely else rbm.contrastive_gradient(data, steps or 1)
-    what = "of -log p(x)" if likely else f"of CD-{steps}"
+    if steps is None:
+        wanted, what = rbm.likelihood_gradient(data), "of -log p(x)"
+    else:
+        wanted, what = rbm.contrastive_gradient(data, steps), f"of CD-{steps}"
     _assert_close(found, error, wanted, f"and the gradient {what} is")
 
 
@@ -136,6 +141,10 @@ def check_consistent(
     Raises:
       AssertionError: with the entry of the gradient, or both losses.
     """
+    if (model is None) != (values is None):
+        raise ValueError(
+            "a model and all its values go together; write model=rbm, values=jnp.array([[0, 0], ...])"
+        )
     if model is None:
         rbm = example_rbm()
         model, values = rbm.model, rbm.values

@@ -242,6 +242,11 @@ ERRORS = {
         ValueError,
         r"shape \(batch, \*event\) with event \(4,\), got \(4,\)",
     ),
+    "values of no model": (
+        lambda: check_consistent(PseudoLikelihood, key=KEY, values=BITS),
+        ValueError,
+        "a model and all its values go together",
+    ),
     "numbers of draws": (
         lambda: check_consistent(PseudoLikelihood, key=KEY, draws=-1),
         ValueError,

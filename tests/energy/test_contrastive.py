@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from scipy.special import log_softmax
 
 import likelax as lx
-from likelax.energy import InfoNCE, Margin, SimCLR, SupervisedContrastive, Triplet
+from likelax.energy import InfoNCE, Margin, SimCLR, SupervisedContrastive, Triplet, metric
 from likelax.energy import contrastive as module
 from likelax.testing import GaussianPairs, check_contrastive, check_noise_contrastive
 from likelax.testing.subject import quick_jit
@@ -196,6 +196,19 @@ def test_losses_are_those_written_out(found, name):
     assert cost.std() > 0.01  # the control: there is something to get wrong
 
 
+@pytest.mark.parametrize("name", ["two views", "labels"])
+def test_one_is_no_candidate_for_oneself(found, monkeypatch, name):
+    """A copy in which an anchor may choose itself is far from what is written out."""
+    choice, (objective, given) = module._choice, CASES[name]
+    monkeypatch.setattr(
+        module, "_choice", lambda row, columns: choice(row._replace(own=-1), columns)
+    )
+    with jax.enable_x64(True):
+        params, _ = objective.init(KEY, given)
+        ask = quick_jit(lambda batch: objective(params, KEY, batch)[0])
+        assert abs(ask(given) - TRUTH[name][0].mean()) > 0.1
+
+
 @pytest.mark.parametrize("name", SLOPES)
 def test_gradients_are_those_of_differences(found, name):
     _, along, difference = found[name]
@@ -318,7 +331,7 @@ def test_the_similarities_are_never_held_beyond_a_block():
 
     whole = 4 * 1024 * 1024
     blocked = temporary(1024, 16)
-    assert blocked < whole / 4
+    assert blocked < whole / 4 and temporary(2048, 16) < 3 * blocked
     # Controls: twice the batch is twice the memory and not four times, and without blocks it is all there.
     assert temporary(1024, 1024) > whole
 
@@ -399,6 +412,30 @@ def test_a_masked_batch_and_an_ensemble():
     assert loss == 0 and all(jnp.all(g == 0) for g in jax.tree.leaves((none, aux.terms)))
 
 
+def test_distances_far_from_the_origin(monkeypatch):
+    """Are those near it: a mined triplet is about differences."""
+    x = np.round(32 * X).astype(np.float32) / 32
+    identity = (lambda key, x: {}), lambda params, x: x
+
+    def loss():
+        objective = Triplet(identity, mining="semi_hard", normalize=False)
+        return quick_jit(lambda x: objective({"encoder": {}}, KEY, lx.Batch(LABELS, x))[0])
+
+    near = loss()(x)
+    np.testing.assert_allclose(loss()(x + 10_000), near, rtol=1e-4)
+    # The control: squares of large numbers cancel.
+    monkeypatch.setattr(metric, "_centred", lambda z, keep: z)
+    assert abs(loss()(x + 10_000) - near) > 0.5 * near
+
+
+@pytest.mark.parametrize("kind", [InfoNCE, SimCLR, SupervisedContrastive])
+def test_a_learned_temperature_starts_at_the_default(kind):
+    learned = kind(SMALL, temperature=lx.learned())
+    assert learned.temperature == kind(SMALL).temperature
+    start = learned.init(KEY, lx.Batch(LABELS if "Sup" in kind.__name__ else X, X)).params
+    np.testing.assert_allclose(start["log_temperature"], math.log(kind(SMALL).temperature))
+
+
 def test_embeddings_are_wide_and_of_length_one():
     objective = InfoNCE(linear(U), linear(V))
     params, state = objective.init(KEY, lx.Batch(jnp.asarray(Y), jnp.asarray(X)))
@@ -435,6 +472,34 @@ ERRORS = {
         lambda: called(InfoNCE(SMALL, linear(F32(V[:, :3]))), F32(Y)),
         ValueError,
         r"got \(11, 5\) and \(11, 3\); end both encoders",
+    ),
+    "inputs of another batch": (
+        lambda: called(InfoNCE(SMALL), F32(VIEW), F32(X[:5])),
+        ValueError,
+        "for each of 11 targets wanted, the encoder makes 5 of the input; are input and target of one",
+    ),
+    "one label for all": (
+        lambda: called(Margin(SMALL), LABELS[:1], (F32(X), F32(VIEW))),
+        ValueError,
+        "for each of 1 targets wanted, the encoder makes 11 of the first",
+    ),
+    "labels of another batch": (
+        lambda: called(SupervisedContrastive(SMALL), LABELS[:5], F32(X)),
+        ValueError,
+        "for each of 5 targets wanted, the encoder makes 11 of the encoder",
+    ),
+    "no temperature": (lambda: SimCLR(SMALL, temperature=None), ValueError, "got None"),
+    "an infinite margin": (lambda: Triplet(SMALL, margin=math.inf), ValueError, "got inf"),
+    "no correlation": (lambda: GaussianPairs(1.0), ValueError, r"lies in \(-1, 1\), got 1.0"),
+    "a draw": (
+        lambda: check_contrastive(critic(), key=KEY, draws=1),
+        ValueError,
+        "draws is a whole number of at least 64",
+    ),
+    "a draw of noise": (
+        lambda: check_noise_contrastive(contrasted("binary"), key=KEY, draws=1),
+        ValueError,
+        "draws is a whole number of at least 2",
     ),
     "embeddings of three axes": (
         lambda: called(SimCLR(SMALL), F32(X)[:, None], F32(X)[:, None]),

@@ -248,6 +248,24 @@ def test_chains_that_are_lost_are_counted_and_not_replaced():
     assert aux.terms["non_finite"] == 0 and np.isfinite(loss) and np.isfinite(slope["a"])
 
 
+def test_no_gradient_flows_through_chains(monkeypatch):
+    """E = a x^4 is linear in a, so that its slope at fixed samples is the difference over a."""
+    energy = Energy((lambda key, x: {"a": jnp.ones(())}, lambda p, x: p["a"] * steep(x)), 2)
+    batch = lx.Batch(jnp.array([[0.5, 0.25], [-1.0, 0.75]]))
+
+    def ask():
+        model = ContrastiveDivergence(energy, 2, kernel=Langevin(0.05))
+        grad = quick_jit(jax.value_and_grad(lambda p: model(p, KEY, batch)[0]))
+        loss, slope = grad({"a": jnp.float32(2.0)})
+        return loss / 2, slope["a"]
+
+    np.testing.assert_allclose(*ask(), rtol=1e-5)
+    # The control: chains that are differentiated have another slope.
+    monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
+    wanted, found = ask()
+    assert abs(found - wanted) > 0.01 * abs(wanted)
+
+
 @pytest.fixture(scope="module")
 def stateful():
     """A network with batch statistics and dropout, and its train state after each of four steps."""
@@ -438,6 +456,38 @@ ERRORS = {
         lambda: ContrastiveDivergence(NET, kernel=Langevin(jnp.ones(3))),
         ValueError,
         r"one step size for all chains wanted, got shape \(3,\)",
+    ),
+    "a kernel of real values for bits": (
+        lambda: PCD(BITS, kernel=Langevin(0.1)),
+        ValueError,
+        r"Langevin leads out of the density's values, which are 0 or 1.*GibbsWithGradients\(\)",
+    ),
+    "flips of real values": (
+        lambda: ContrastiveDivergence(NET, kernel=GibbsWithGradients()),
+        ValueError,
+        r"GibbsWithGradients leads out .* kernel=lx.samplers.Langevin\(0.01\)",
+    ),
+    "flips of spins": (
+        lambda: ContrastiveDivergence(
+            lx.energy.BoltzmannMachine.lattice((2, 2)), kernel=GibbsWithGradients()
+        ),
+        ValueError,
+        "leave kernel out where the model has sweeps of its own",
+    ),
+    "a start of real values": (
+        lambda: PCD(SMALL, start=lx.Normal(jnp.zeros(3), 1.0).to_event()),
+        ValueError,
+        r"start draws real ones; write start=lx.Bernoulli\(",
+    ),
+    "an infinite penalty": (
+        lambda: ContrastiveDivergence(SMALL, energy_penalty=np.inf),
+        ValueError,
+        "at least 0, got inf",
+    ),
+    "steps of nothing": (
+        lambda: check_energy_gradient(ContrastiveDivergence, key=KEY, steps=0),
+        ValueError,
+        "steps is a whole number >= 1, or None for the likelihood, got 0",
     ),
     "no start": (
         lambda: PCD(NET, kernel=Langevin(0.1)),

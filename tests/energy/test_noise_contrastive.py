@@ -1,5 +1,6 @@
 """Noise-contrastive estimation against sums over every state, of the data and of the noise."""
 
+import functools
 import itertools
 
 import jax
@@ -11,6 +12,7 @@ from scipy.special import softmax
 import likelax as lx
 from likelax.energy import NCE, RBM, BoltzmannMachine, ConditionalNCE, Energy, noise_contrastive
 from likelax.testing.subject import quick_jit
+from nets import Stateful
 
 KEY = jax.random.key(5)
 RNG = np.random.default_rng(11)
@@ -220,6 +222,68 @@ def test_masks_ensembles_and_draws(kind):
     assert objective.claim == lx.Claim("none")
 
 
+@pytest.mark.parametrize("method", ["binary", "ranking"])
+def test_training_reaches_the_network(method):
+    """Batch statistics are those of data and noise, and dropout is on: in training alone."""
+    energy = Energy(functools.partial(Stateful, 1), 2)
+    objective = NCE(energy, lx.Normal(jnp.zeros(2), 1.0).to_event(), num_noise=2, method=method)
+    batch = lx.Batch(jnp.linspace(-1.0, 3.0, 12).reshape(6, 2))
+
+    @quick_jit
+    def ask():
+        params, state = objective.init(KEY, batch)
+        out = [objective(params, KEY, batch, state=state, train=train) for train in (True, False)]
+        return state["norm"], [(loss, aux.state["norm"]) for loss, aux in out]
+
+    before, ((loss, after), (held_out, same)) = ask()
+    assert abs(after["mean"] - before["mean"]).max() > 1e-4 and abs(loss - held_out) > 1e-3
+    np.testing.assert_array_equal(same["mean"], before["mean"])
+
+
+def test_where_all_are_alike_nobody_is_right():
+    objective = NCE(RB, BITS, num_noise=7, method="ranking")
+    loss, aux = objective({"model": RB}, KEY, lx.Batch(STATES))
+    np.testing.assert_allclose(loss, np.log(8), rtol=1e-6)
+    assert aux.terms["accuracy"] == 0
+
+
+def test_what_is_masked_out_may_be_where_there_is_no_noise():
+    """What stands in its place has a density of noise, too."""
+    energy = Energy((lambda key, x: WIDTH, bowl), 2)
+    noise = lx.Uniform(jnp.full(2, 2.0), jnp.full(2, 3.0)).to_event()
+    objective = NCE(energy, noise, num_noise=2, method="ranking")
+    x = jnp.array([[2.5, 2.25], [0.0, jnp.nan]])
+
+    @quick_jit
+    def ask(x):
+        grad = jax.value_and_grad(objective, has_aux=True)
+        masked = lx.Batch(x, mask=jnp.array([True, False]))
+        batches = masked, lx.Batch(x[:1]), lx.Batch(jnp.where(jnp.isnan(x), 0, x))
+        found = [grad({"model": WIDTH}, KEY, batch) for batch in batches]
+        return [(loss, slope["model"]["w"]) for (loss, _), slope in found]
+
+    masked, alone, far = ask(x)
+    for found, wanted in zip(masked, alone, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert np.isnan(far[0])  # the control: where it counts it is seen
+
+
+def test_masked_data_do_not_reach_where_training_starts():
+    """Of a network whose first parameters are made from data."""
+    energy = Energy((lambda key, x: {"w": jnp.ones(2) / jnp.max(abs(x))}, bowl), 2)
+    batch = lx.Batch(jnp.array([[4.0, 2.0], [jnp.nan, 1.0]]), mask=jnp.array([True, False]))
+    noise = lx.Normal(jnp.zeros(2), 1.0).to_event()
+
+    @quick_jit
+    def ask(batch):
+        starts = NCE(energy, noise).init(KEY, batch), energy.init(KEY, batch.target)
+        return starts[0].params["model"]["w"], starts[1].params["w"]
+
+    found, spoilt = ask(batch)
+    np.testing.assert_array_equal(found, 0.25)
+    assert np.all(np.isnan(spoilt))  # the control
+
+
 RB = RBM(jnp.zeros((3, 2)), jnp.zeros(3), jnp.zeros(2))
 BITS = lx.Bernoulli(probs=0.5 * jnp.ones(3)).to_event()
 ERRORS = {
@@ -256,12 +320,45 @@ ERRORS = {
     "data of another shape": (
         lambda: NCE(RB, BITS).init(KEY, lx.Batch(STATES[:, :2])),
         ValueError,
-        r"event \(3,\) wanted, got \(8, 2\)",
+        r"event \(3,\), got \(8, 2\); write value.reshape",
     ),
     "such data at a step": (
         lambda: NCE(RB, BITS)({"model": RB, "log_z": 0.0}, KEY, lx.Batch(STATES * 0.5)),
         ValueError,
         "a value must be 0 or 1",
+    ),
+    "such data among others that are masked out": (
+        lambda: NCE(RB, BITS)(
+            {"model": RB, "log_z": 0.0},
+            KEY,
+            lx.Batch(STATES * 0.5, mask=np.arange(8) > 3),
+        ),
+        ValueError,
+        "a value must be 0 or 1",
+    ),
+    "such data for a network": (
+        lambda: NCE(Energy(lambda x: x.sum(-1), 3, support=lx.supports.boolean), BITS).init(
+            KEY, lx.Batch(STATES * 0.5)
+        ),
+        ValueError,
+        "a value must be 0 or 1",
+    ),
+    "the model alone": (
+        lambda: NCE(RB, BITS)(RB, KEY, lx.Batch(STATES)),
+        TypeError,
+        r'NCE: params are {"model": ...}, got RBM; write params, state = objective.init\(key, batch\)',
+    ),
+    "no target": (
+        lambda: NCE(RB, BITS).init(KEY, lx.Batch(None, STATES)),
+        ValueError,
+        r"NCE: a density's values are the target; write lx.Batch\(x\)",
+    ),
+    "a kernel onto a batch": (
+        lambda: ConditionalNCE(RB, lambda x: lx.Bernoulli(probs=0.5 + 0 * x))(
+            {"model": RB}, KEY, lx.Batch(STATES)
+        ),
+        ValueError,
+        r"write noise.to_event\(1\), or kernel=lambda x",
     ),
     "data that are not binary": (
         lambda: NCE(RB, BITS).init(KEY, lx.Batch(STATES * 0.5)),

@@ -176,6 +176,11 @@ ERRORS = {
     "an Energy": (lambda: ais(QUADRATIC, KEY), TypeError, r"energy.density\(params"),
     "no base": (lambda: ais(DENSITY, KEY), TypeError, r"write base=lx.Normal\(jnp.zeros\(\(2,\)\)"),
     "no kernel": (lambda: ais(DENSITY, KEY, base=GAUSS["base"]), TypeError, "kernel=lx.samplers"),
+    "a kernel of other values": (
+        lambda: ais(DENSITY, KEY, base=GAUSS["base"], kernel=lx.samplers.GibbsWithGradients()),
+        ValueError,
+        "log_partition: GibbsWithGradients leads out of the density's values, which are real",
+    ),
     "an unadjusted kernel": (
         lambda: ais(DENSITY, KEY, base=GAUSS["base"], kernel=lx.samplers.Langevin(0.1)),
         ValueError,

@@ -151,6 +151,16 @@ def test_a_gaussian_rbm_is_a_mixture_with_a_known_score(found):
 
 RB = RBM.random(KEY, 3, 2)
 ERRORS = {
+    "values with an edge": (
+        lambda: ScoreMatching(Energy(lambda x: x.sum(-1), 2, support=lx.supports.positive)),
+        TypeError,
+        r"a density of all real values wanted.* as jnp.log\(x\) does",
+    ),
+    "noise without end": (
+        lambda: ScoreMatching(gaussian(), "denoising", noise_scale=np.inf),
+        ValueError,
+        "noise_scale is positive, got inf",
+    ),
     "bits": (lambda: ScoreMatching(RB), TypeError, r"write lx.energy.RatioMatching\(model\)"),
     "method": (
         lambda: ScoreMatching(gaussian(), "best"),

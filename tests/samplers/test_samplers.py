@@ -291,6 +291,16 @@ ERRORS = {
     "a wrong probability": (lambda: PersistentChains(ONE, restart_prob=5), "is a probability"),
     "ages that do not fit": (lambda: PersistentChains(ONE, jnp.zeros(3)), "one age for each"),
     "too many": (lambda: PersistentChains(ONE).draw(KEY, 2), "from 1 to 1"),
+    "one start for all": (
+        lambda: PersistentChains(jnp.zeros((3, 2)), restart_prob=0.5).draw(
+            KEY, 3, fresh=lambda key, count: jnp.ones((1, 2))
+        ),
+        r"fresh\(key, count\) has one row for each chain that was drawn, shape \(3, 2\), got \(1, 2\)",
+    ),
+    "chains of another shape": (
+        lambda: PersistentChains(ONE).put(PersistentChains(ONE).draw(KEY, 1), ONE[0], 1),
+        "PersistentChains: x has one row for each chain",
+    ),
     "restarts from nowhere": (
         lambda: PersistentChains(ONE, restart_prob=0.5).draw(KEY, 1),
         "nothing says where",
