@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax import _checks
 from likelax._checks import is_count
 from likelax._pytree import Array
 
@@ -18,8 +19,17 @@ def as_features(owner: str, x: Any, y: Any, features: Features | None, least: in
     """Both as `(n, d)` and `(m, d)`, floats of at least 32 bits: of the features, if there are any.
 
     Raises:
-      ValueError: for too few rows, rows of different sizes, or numbers that are not finite.
+      ValueError: for too few rows, rows of different sizes, or, in eager code, numbers that are not finite.
     """
+    rows = as_rows(owner, x, y, features, least)
+    for name, values in zip(("first", "second"), rows, strict=True):
+        message = f"{owner}: at {{index}} of the rows of the {name} sample is {{value}}, not finite"
+        _checks.check_known(jnp.isfinite(values), values, message)
+    return rows
+
+
+def as_rows(owner: str, x: Any, y: Any, features: Features | None, least: int) -> Any:
+    """As `as_features`, whatever the numbers are."""
     both = [jnp.asarray(v) for v in (x, y)]
     if any(v.ndim < 1 for v in both) or both[0].shape[1:] != both[1].shape[1:]:
         raise ValueError(
@@ -40,6 +50,12 @@ def as_features(owner: str, x: Any, y: Any, features: Features | None, least: in
         )
     wide = jnp.promote_types(jnp.result_type(*both), jnp.float32)
     return [v.reshape((len(v), -1)).astype(wide) for v in both]
+
+
+def or_nan(found: Any, *samples: Array) -> Any:
+    """What was found of samples; NaN where one is not finite, which a comparison would hide."""
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(rows)) for rows in samples]))
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.nan), found)
 
 
 def check_block(owner: str, block_size: Any) -> None:
