@@ -118,6 +118,14 @@ def test_a_player_that_sees_another_loss_is_found(cls, player):
         check_players(model, params, lx.Batch(X), key=KEY, state=state)
 
 
+def test_a_loss_that_is_not_told_is_missed():
+    """One that reports nothing, and learns nothing, would else pass: 0 is the slope of 0."""
+    model = GAN(linear(2), linear(1), PRIOR).player("critic")
+    params, _ = model.init(KEY, lx.Batch(X))
+    with pytest.raises(AssertionError, match=r"what the generator pays: terms\['generator_loss'\]"):
+        check_players(model, params, lx.Batch(X), key=KEY)
+
+
 @pytest.fixture(scope="module")
 def turns():
     """Losses and gradients of both and of each alone, once, with batch statistics."""

@@ -353,6 +353,10 @@ BAD = {
     "another relation": (lambda: Loss("x", abs, abs, relative="all"), 'relative is None, "pairs"'),
     "no cost of the generator": (lambda: Loss("x", abs, abs), "exactly one of them"),
     "two of them": (lambda: Loss("x", abs, abs, abs, relative="pairs"), "exactly one of them"),
+    "no bound": (
+        lambda: check_loss(LOSSES["wasserstein"], jnp.abs),
+        "a loss that bounds a divergence wanted.*bound=lx.adversarial.Bound",
+    ),
     "another divergence": (lambda: f_gan("js"), "divergence is one of kl, reverse_kl"),
     "a negative weight": (
         lambda: R1(-1.0),
