@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from likelax import _checks
 from likelax._checks import is_count
+from likelax._mesh import divided
 from likelax._pytree import Array
 
 Features = Callable[[Array], Array]
@@ -49,7 +50,14 @@ def as_rows(owner: str, x: Any, y: Any, features: Features | None, least: int) -
             f"{owner}: at least {least} of each wanted, got {len(both[0])} and {len(both[1])}"
         )
     wide = jnp.promote_types(jnp.result_type(*both), jnp.float32)
-    return [v.reshape((len(v), -1)).astype(wide) for v in both]
+    return [whole(v).reshape((len(v), -1)).astype(wide) for v in both]
+
+
+def whole(x: Array) -> Array:
+    """On each device all of it, as pairs want it: of Explicit mesh axes, which forbid what would move it."""
+    if not any(divided(x.ndim, x)):
+        return x
+    return jax.reshard(x, jax.sharding.NamedSharding(jax.typeof(x).sharding.mesh, jax.P()))
 
 
 def or_nan(found: Any, *samples: Array) -> Any:

@@ -13,7 +13,7 @@ from likelax import _checks
 from likelax._checks import is_count
 from likelax._keys import check_key, stream
 from likelax._pytree import Array, Node, canonical, node, static
-from likelax.adversarial._blocks import as_rows, by_rows, check_block, squared_distances
+from likelax.adversarial._blocks import as_rows, by_rows, check_block, squared_distances, whole
 from likelax.adversarial.gan import GAN, as_data, check_params
 from likelax.adversarial.ratio import check_gan
 from likelax.metrics import Estimate
@@ -168,7 +168,7 @@ def annealed_log_prob(
     scale = _scale("annealed_log_prob", noise_scale, x.dtype)
 
     def repeated(leaf: Any) -> Array:
-        return jnp.repeat(jnp.asarray(leaf), num_chains, axis=0)
+        return jnp.repeat(whole(jnp.asarray(leaf)), num_chains, axis=0)
 
     target, given = jax.tree.map(repeated, (x, input))
     path = Tempered(model, params["generator"], state, target, given, scale, kernel)

@@ -203,6 +203,28 @@ def test_compiled_code_hides_no_sample_that_is_not_finite():
     np.testing.assert_array_equal(found["precision_recall"], hidden)
 
 
+NOTHING = {"generator": {}, "critic": {}}
+
+
+def test_samples_that_are_divided_over_explicit_axes():
+    """One device suffices: that shardings differ is found by their types."""
+    kind = jax.sharding.AxisType.Explicit
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(kind,), devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        sharding = jax.sharding.NamedSharding(mesh, jax.P("data"))
+        x, y = (jax.device_put(jnp.asarray(v, jnp.float32), sharding) for v in (A, B))
+        for call in (
+            *MEASURES.values(),
+            functools.partial(adversarial.parzen_log_prob, noise_scale=1),
+        ):
+            jax.eval_shape(lambda x, y, call=call: call(x, y)[:2], x, y)
+        model = GAN(None, None, lx.Normal(jnp.zeros(2), 1.0).to_event())
+        ask = functools.partial(adversarial.annealed_log_prob, model, NOTHING, KEY, betas=2)
+        jax.eval_shape(lambda x: ask(x, noise_scale=1.0)[:2], x)
+        with pytest.raises(Exception, match="shard"):  # negative control: pairs of divided rows
+            jax.eval_shape(adversarial._blocks.squared_distances, x, y)
+
+
 # Neighbours.
 
 

@@ -303,7 +303,7 @@ def cut():
         cases = [grad(params, KEY, batch, state=state) for batch in batches]
         other = model(params, jax.random.fold_in(KEY, 1), few)[1]
         still = model(params, KEY, few, train=False)[1]
-        return *cases, other, still
+        return *cases, other, still, params
 
     return ask(params)
 
@@ -317,9 +317,28 @@ def test_what_is_masked_out_counts_nowhere(cut, way):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, slopes)
 
 
+def test_a_relativistic_critic_is_held_against_weighted_means(cut):
+    (_, aux), params = cut[0][0], cut[5]
+    z = GAN(*PLAIN, PRIOR)._latents(lx._keys.stream(KEY, "latents"), 4)
+    (_, generate), (_, judge) = PLAIN
+    real, fake = (
+        judge(params["critic"], x)[:, 0] for x in (X[:4], generate(params["generator"], z))
+    )
+    weight = np.array([1.0, 2.0, 0.5, 3.0]) / 6.5
+
+    def paid(means):
+        up, down = real - means @ fake, fake - means @ real
+        nll = np.logaddexp(0, -np.array([up, -down, down, -up])).reshape(2, 2, 4).sum(1)
+        return nll @ weight  # the critic's and the generator's
+
+    found = [float(aux.terms[name]) for name in ("critic_loss", "generator_loss")]
+    np.testing.assert_allclose(found, paid(weight), rtol=1e-5)
+    assert np.abs(found - paid(np.full(4, 0.25))).max() > 0.01  # negative control
+
+
 def test_each_key_draws_other_samples_and_evaluation_has_no_penalty(cut):
     (loss, aux), _ = cut[0]
-    other, still = cut[3:]
+    other, still = cut[3:5]
     assert np.all(np.abs(other.per_example - aux.per_example)[:4] > 1e-4)
     np.testing.assert_allclose(still.loss, loss - aux.terms["penalty"], rtol=1e-5)
     assert aux.terms["penalty"] > 0.01 and "penalty" not in still.terms
