@@ -132,6 +132,7 @@ def truths():
         "reverse_kl": -model * log_ratio,
         "squared_hellinger": (pdf**0.5 - model**0.5) ** 2,
         "total_variation": jnp.abs(pdf - model) / 2,
+        "hinge": jnp.abs(pdf - model) / 2,  # another loss, of the same distance
     }
     return {name: float(jnp.trapezoid(y, x)) for name, y in integrands.items()}
 
@@ -163,9 +164,11 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# How far below depends on the critic: that of the total variation has the jumps of a sign to learn, and gets
-# half way. The error of the reverse KL is large because its critic's outputs at data are $-q/p$: a few values
-# where the data are rare weigh the most.
+# How far below depends on the critic, and on the loss that trains it. By the conjugate of the total variation
+# the outputs are those of a tanh, which is flat wherever the critic is sure: it is stuck half way, and more
+# steps do not help. The hinge loss bounds the same distance, and the same critic comes near it. The error of
+# the reverse KL is large because its critic's outputs at data are $-q/p$: a few values where the data are rare
+# weigh the most.
 
 # %% [markdown]
 # ## 3. Whose gradient is whose

@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax import _checks
 from likelax._checks import is_count
+from likelax._mesh import divided
 from likelax._pytree import Array
 
 Features = Callable[[Array], Array]
@@ -18,8 +20,17 @@ def as_features(owner: str, x: Any, y: Any, features: Features | None, least: in
     """Both as `(n, d)` and `(m, d)`, floats of at least 32 bits: of the features, if there are any.
 
     Raises:
-      ValueError: for too few rows, rows of different sizes, or numbers that are not finite.
+      ValueError: for too few rows, rows of different sizes, or, in eager code, numbers that are not finite.
     """
+    rows = as_rows(owner, x, y, features, least)
+    for name, values in zip(("first", "second"), rows, strict=True):
+        message = f"{owner}: at {{index}} of the rows of the {name} sample is {{value}}, not finite"
+        _checks.check_known(jnp.isfinite(values), values, message)
+    return rows
+
+
+def as_rows(owner: str, x: Any, y: Any, features: Features | None, least: int) -> Any:
+    """As `as_features`, whatever the numbers are."""
     both = [jnp.asarray(v) for v in (x, y)]
     if any(v.ndim < 1 for v in both) or both[0].shape[1:] != both[1].shape[1:]:
         raise ValueError(
@@ -39,7 +50,20 @@ def as_features(owner: str, x: Any, y: Any, features: Features | None, least: in
             f"{owner}: at least {least} of each wanted, got {len(both[0])} and {len(both[1])}"
         )
     wide = jnp.promote_types(jnp.result_type(*both), jnp.float32)
-    return [v.reshape((len(v), -1)).astype(wide) for v in both]
+    return [whole(v).reshape((len(v), -1)).astype(wide) for v in both]
+
+
+def whole(x: Array) -> Array:
+    """On each device all of it, as pairs want it: of Explicit mesh axes, which forbid what would move it."""
+    if not any(divided(x.ndim, x)):
+        return x
+    return jax.reshard(x, jax.sharding.NamedSharding(jax.typeof(x).sharding.mesh, jax.P()))
+
+
+def or_nan(found: Any, *samples: Array) -> Any:
+    """What was found of samples; NaN where one is not finite, which a comparison would hide."""
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(rows)) for rows in samples]))
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.nan), found)
 
 
 def check_block(owner: str, block_size: Any) -> None:

@@ -13,13 +13,13 @@ from likelax import _checks
 from likelax._checks import is_count
 from likelax._keys import check_key, stream
 from likelax._pytree import Array, Node, canonical, node, static
-from likelax.adversarial._blocks import as_features, by_rows, check_block, squared_distances
+from likelax.adversarial._blocks import as_rows, by_rows, check_block, squared_distances, whole
 from likelax.adversarial.gan import GAN, as_data, check_params
 from likelax.adversarial.ratio import check_gan
 from likelax.metrics import Estimate
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Claim
-from likelax.samplers import HMC, Kernel, Langevin, advance
+from likelax.samplers import HMC, GibbsWithGradients, Kernel, Langevin, advance
 from likelax.samplers.annealing import annealed
 
 
@@ -56,14 +56,14 @@ def parzen_log_prob(
     Args:
       samples: of the model, `(m, *event)`, at least 2.
       value: held-out data, `(n, *event)`.
-      noise_scale: positive: chosen on other held-out data.
+      noise_scale: positive, one number: chosen on other held-out data.
       block_size: how many rows of distances are held at once.
 
     Raises:
       ValueError: for too few samples, other shapes, a scale that is not positive.
     """
     check_block("parzen_log_prob", block_size)
-    x, s = as_features("parzen_log_prob", value, samples, None, 1)
+    x, s = as_rows("parzen_log_prob", value, samples, None, 1)
     if len(s) < 2:
         raise ValueError(f"parzen_log_prob: at least 2 samples wanted, got {len(s)}")
     scale = _scale("parzen_log_prob", noise_scale, x.dtype)
@@ -134,22 +134,29 @@ def annealed_log_prob(
       params, state: as from `init` or training.
       key: a random key.
       value: held-out data, `(n, *event)`.
-      noise_scale: of the Normal noise, positive.
+      noise_scale: of the Normal noise, positive, one number.
       kernel: of `lx.samplers`; by default `HMC(0.1, 5)`.
       betas: how many temperatures.
       num_chains: for each value, at least 2.
       input: of a conditional model, `(n, ...)`.
 
     Raises:
-      TypeError: for a model or a kernel that is none.
-      ValueError: for numbers that are none, and a kernel that leaves nothing invariant.
+      TypeError: for a model that is none or whose latents are discrete, and a kernel that does not leave a
+        density of real values invariant.
+      ValueError: for numbers that are none.
     """
     check_gan(model, "annealed_log_prob")
     check_params(params)
     kernel = HMC(jnp.asarray(0.1), 5) if kernel is None else kernel
-    if not isinstance(kernel, Kernel) or (isinstance(kernel, Langevin) and not kernel.adjusted):
+    if model.prior.support.is_discrete:
         raise TypeError(
-            "annealed_log_prob: a kernel that leaves a density invariant wanted, such as "
+            "annealed_log_prob: real latents are moved, the prior is a "
+            f"{type(model.prior).__name__}; parzen_log_prob takes samples of any model"
+        )
+    unadjusted = isinstance(kernel, Langevin) and not kernel.adjusted
+    if unadjusted or isinstance(kernel, GibbsWithGradients) or not isinstance(kernel, Kernel):
+        raise TypeError(
+            "annealed_log_prob: a kernel over real values that leaves a density invariant wanted, such as "
             f"lx.samplers.HMC(0.1, 5), got {kernel!r}"
         )
     for name, count, least in (("betas", betas, 1), ("num_chains", num_chains, 2)):
@@ -161,7 +168,7 @@ def annealed_log_prob(
     scale = _scale("annealed_log_prob", noise_scale, x.dtype)
 
     def repeated(leaf: Any) -> Array:
-        return jnp.repeat(jnp.asarray(leaf), num_chains, axis=0)
+        return jnp.repeat(whole(jnp.asarray(leaf)), num_chains, axis=0)
 
     target, given = jax.tree.map(repeated, (x, input))
     path = Tempered(model, params["generator"], state, target, given, scale, kernel)
@@ -192,6 +199,10 @@ def _log_norm(scale: Array) -> Array:
 
 def _scale(owner: str, noise_scale: Any, dtype: Any) -> Array:
     scale = jnp.asarray(noise_scale, dtype)
+    if scale.ndim:
+        raise ValueError(
+            f"{owner}: noise_scale is one number, got shape {scale.shape}; scale the data instead"
+        )
     _checks.check_known(
         scale > 0, scale, f"{owner}: noise_scale is positive; at {{index}} it is {{value}}"
     )

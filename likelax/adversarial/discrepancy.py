@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from likelax.adversarial._blocks import (
     as_features,
     by_rows,
     check_block,
+    or_nan,
     squared_distances,
 )
 
@@ -41,6 +43,11 @@ class Discrepancy(NamedTuple):
         return f"{float(self.value):.5f} ± {float(self.standard_error):.5f}"
 
 
+def _product(x: Array, y: Array) -> Array:
+    # All digits: the default on accelerators has 3 of them, and distances are small differences.
+    return jnp.matmul(x, y.T, precision="highest")
+
+
 def _gaussian(x: Array, y: Array, bandwidths: Array) -> Array:
     square = squared_distances(x, y)
     return jnp.mean(jnp.exp(-square[..., None] / (2 * bandwidths**2)), axis=-1)
@@ -48,7 +55,7 @@ def _gaussian(x: Array, y: Array, bandwidths: Array) -> Array:
 
 def _polynomial(x: Array, y: Array, bandwidths: Array) -> Array:
     """(x.y / d + 1)^3: Binkowski et al. 2018, the kernel distance of image features."""
-    return (x @ y.T / x.shape[-1] + 1) ** 3
+    return (_product(x, y) / x.shape[-1] + 1) ** 3
 
 
 def _energy(x: Array, y: Array, bandwidths: Array) -> Array:
@@ -92,19 +99,32 @@ def mmd(
       block_size: how many rows of the kernel's matrix are held at once.
 
     Raises:
-      ValueError: for fewer than two of each, another kernel, a bandwidth that is not positive.
+      ValueError: for fewer than two of each, numbers that are not finite, another kernel, a bandwidth that
+        is not positive, and values of which most are alike, whose median distance is 0.
     """
     x, y = as_features("mmd", x, y, features, 2)
     check_block("mmd", block_size)
     if kernel not in KERNELS:
         raise ValueError(f"mmd: kernel is one of {', '.join(KERNELS)}, got {kernel!r}")
-    if bandwidth is None:
-        widths = _median_distance(x, y) * jnp.asarray(_MULTIPLES, x.dtype)
-    else:
-        widths = jnp.atleast_1d(jnp.asarray(bandwidth, x.dtype))
-    message = "mmd: bandwidth is positive; at {index} it is {value}"
-    _checks.check_known(widths > 0, widths, message)
+    widths = _bandwidths(x, y, bandwidth) if kernel == "gaussian" else jnp.ones(1, x.dtype)
     return _mmd(x, y, widths, kernel, block_size)
+
+
+def _bandwidths(x: Array, y: Array, given: Any) -> Array:
+    """As given, or by the median distance, `(bandwidths,)`."""
+    if given is None:
+        widths = _median_distance(x, y) * jnp.asarray(_MULTIPLES, x.dtype)
+        message = "mmd: the median distance of the values is 0: most are alike; write bandwidth=1.0"
+    else:
+        widths = jnp.atleast_1d(jnp.asarray(given, x.dtype))
+        message = "mmd: bandwidth is positive; at {index} it is {value}"
+    if widths.ndim > 1:
+        raise ValueError(
+            f"mmd: bandwidth is a number or a row of them, got shape {widths.shape}; write "
+            "bandwidth=(0.5, 1.0)"
+        )
+    _checks.check_known(widths > 0, widths, message)
+    return widths
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -136,7 +156,7 @@ def _mmd(x: Array, y: Array, widths: Array, kernel: str, block_size: int) -> Dis
     # The variance of the projections as estimated has twice the second order in it.
     first = 4 * jnp.var(xx - xy, ddof=1) / n + 4 * jnp.var(yy - yx, ddof=1) / m - 2 * second
     variance = jnp.maximum(first, 0) + second
-    return Discrepancy(value, jnp.sqrt(jnp.maximum(variance, 0)))
+    return or_nan(Discrepancy(value, jnp.sqrt(jnp.maximum(variance, 0))), x, y)
 
 
 @jax.jit
@@ -172,12 +192,14 @@ def sliced_wasserstein(
       block_size: how many directions are projected on at once.
 
     Raises:
-      ValueError: for no values, another order, or fewer than two projections.
+      ValueError: for no values, numbers that are not finite, another order, or fewer than two projections.
     """
     x, y = as_features("sliced_wasserstein", x, y, features, 1)
     check_block("sliced_wasserstein", block_size)
-    if not _checks.is_number(order) or not order >= 1:
-        raise ValueError(f"sliced_wasserstein: order is at least 1, got {order!r}; write order=2.0")
+    if not _checks.is_number(order) or not 1 <= order < math.inf:
+        raise ValueError(
+            f"sliced_wasserstein: order is at least 1 and finite, got {order!r}; write order=2.0"
+        )
     if not _checks.is_count(num_projections) or num_projections < 2:
         raise ValueError(
             "sliced_wasserstein: num_projections is a whole number >= 2, got "
@@ -193,7 +215,7 @@ def _sliced(x: Array, y: Array, key: Array, p: float, count: int, block_size: in
     i, j, width = (jnp.asarray(v) for v in _coupling(len(x), len(y)))
 
     def cost(block: Array, index: Array) -> Array:
-        a, b = (jnp.sort(block @ v.T, axis=-1) for v in (x, y))
+        a, b = (jnp.sort(_product(block, v), axis=-1) for v in (x, y))
         return jnp.sum(width.astype(x.dtype) * jnp.abs(a[:, i] - b[:, j]) ** p, axis=-1)
 
     each = by_rows(cost, way, block_size)
@@ -201,7 +223,8 @@ def _sliced(x: Array, y: Array, key: Array, p: float, count: int, block_size: in
     error = jnp.std(each, ddof=1) / jnp.sqrt(count)
     some = jnp.where(mean > 0, mean, 1)
     slope = jnp.where(mean > 0, some ** (1 / p - 1) / p, 0)
-    return Discrepancy(jnp.where(mean > 0, some ** (1 / p), 0), slope * error)
+    found = Discrepancy(jnp.where(mean > 0, some ** (1 / p), 0), slope * error)
+    return or_nan(found, x, y)
 
 
 def _coupling(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -48,7 +48,9 @@ class GAN(Objective):
     "generator" that of `terms["generator_loss"]` with the critic as it is, in "critic" that of
     `terms["critic_loss"] + terms["penalty"]` with the samples as they are. So one step moves both at once.
     For turns `model.player("critic")` and `model.player("generator")` are objectives of one player, on the
-    same parameters.
+    same parameters, each with an optimiser of its own: `optimizers(None, optax.adam(4e-4))` moves the
+    critic, `optimizers(optax.adam(1e-4), None)` the generator. (One for both would go on with the momentum
+    and the weight decay of the player that waits.)
 
     It is no likelihood. `terms["divergence"]`, where the loss has one, is a lower bound, in expectation, of
     `model.loss.bound.name`; on the data that the critic was trained on it is too large: see
@@ -239,7 +241,8 @@ class GAN(Objective):
         """What the critic's outputs say beside its loss."""
         told = {}
         if self.loss.boundary is not None:
-            right = [real > self.loss.boundary, fake < self.loss.boundary]
+            # What lies on it is called a sample: one half is right where all do.
+            right = [real > self.loss.boundary, fake <= self.loss.boundary]
             told["accuracy"] = (right[0].astype(cost.dtype) + right[1].astype(cost.dtype)) / 2
         if self.loss.bound is not None:
             told["divergence"] = self.loss.bound.offset - self.loss.bound.scale * cost
@@ -267,7 +270,7 @@ class GAN(Objective):
           ValueError: for a shape that is none, and an input that is not one for each sample.
         """
         check_params(params)
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = tuple(shape) if isinstance(shape, Iterable) else (shape,)
         if not all(size == 0 or is_count(size) for size in shape):
             raise ValueError(
                 f"GAN.sample: a shape of whole numbers wanted, got {shape}; write (25,)"
@@ -285,22 +288,26 @@ class GAN(Objective):
 
 
 def optimizers(
-    generator: optax.GradientTransformation,
-    critic: optax.GradientTransformation,
+    generator: optax.GradientTransformation | None,
+    critic: optax.GradientTransformation | None,
     *,
     critic_steps: int = 1,
 ) -> optax.GradientTransformation:
     """One optimiser for both players: `optax.multi_transform` by player.
 
     Args:
-      generator, critic: their own.
+      generator, critic: their own; None for a player that stays as it is.
       critic_steps: how many steps the critic takes for one of the generator's, which waits in between: its
         parameters and its optimiser's state are then as they were. (Its gradient is worked out all the
         same; where that is dear, take turns with `model.player(...)`.)
 
     Raises:
+      TypeError: for what is no optimiser.
       ValueError: for no steps.
     """
+    generator, critic = (
+        _or_none(name, o) for name, o in zip(PLAYERS, (generator, critic), strict=True)
+    )
     if not is_count(critic_steps):
         raise ValueError(
             f"optimizers: critic_steps is a whole number >= 1, got {critic_steps!r}; write "
@@ -312,6 +319,18 @@ def optimizers(
     return optax.multi_transform(
         {"generator": generator, "critic": critic}, {name: name for name in PLAYERS}
     )
+
+
+def _or_none(name: str, optimizer: Any) -> optax.GradientTransformation:
+    """The optimiser, or one that leaves a player as it is."""
+    if optimizer is None:
+        return optax.set_to_zero()
+    if not hasattr(optimizer, "init"):
+        raise TypeError(
+            f"optimizers: an optax optimiser for the {name} wanted, or None, got {optimizer!r}; write "
+            "optax.adam(1e-3)"
+        )
+    return optimizer
 
 
 # Parts.

@@ -15,6 +15,7 @@ from likelax.adversarial._blocks import (
     as_features,
     by_rows,
     check_block,
+    or_nan,
     squared_distances,
 )
 
@@ -64,7 +65,7 @@ def precision_recall(
       block_size: how many rows of distances are held at once.
 
     Raises:
-      ValueError: for too few values or a k that is none.
+      ValueError: for too few values, numbers that are not finite, or a k that is none.
     """
     real, fake = _checked("precision_recall", real, fake, neighbours, features, block_size)
     return _precision_recall(real, fake, neighbours, block_size)
@@ -84,7 +85,7 @@ def density_coverage(
       real, fake, neighbours, features, block_size: as for `precision_recall`.
 
     Raises:
-      ValueError: for too few values or a k that is none.
+      ValueError: for too few values, numbers that are not finite, or a k that is none.
     """
     real, fake = _checked("density_coverage", real, fake, neighbours, features, block_size)
     return _density_coverage(real, fake, neighbours, block_size)
@@ -109,7 +110,7 @@ def _precision_recall(real: Array, fake: Array, k: int, block_size: int) -> Prec
 
         return jnp.mean(by_rows(inside, values, block_size), dtype=values.dtype)
 
-    return PrecisionRecall(share(fake, real), share(real, fake))
+    return or_nan(PrecisionRecall(share(fake, real), share(real, fake)), real, fake)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -123,7 +124,8 @@ def _density_coverage(real: Array, fake: Array, k: int, block_size: int) -> Dens
 
     count = by_rows(held, real, block_size)
     density = jnp.sum(count, dtype=real.dtype) / (k * len(fake))
-    return DensityCoverage(density, jnp.mean(count > 0, dtype=real.dtype))
+    coverage = jnp.mean(count > 0, dtype=real.dtype)
+    return or_nan(DensityCoverage(density, coverage), real, fake)
 
 
 def _reach(x: Array, k: int, block_size: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ class Penalty:
     statistics has none of its own.
 
     Args:
-      weight: what it counts, at least 0.
+      weight: what it counts, at least 0 and finite.
 
     Raises:
       ValueError: for another weight.
@@ -32,9 +33,9 @@ class Penalty:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if not (_checks.is_number(self.weight) and self.weight >= 0):
+        if not (_checks.is_number(self.weight) and 0 <= self.weight < math.inf):
             raise ValueError(
-                f"{name}: weight is at least 0, got {self.weight!r}; write {name}(10.0)"
+                f"{name}: weight is at least 0 and finite, got {self.weight!r}; write {name}(10.0)"
             )
 
     def cost(self, critic: Function, real: Array, fake: Array, key: Array) -> Array:

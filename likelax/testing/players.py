@@ -35,7 +35,13 @@ def check_loss(loss: Any, f: Callable[[Array], Array], *, reach: float = 40.0) -
 
     Raises:
       AssertionError: with what was found and what is right.
+      ValueError: for a loss without a bound.
     """
+    if getattr(loss, "bound", None) is None:
+        raise ValueError(
+            "check_loss: a loss that bounds a divergence wanted, got "
+            f"{loss!r}; write lx.adversarial.Loss(..., bound=lx.adversarial.Bound(name, offset, scale))"
+        )
     with jax.enable_x64(True):
         x = jnp.linspace(-13.0, 14.0, 8001)
         cost, divergence, error = map(np.asarray, quick_jit(_at_best(loss, f, reach))(x))
@@ -114,9 +120,17 @@ def check_players(
       rtol: how far a slope may be off, relative to the largest one of the player.
 
     Raises:
-      AssertionError: with the player, the gradient's slope and the right one.
+      AssertionError: with the player, the gradient's slope and the right one; and where a loss is not
+        reported.
     """
     key = check_key(key)
+    told = jax.eval_shape(lambda: objective(params, key, batch, state=state)[1].terms)
+    for player, (name, *_) in _PAID.items():
+        if name not in told:
+            raise AssertionError(
+                f"the objective does not say what the {player} pays: terms[{name!r}] wanted, got "
+                f"{sorted(told)}"
+            )
     with jax.enable_x64(True):
         params, batch, state = jax.tree.map(_wide, (params, batch, state))
         grad = jax.grad(objective, has_aux=True)

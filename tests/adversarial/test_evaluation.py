@@ -1,6 +1,7 @@
 """Distances between samples, and likelihoods of generators, against closed forms and brute force."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import scipy.stats
 
 import likelax as lx
 from likelax import adversarial
-from likelax.adversarial import GAN
+from likelax.adversarial import GAN, neighbours
 from likelax.adversarial.discrepancy import KERNELS
 from likelax.testing.linear_gaussian import example_model
 from likelax.testing.subject import quick_jit
@@ -61,6 +62,28 @@ def test_bandwidths_are_multiples_of_the_median_distance():
     widths = tuple(np.median(distance) * np.array([0.5, 1.0, 2.0]))
     want = by_hand(functools.partial(gaussian, widths=widths), A, B)
     np.testing.assert_allclose(adversarial.mmd(A, B).value, want, rtol=1e-4)
+
+
+def test_values_that_are_alike_have_no_median_distance():
+    same = np.concatenate([np.zeros((50, 2)), np.ones((4, 2))])
+    same = same[:23], same[23:]
+    with pytest.raises(ValueError, match="median distance of the values is 0.*write bandwidth=1.0"):
+        adversarial.mmd(*same)
+    # Of a kernel without a bandwidth nobody asks for it: twice the distance of 3.
+    far = adversarial.mmd(np.zeros((23, 2)), np.full((31, 2), 3 / 2**0.5), kernel="energy")
+    np.testing.assert_allclose(far.value, 6.0, rtol=1e-5)
+
+
+def test_products_keep_all_digits():
+    """On accelerators, which round the factors to three of them by default."""
+    for call in (
+        lambda a, b: adversarial.mmd(a, b, kernel="polynomial"),
+        lambda a, b: adversarial.sliced_wasserstein(a, b, KEY),
+    ):
+        products = str(jax.make_jaxpr(call)(A, B)).count("dot_general")
+        assert products and str(jax.make_jaxpr(call)(A, B)).count("HIGHEST") >= products
+    # Negative control.
+    assert "HIGHEST" not in str(jax.make_jaxpr(lambda a, b: a @ b.T)(A, B))
 
 
 LOC, SCALE = np.array([[0.0, 0.5], [0.8, -0.2]]), np.array([[1.0, 0.6], [1.4, 0.9]])
@@ -139,6 +162,67 @@ def test_sliced_wasserstein_of_normals():
     assert same.value == 0 and same.standard_error == 0
     # Negative control: without the mean over directions it is another distance.
     assert abs(found.value - want * np.sqrt(2)) > 4 * found.standard_error
+
+
+# What is not finite.
+
+MEASURES = {
+    "mmd": functools.partial(adversarial.mmd, bandwidth=1.0),
+    "sliced_wasserstein": functools.partial(
+        adversarial.sliced_wasserstein, key=KEY, num_projections=3
+    ),
+    "precision_recall": adversarial.precision_recall,
+    "density_coverage": adversarial.density_coverage,
+}
+LOST = [np.where(np.arange(31)[:, None] == 3, wrong, B) for wrong in (np.nan, np.inf)]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_samples_that_are_not_finite_are_named(name):
+    for bad, value in zip(LOST, ("nan", "inf"), strict=True):
+        message = rf"{name}: at index \(3, 0\) of the rows of the second sample is {value}, not"
+        with pytest.raises(ValueError, match=message):
+            MEASURES[name](A, bad)
+
+
+def test_compiled_code_hides_no_sample_that_is_not_finite():
+    """Comparisons with NaN are false, and a kernel of what is far away is 0."""
+
+    @quick_jit
+    def ask(x, y):
+        with mock.patch.object(neighbours, "or_nan", lambda found, *samples: found):
+            hidden = neighbours._precision_recall.__wrapped__(x, y, 3, 512)
+        return {name: call(x, y) for name, call in MEASURES.items()}, hidden
+
+    for bad in LOST:
+        found, hidden = ask(jnp.asarray(A, jnp.float32), jnp.asarray(bad, jnp.float32))
+        assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(found))
+        assert np.all(np.isfinite(hidden))  # negative control
+    found, hidden = ask(jnp.asarray(A, jnp.float32), jnp.asarray(B, jnp.float32))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+    np.testing.assert_array_equal(found["precision_recall"], hidden)
+
+
+NOTHING = {"generator": {}, "critic": {}}
+
+
+def test_samples_that_are_divided_over_explicit_axes():
+    """One device suffices: that shardings differ is found by their types."""
+    kind = jax.sharding.AxisType.Explicit
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(kind,), devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        sharding = jax.sharding.NamedSharding(mesh, jax.P("data"))
+        x, y = (jax.device_put(jnp.asarray(v, jnp.float32), sharding) for v in (A, B))
+        for call in (
+            *MEASURES.values(),
+            functools.partial(adversarial.parzen_log_prob, noise_scale=1),
+        ):
+            jax.eval_shape(lambda x, y, call=call: call(x, y)[:2], x, y)
+        model = GAN(None, None, lx.Normal(jnp.zeros(2), 1.0).to_event())
+        ask = functools.partial(adversarial.annealed_log_prob, model, NOTHING, KEY, betas=2)
+        jax.eval_shape(lambda x: ask(x, noise_scale=1.0)[:2], x)
+        with pytest.raises(Exception, match="shard"):  # negative control: pairs of divided rows
+            jax.eval_shape(adversarial._blocks.squared_distances, x, y)
 
 
 # Neighbours.
@@ -268,9 +352,17 @@ BAD = {
     "kernel": (lambda: adversarial.mmd(A, B, kernel="rbf"), "kernel is one of gaussian, poly"),
     "bandwidth": (lambda: adversarial.mmd(A, B, bandwidth=0.0), "bandwidth is positive"),
     "block": (lambda: adversarial.mmd(A, B, block_size=0), "block_size is a whole number >= 1"),
+    "bandwidths": (
+        lambda: adversarial.mmd(A, B, bandwidth=np.ones((2, 2))),
+        r"a number or a row of them, got shape \(2, 2\)",
+    ),
+    "no order": (
+        lambda: adversarial.sliced_wasserstein(A, B, KEY, order=np.inf),
+        "order is at least 1 and finite, got inf",
+    ),
     "order": (
         lambda: adversarial.sliced_wasserstein(A, B, KEY, order=0.5),
-        "order is at least 1, got 0.5",
+        "order is at least 1 and finite, got 0.5",
     ),
     "projections": (
         lambda: adversarial.sliced_wasserstein(A, B, KEY, num_projections=1),
@@ -288,6 +380,10 @@ BAD = {
     "noise": (
         lambda: adversarial.parzen_log_prob(A, B, noise_scale=-1.0),
         "noise_scale is positive",
+    ),
+    "noises": (
+        lambda: adversarial.parzen_log_prob(A, B, noise_scale=np.ones(23)),
+        r"noise_scale is one number, got shape \(23,\); scale the data instead",
     ),
     "samples": (
         lambda: adversarial.parzen_log_prob(A[:1], B, noise_scale=1.0),
@@ -310,6 +406,13 @@ def test_bad_annealing():
     )
     with pytest.raises(TypeError, match="leaves a density invariant wanted"):
         ask(A[:, 0], noise_scale=1.0, kernel=lx.samplers.Langevin(0.1))
+    with pytest.raises(TypeError, match="kernel over real values.*GibbsWithGradients"):
+        ask(A[:, 0], noise_scale=1.0, kernel=lx.samplers.GibbsWithGradients())
+    with pytest.raises(TypeError, match="real latents are moved, the prior is a Bernoulli"):
+        bits = GAN(None, None, lx.Bernoulli(probs=0.5))
+        adversarial.annealed_log_prob(bits, *ask.args[1:], A[:, 0], noise_scale=1.0)
+    with pytest.raises(ValueError, match="noise_scale is one number, got shape"):
+        ask(A[:, 0], noise_scale=np.ones(23))
     with pytest.raises(ValueError, match="num_chains is a whole number >= 2, got 1"):
         ask(A[:, 0], noise_scale=1.0, num_chains=1)
     with pytest.raises(TypeError, match="a model such as lx.adversarial.GAN"):

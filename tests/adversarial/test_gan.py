@@ -9,11 +9,13 @@ import numpy as np
 import optax
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 from flax import nnx
 
 import likelax as lx
 from likelax.adversarial import GAN, LOSSES, R1, R2, GradientPenalty, optimizers
+from likelax.adversarial.gan import PLAYERS
 from likelax.testing import check_players
 from likelax.testing.subject import quick_jit
 from nets import Stateful, linear
@@ -74,6 +76,16 @@ class Leaks(GAN):
             return super().score(*args, **options)
 
 
+class Learns(GAN):
+    """The samples are stopped, the critic is not: it moves by the generator's loss, too."""
+
+    def score(self, *args, **options):
+        stop = jax.lax.stop_gradient
+        of_samples = lambda x: stop(x) if isinstance(x, jax.Array) else x  # noqa: E731
+        with mock.patch.object(jax.lax, "stop_gradient", of_samples):
+            return super().score(*args, **options)
+
+
 class Detached(GAN):
     """Samples without a gradient: the generator learns nothing."""
 
@@ -92,12 +104,26 @@ class Friendly(GAN):
 
 
 @pytest.mark.parametrize(
-    ("cls", "player"), [(Leaks, "generator"), (Detached, "generator"), (Friendly, "generator")]
+    ("cls", "player"),
+    [
+        (Leaks, "generator"),
+        (Detached, "generator"),
+        (Friendly, "generator"),
+        (Learns, "critic"),
+    ],
 )
 def test_a_player_that_sees_another_loss_is_found(cls, player):
     model, (params, state) = game("penalties", cls)
     with pytest.raises(AssertionError, match=f"the gradient in the {player}'s parameters"):
         check_players(model, params, lx.Batch(X), key=KEY, state=state)
+
+
+def test_a_loss_that_is_not_told_is_missed():
+    """One that reports nothing, and learns nothing, would else pass: 0 is the slope of 0."""
+    model = GAN(linear(2), linear(1), PRIOR).player("critic")
+    params, _ = model.init(KEY, lx.Batch(X))
+    with pytest.raises(AssertionError, match=r"what the generator pays: terms\['generator_loss'\]"):
+        check_players(model, params, lx.Batch(X), key=KEY)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +208,53 @@ def test_batch_statistics_of_data_and_samples(together):
         np.testing.assert_allclose(cost, 0, atol=1e-5)
 
 
+class Centred(nnx.Module):
+    """A sum of its input with the batch's mean, or the running one, taken off."""
+
+    def __init__(self, *, rngs):
+        self.norm = nnx.BatchNorm(2, use_bias=False, use_scale=False, epsilon=0.0, rngs=rngs)
+
+
+class CentredValues(Centred):
+    def __call__(self, x):
+        return self.norm(x)
+
+
+class CentredSum(Centred):
+    def __call__(self, x):
+        return jnp.sum(self.norm(x), -1)
+
+
+def test_what_is_asked_of_a_trained_model_is_by_its_running_statistics():
+    model = GAN(CentredValues, CentredSum, PRIOR)
+    mean, var = np.array([0.3, -2.0]), np.array([4.0, 0.25])
+    state = {n: {"norm": {"mean": mean * i, "var": var}} for i, n in enumerate(PLAYERS, 1)}
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), state)
+    params = {name: {"norm": {}} for name in PLAYERS}
+
+    @quick_jit
+    def ask(state):
+        kernel = lx.samplers.HMC(0.1, 1)
+        options = {"noise_scale": 0.7, "kernel": kernel, "betas": 1, "num_chains": 3}
+        # A part of the path is one step from the prior: importance sampling.
+        by_prior = lx.adversarial.annealed_log_prob(model, params, KEY, X, state=state, **options)
+        ratio = lx.adversarial.log_density_ratio(model, params, X, state=state)
+        z = [model._latents(lx._keys.stream(KEY, "latents"), count) for count in (6, 18)]
+        return model.sample(params, KEY, (2, 3), state=state), ratio, by_prior.log_prob, z
+
+    drawn, ratio, log_prob, (few, many) = ask(state)
+    made = (np.asarray(few) - mean) / var**0.5
+    np.testing.assert_allclose(drawn, made.reshape(2, 3, 2), rtol=1e-5)
+    np.testing.assert_allclose(ratio, ((X - 2 * mean) / var**0.5).sum(-1), rtol=1e-4)
+    at = ((np.asarray(many) - mean) / var**0.5).reshape(6, 3, 2)
+    logs = scipy.stats.norm(at, 0.7).logpdf(np.asarray(X)[:, None]).sum(-1)
+    want = scipy.special.logsumexp(logs, axis=1) - np.log(3)
+    np.testing.assert_allclose(log_prob, want, rtol=1e-4)
+    # Negative control: the statistics of these latents are others.
+    own = np.asarray(few)
+    assert np.abs((own - own.mean(0)) / own.std(0) - made).max() > 0.1
+
+
 class Spectral(nnx.Module):
     """Flax's own spectral norm."""
 
@@ -227,7 +300,10 @@ def cut():
     @quick_jit
     def ask(params):
         grad = jax.value_and_grad(model, has_aux=True)
-        return [grad(params, KEY, batch, state=state) for batch in batches]
+        cases = [grad(params, KEY, batch, state=state) for batch in batches]
+        other = model(params, jax.random.fold_in(KEY, 1), few)[1]
+        still = model(params, KEY, few, train=False)[1]
+        return *cases, other, still, params
 
     return ask(params)
 
@@ -239,6 +315,33 @@ def test_what_is_masked_out_counts_nowhere(cut, way):
     np.testing.assert_allclose(got, want, rtol=1e-5)
     np.testing.assert_allclose(aux.per_example[:4], before.per_example, rtol=1e-5)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, slopes)
+
+
+def test_a_relativistic_critic_is_held_against_weighted_means(cut):
+    (_, aux), params = cut[0][0], cut[5]
+    z = GAN(*PLAIN, PRIOR)._latents(lx._keys.stream(KEY, "latents"), 4)
+    (_, generate), (_, judge) = PLAIN
+    real, fake = (
+        judge(params["critic"], x)[:, 0] for x in (X[:4], generate(params["generator"], z))
+    )
+    weight = np.array([1.0, 2.0, 0.5, 3.0]) / 6.5
+
+    def paid(means):
+        up, down = real - means @ fake, fake - means @ real
+        nll = np.logaddexp(0, -np.array([up, -down, down, -up])).reshape(2, 2, 4).sum(1)
+        return nll @ weight  # the critic's and the generator's
+
+    found = [float(aux.terms[name]) for name in ("critic_loss", "generator_loss")]
+    np.testing.assert_allclose(found, paid(weight), rtol=1e-5)
+    assert np.abs(found - paid(np.full(4, 0.25))).max() > 0.01  # negative control
+
+
+def test_each_key_draws_other_samples_and_evaluation_has_no_penalty(cut):
+    (loss, aux), _ = cut[0]
+    other, still = cut[3:5]
+    assert np.all(np.abs(other.per_example - aux.per_example)[:4] > 1e-4)
+    np.testing.assert_allclose(still.loss, loss - aux.terms["penalty"], rtol=1e-5)
+    assert aux.terms["penalty"] > 0.01 and "penalty" not in still.terms
 
 
 def test_an_empty_batch_costs_nothing():
@@ -305,6 +408,24 @@ def test_precision_ensembles_and_conditions():
 
 
 # What a critic knows.
+
+
+def test_the_accuracy_is_the_share_that_is_told_apart():
+    tell = pair(lambda x: x[:, 0])
+    names = ("non_saturating", "least_squares", "kl")  # boundaries of 0, 1/2 and 1
+    models = {name: GAN(None, tell, PRIOR, name) for name in names}
+    nothing = GAN(None, pair(lambda x: 0.5 + 0 * x[:, 0]), PRIOR, "least_squares")
+
+    @quick_jit
+    def ask(x):
+        every = [*models.values(), nothing]
+        return [m({"generator": {}, "critic": {}}, KEY, lx.Batch(x))[1].terms for m in every]
+
+    real, fake = X[:, 0], models["kl"]._latents(lx._keys.stream(KEY, "latents"), 6)[:, 0]
+    *found, blind = [float(terms["accuracy"]) for terms in ask(X)]
+    want = [np.mean(np.append(real > v, fake < v)) for v in (0.0, 0.5, 1.0)]
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    assert len(set(found)) > 1 and blind == 0.5
 
 
 def p(x):
@@ -411,6 +532,32 @@ def test_a_penalised_critic_lets_the_generator_arrive():
     # Negative control: without a penalty they go round and round, ever wider.
     loose = [params["generator"]["a"] for params in moved(())]
     assert np.ptp(loose[-40:]) > 4
+
+
+def test_one_that_waits_its_turn_stays_as_it_is():
+    """Adam's momentum of the generator's turn has no part in the critic's."""
+    model = GAN(linear(2), linear(1), PRIOR)
+    params, _ = model.init(KEY, lx.Batch(X))
+    adam = optax.adam(0.1)
+
+    own = {"generator": optimizers(adam, None), "critic": optimizers(None, adam)}
+    both = optimizers(adam, adam)
+
+    @quick_jit
+    def turns(params):
+        moves, shared, state = {}, {}, both.init(params)
+        for name, mine in own.items():
+            slope, _ = jax.grad(model.player(name), has_aux=True)(params, KEY, lx.Batch(X))
+            moves[name], _ = mine.update(slope, mine.init(params), params)
+            shared[name], state = both.update(slope, state, params)
+        return moves, shared
+
+    moves, shared = turns(params)
+    for name, other in (("generator", "critic"), ("critic", "generator")):
+        assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(moves[name][name]))
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(moves[name][other]))
+    # Negative control: one optimiser for both goes on.
+    assert np.all(np.abs(shared["critic"]["generator"]["w"]) > 0.01)
 
 
 # Bad input.

@@ -148,6 +148,16 @@ def test_every_loss_with_a_bound_is_looked_at():
     assert {name for name, loss in LOSSES.items() if loss.bound is not None} == set(BEST)
 
 
+def test_the_boundary_is_where_both_are_as_likely():
+    for name, loss in LOSSES.items():
+        if name in BEST:
+            np.testing.assert_allclose(BEST[name](jnp.zeros(())), loss.boundary, atol=1e-7)
+        if loss.log_ratio is not None:
+            assert abs(loss.log_ratio(jnp.asarray(loss.boundary))) < 1e-6
+            assert abs(loss.log_ratio(jnp.asarray(loss.boundary + 0.1))) > 0.01  # a control
+        assert (loss.boundary is None) is (name not in BEST)
+
+
 def test_the_discriminator_of_goodfellow(exact, found):
     """2 log 2 - 2 JS, from what the bound was worked out of."""
     bound = LOSSES["saturating"].bound
@@ -311,9 +321,12 @@ def test_the_penalty_of_a_linear_critic():
                 n: p.cost(lambda x: jnp.sum(x**2, -1) / 2, real, fake, KEY)
                 for n, p in (("R1", R1(2.0)), ("R2", R2(2.0)), ("gradient", GradientPenalty(1.0)))
             }
-            return each, wrong, flat, small, bowl
+            # On the way from 0 to 1 the slope of half the square is the part of the way.
+            ends = jnp.ones((400, 1)), jnp.zeros((400, 1))
+            part = GradientPenalty(1.0).cost(lambda x: x[:, 0] ** 2 / 2, *ends, KEY)
+            return each, wrong, flat, small, bowl, 1 - jnp.sqrt(part)
 
-        each, wrong, flat, small, bowl = jax.device_get(ask(jnp.asarray(W)))
+        each, wrong, flat, small, bowl, part = jax.device_get(ask(jnp.asarray(W)))
         slopes = {
             "gradient": 20 * (NORM - 1) * W / NORM,
             "one-sided": 6 * (NORM - 1) * W / NORM,
@@ -333,17 +346,23 @@ def test_the_penalty_of_a_linear_critic():
         path = np.linspace(0, 1, 2001)[:, None, None]
         norms = np.linalg.norm(path * real + (1 - path) * fake, axis=-1)
         assert np.all((norms.min(0) <= norm) & (norm <= norms.max(0)))
+        assert scipy.stats.kstest(part, "uniform").pvalue > 1e-4  # one for all would be none
 
 
 BAD = {
     "another relation": (lambda: Loss("x", abs, abs, relative="all"), 'relative is None, "pairs"'),
     "no cost of the generator": (lambda: Loss("x", abs, abs), "exactly one of them"),
     "two of them": (lambda: Loss("x", abs, abs, abs, relative="pairs"), "exactly one of them"),
+    "no bound": (
+        lambda: check_loss(LOSSES["wasserstein"], jnp.abs),
+        "a loss that bounds a divergence wanted.*bound=lx.adversarial.Bound",
+    ),
     "another divergence": (lambda: f_gan("js"), "divergence is one of kl, reverse_kl"),
     "a negative weight": (
         lambda: R1(-1.0),
-        r"R1: weight is at least 0, got -1.0; write R1\(10.0\)",
+        r"R1: weight is at least 0 and finite, got -1.0; write R1\(10.0\)",
     ),
+    "no end": (lambda: R1(np.inf), "R1: weight is at least 0 and finite, got inf"),
     "no number": (lambda: R1(float("nan")), "R1: weight is at least 0"),
 }
 
