@@ -13,7 +13,6 @@ from likelax._pytree import Array, parameter_dtype
 from likelax.distributions.categorical import Categorical
 from likelax.energy.contrastive_divergence import PersistentContrastiveDivergence
 from likelax.energy.network import Energy, joined, parted
-from likelax.networks import Variables
 from likelax.numerics.logspace import logsumexp
 from likelax.objective import Batch, Claim, Measure, Scores, check_batch, target_log_prob
 from likelax.supports import Support
@@ -98,9 +97,8 @@ class JEM(PersistentContrastiveDivergence):
             raise ValueError("JEM: x is the batch's input; write lx.Batch(labels, x)")
         super().check(Batch(batch.input, mask=batch.mask, weight=batch.weight))
 
-    def init(self, key: Array, batch: Batch) -> Variables:
-        self.check(batch)
-        return super().init(key, Batch(batch.input))
+    def _modelled(self, batch: Batch) -> Any:
+        return batch.input
 
     def predict(
         self, params: Any, input: Any, *, key: Array | None = None, state: Any = ()

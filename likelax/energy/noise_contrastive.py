@@ -13,7 +13,7 @@ from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array, is_traced
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli, Categorical
-from likelax.energy.density import Unnormalized
+from likelax.energy.density import Unnormalized, mend_shape
 from likelax.energy.network import Energy
 from likelax.networks import Variables
 from likelax.numerics.logspace import logsumexp
@@ -65,7 +65,7 @@ class _Contrast(Objective):
         if jnp.shape(x)[1:] != event:
             raise ValueError(
                 f"{type(self).__name__}: a target of shape (batch, *event) with event {event} wanted, "
-                f"got {jnp.shape(x)}; write x.reshape((-1, *{event}))"
+                f"got {jnp.shape(x)}{mend_shape(jnp.shape(x), event)}"
             )
         if isinstance(self.model, Unnormalized) and batch.mask is None and not is_traced(x):
             self.model._value(x)

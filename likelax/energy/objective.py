@@ -46,7 +46,12 @@ class DensityObjective(Objective):
         known._value(filled(jnp.asarray(batch.target), keep))
 
     def init(self, key: Array, batch: Batch) -> Variables:
-        return self.model.init(key, batch.target)
+        self.check(batch)
+        return self.model.init(key, self._modelled(batch))
+
+    def _modelled(self, batch: Batch) -> Any:
+        """The values that the density is of."""
+        return batch.target
 
     def density(self, params: Any, *, state: Any = ()) -> Unnormalized:
         """The density with these parameters, a pytree with `unnormalized_log_prob`.
