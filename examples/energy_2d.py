@@ -151,11 +151,13 @@ def draw(out: Path, x: np.ndarray, found: dict[str, Found]) -> None:
     points = np.stack(np.meshgrid(across, along), -1).astype(np.float32)
     figure, axes = lx.plotting.panels(1 + len(found), width=3.4, height=2.8)
     axes[0].plot(*x[:2000].T, ".", markersize=1, color="0.3")
-    axes[0].set_title("data")
+    axes[0].set_xlim(across[0], across[-1])
+    axes[0].set_ylim(along[0], along[-1])
+    axes[0].set_title("data", fontsize="medium")
     for axis, (name, one) in zip(axes[1:], found.items(), strict=True):
         density = np.exp(np.asarray(one.density.unnormalized_log_prob(points)) - one.log_z)
         lx.plotting.density_map(axis, across, along, density)
-        axis.set_title(f"{name}: {one.held_out.loss:.3f}")
+        axis.set_title(f"{name}: {one.held_out.loss:.3f} nats", fontsize="medium")
     path = out / "energy_2d.png"
     lx.plotting.save(figure, path)
     print(f"written: {path}")

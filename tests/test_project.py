@@ -80,6 +80,20 @@ def test_the_public_list_is_whole_and_documented():
     assert not silent, f"no docstring: {silent}"
 
 
+def test_the_list_of_each_package_names_what_it_has():
+    packages = [lx, lx.testing, lx.train, lx.datasets]
+    for package in packages:
+        named = getattr(package, "__all__", ())
+        assert not [name for name in named if not hasattr(package, name)], package.__name__
+        packages += [
+            thing
+            for name, thing in vars(package).items()
+            if inspect.ismodule(thing) and thing.__name__ == f"{package.__name__}.{name}"
+            if thing not in packages
+        ]
+    assert lx.adversarial in packages  # the walk has come to the packages of packages
+
+
 def test_public_classes_have_docstrings_of_their_own():
     """A docstring that dataclasses wrote, or that is the parent's, says nothing about the class."""
     silent = []

@@ -62,5 +62,4 @@ __all__ = [
     "parzen_log_prob",
     "precision_recall",
     "sliced_wasserstein",
-    "well",
 ]

@@ -21,7 +21,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Bernoulli
 from likelax.metrics import Evaluation
 from likelax.networks import Variables
-from likelax.objective import Claim, measure_of
+from likelax.objective import Batch, Claim, measure_of
 
 
 class Unnormalized(Node):
@@ -86,12 +86,15 @@ class Unnormalized(Node):
         name, event = type(self).__name__, self.event_shape
         if x.shape[x.ndim - len(event) :] != event:
             raise ValueError(
-                f"{name}: values have shape (*sample, *event) with event {event}, got {x.shape}; "
-                f"write value.reshape((-1, *{event}))"
+                f"{name}: values have shape (*sample, *event) with event {event}, got {x.shape}"
+                f"{mend_shape(x.shape, event)}"
             )
-        good = self.support.contains(x)
+        each = getattr(self.support, "base", self.support)  # to name the element, not the event
+        mend = "; write value > 0.5" if each is supports.boolean else ""
         check_known(
-            good, x, f"{name}: a value must be {self.support}; at {{index}} it is {{value}}"
+            each.contains(x),
+            x,
+            f"{name}: a value must be {self.support}; at {{index}} it is {{value}}{mend}",
         )
         wide = parameter_dtype([x, jnp.zeros((), self.dtype)])
         return x if jnp.issubdtype(x.dtype, jnp.integer) and self._indices else x.astype(wide)
@@ -105,6 +108,7 @@ class Unnormalized(Node):
 
     def init(self, key: Array, value: Any) -> Variables:
         """Where training starts: this model itself."""
+        refuse_batch(self, value)
         return Variables(jax.tree.map(jnp.copy, self))
 
     def density(
@@ -268,6 +272,23 @@ def bits(index: Array, count: int, dtype: Any) -> Array:
 def is_unit(unit: Array, count: int) -> Array:
     """Which of `count` units is this one, `(*unit.shape, count)`."""
     return jnp.arange(count) == unit[..., None]
+
+
+def refuse_batch(model: Any, value: Any) -> None:
+    """Raises TypeError where a loop takes a model for an objective."""
+    if isinstance(value, Batch):
+        raise TypeError(
+            f"{type(model).__name__} is a model, and no objective to be trained; write "
+            "lx.energy.MaximumLikelihood(model), lx.energy.PersistentContrastiveDivergence(model, ...) or "
+            "another of lx.energy"
+        )
+
+
+def mend_shape(shape: tuple[int, ...], event: tuple[int, ...]) -> str:
+    """What to write where values of this shape hold whole events, else nothing."""
+    if math.prod(shape) % max(1, math.prod(event)):
+        return ""
+    return f"; write value.reshape({(-1, *event)})"
 
 
 def as_rows(x: Array, event: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:

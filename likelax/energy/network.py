@@ -16,7 +16,7 @@ from likelax._checks import is_count
 from likelax._keys import check_key, stream
 from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array, is_traced, node, param, parameter_dtype, static
-from likelax.energy.density import Unnormalized, as_rows
+from likelax.energy.density import Unnormalized, as_rows, refuse_batch
 from likelax.networks import Variables, adapt, called
 from likelax.supports import Support
 
@@ -65,12 +65,13 @@ class Energy:
         self.event_shape, self.temperature = shape, temperature
         self.support = supports.elementwise(support, len(shape)) if shape else support
 
-    def init(self, key: Array, value: ArrayLike) -> Variables:
+    def init(self, key: Array, value: Any) -> Variables:
         """The network's parameters and state, shaped by values `(n, *event)`.
 
         Raises:
           ValueError: for a network that does not make one number for each value.
         """
+        refuse_batch(self, value)
         x = _floats(value)
         with called("energy", x):
             params, state = self.net.init(stream(check_key(key), "net"), x)
@@ -88,6 +89,12 @@ class Energy:
           train: whether dropout is on, and batch statistics are those of the values given.
         """
         return EnergyDensity(params, state, jnp.asarray(self.temperature), self, key, train=train)
+
+    def __getattr__(self, name: str) -> Any:
+        hint = ""
+        if name == "log_prob" or (name[:1] != "_" and hasattr(EnergyDensity, name)):
+            hint = f"; a density has it: write energy.density(params, state=state).{name}"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     def merge(self, params: Any, state: Any = ()) -> Any:
         """The user's own network with these values."""

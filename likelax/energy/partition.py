@@ -200,14 +200,27 @@ def bracket(
     """
     options = {"base": base, "kernel": kernel, "betas": betas, "sweeps": sweeps}
     key, _ = _checked(key, num_chains)
+    check_density(density)
     exact = samples is None
     if samples is None:
-        samples = exact_samples(density, stream(key, "samples"), num_chains)
+        samples = _exact_starts(density, stream(key, "samples"), num_chains)
     lower = log_partition(
         density, stream(key, "forward"), method="ais", num_chains=num_chains, **options
     )
     upper = reverse_log_partition(density, stream(key, "reverse"), samples, exact=exact, **options)
     return Bracket(lower, upper)
+
+
+def _exact_starts(density: Any, key: Array, count: int) -> Array:
+    try:
+        return exact_samples(density, key, count)
+    except ValueError as error:
+        raise ValueError(
+            "bracket: without samples= the upper side starts at exact ones, by enumeration of at most 20 "
+            f"units, which {type(density).__name__} does not allow; write samples=, of long chains "
+            "(rbm.gibbs(key, x, sweeps=1000), or of a kernel), or for the lower side alone "
+            "log_partition(density, key, method='ais', ...)"
+        ) from error
 
 
 class Tempered(NamedTuple):

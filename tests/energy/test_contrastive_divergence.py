@@ -431,8 +431,21 @@ def test_what_counts_for_nothing_may_be_anything():
     x = jnp.ones((2, 3)).at[1].set(jnp.nan)
     for left_out in ({"weight": jnp.array([1.0, 0.0])}, {"mask": jnp.array([True, False])}):
         ContrastiveDivergence(SMALL).check(lx.Batch(x, **left_out))
+        ContrastiveDivergence(SMALL).init(KEY, lx.Batch(x, **left_out))
     with pytest.raises(ValueError, match="a value must be 0 or 1"):
         ContrastiveDivergence(SMALL).check(lx.Batch(x))
+
+
+def test_what_does_not_fit_is_said_before_training_starts():
+    """A loop compiles its steps, which do not know the numbers; `init` does, and names the element."""
+    model = ContrastiveDivergence(SMALL)
+    greys = jnp.ones((2, 3)).at[1, 2].set(0.25)
+    with pytest.raises(ValueError, match=r"index \(1, 2\) it is 0.25; write value > 0.5"):
+        lx.train.fit(model, optax.sgd(0.1), lx.Batch(greys), steps=1, key=KEY)
+    with pytest.raises(ValueError, match=r"got \(2, 1, 3, 1\); write value.reshape\(\(-1, 3\)\)"):
+        model.init(KEY, lx.Batch(jnp.ones((2, 1, 3, 1))))
+    with pytest.raises(ValueError, match=r"got \(4, 2\)$"):  # no reshape makes threes of them
+        model.init(KEY, lx.Batch(jnp.ones((4, 2))))
 
 
 NET = Energy(steep, 2)

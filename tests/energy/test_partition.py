@@ -196,6 +196,31 @@ ERRORS = {
         TypeError,
         "bracket.lower",
     ),
+    "a density of no parameters": (
+        lambda: QUADRATIC.log_prob,
+        AttributeError,
+        r"write energy.density\(params, state=state\).log_prob",
+    ),
+    "a model for an objective": (
+        lambda: SMALL.init(KEY, lx.Batch(jnp.ones((2, 3)))),
+        TypeError,
+        r"RBM is a model.*write lx.energy.MaximumLikelihood\(model\)",
+    ),
+    "a network for an objective": (
+        lambda: QUADRATIC.init(KEY, lx.Batch(jnp.ones((2, 2)))),
+        TypeError,
+        "Energy is a model",
+    ),
+    "no exact samples of a network": (
+        lambda: energy.bracket(DENSITY, KEY, **GAUSS),
+        ValueError,
+        "bracket: without samples= .* EnergyDensity does not allow; write samples=",
+    ),
+    "no exact samples of many units": (
+        lambda: energy.bracket(RBM.random(KEY, 30, 30), KEY),
+        ValueError,
+        r"RBM does not allow; write samples=, of long chains \(rbm.gibbs",
+    ),
     "another model as base": (lambda: ais(SMALL, KEY, base=ISING), TypeError, "independent"),
 }
 
