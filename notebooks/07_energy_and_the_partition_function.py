@@ -118,6 +118,7 @@ for color, side in ((BLUE, "lower"), (ORANGE, "upper")):
         label={"lower": "forward", "upper": "reverse"}[side],
     )
 axis.axhline(float(exact.log_z), color="0.3", linewidth=0.8, label="exact")
+axis.plot([], [], "--", color="0.4", linewidth=1, label="mean over single chains")
 axis.set_xscale("log")
 axis.set_xlabel("temperatures")
 axis.set_ylabel("log Z")
@@ -258,6 +259,7 @@ for line, images in zip(axes, rows, strict=True):
         axis.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
         axis.set_xticks([])
         axis.set_yticks([])
+        axis.spines[:].set_visible(True)
 for axis, name in zip(axes[:, 0], ("held out", "exact", "too large"), strict=True):
     axis.set_ylabel(name, rotation=0, ha="right", va="center")
 plt.show()

@@ -293,8 +293,9 @@ for name, colour in zip(names, (BLUE, GREEN, ORANGE), strict=False):
     )
     axis.plot(line, found.prob(line), color=colour, label=name.replace("_", " "))
     axis.plot(line, wanted.prob(line), "--", color=colour)
+axis.plot([], [], "--", color="0.4", label="the best")
 axis.set_xlim(-5, 5)
-axis.legend()
+axis.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]

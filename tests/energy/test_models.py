@@ -302,7 +302,7 @@ ERRORS = {
     "data that are not binary": (
         lambda: RB.unnormalized_log_prob(DATA * 0.5),
         ValueError,
-        r"RBM: a value must be 0 or 1.*index \(0\)",
+        r"RBM: a value must be 0 or 1.*index \(0, 2\) it is 0.5",
     ),
     "such data in an objective": (
         lambda: MaximumLikelihood(RB)(RB, KEY, lx.Batch(jnp.asarray(DATA * 0.5))),
