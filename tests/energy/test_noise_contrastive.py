@@ -320,7 +320,7 @@ ERRORS = {
     "data of another shape": (
         lambda: NCE(RB, BITS).init(KEY, lx.Batch(STATES[:, :2])),
         ValueError,
-        r"event \(3,\), got \(8, 2\); write value.reshape",
+        r"event \(3,\), got \(8, 2\)$",
     ),
     "such data at a step": (
         lambda: NCE(RB, BITS)({"model": RB, "log_z": 0.0}, KEY, lx.Batch(STATES * 0.5)),
