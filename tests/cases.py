@@ -94,6 +94,12 @@ def huber(x: np.ndarray) -> np.ndarray:
     return -loss - np.log(mass * SCALE)
 
 
+def kumaraswamy(x: np.ndarray) -> np.ndarray:
+    """1 - (1 - x^a)^b, differentiated."""
+    p, q = a([0.75, 6]), a([2, 1.5])
+    return np.log(p * q) + (p - 1) * np.log(x) + (q - 1) * np.log1p(-(x**p))
+
+
 def asymmetric_laplace(x: np.ndarray) -> np.ndarray:
     return stats.laplace_asymmetric.logpdf(x, a([0.5, 2.0]), LOC, SCALE)
 
@@ -320,10 +326,22 @@ FAMILIES = [
         same_as="Gamma",
     ),
     Case(
+        "InverseGamma",
+        lambda: lx.InverseGamma(f(1.5, 6), f(0.5, 2)),
+        POSITIVE,
+        lambda x: stats.invgamma.logpdf(x, a([1.5, 6]), 0, a([0.5, 2])),
+    ),
+    Case(
         "Beta",
         lambda: lx.Beta(f(0.75, 6), f(2, 1.5)),
         UNIT,
         lambda x: stats.beta.logpdf(x, a([0.75, 6]), a([2, 1.5])),
+    ),
+    Case(
+        "Kumaraswamy",
+        lambda: lx.Kumaraswamy(f(0.75, 6), f(2, 1.5)),
+        UNIT,
+        kumaraswamy,
     ),
     Case(
         "Uniform",

@@ -1,7 +1,7 @@
 """Distributions: each a frozen pytree with a pure `log_prob`."""
 
 from likelax.distributions.base import Distribution, Independent, Masked
-from likelax.distributions.beta import Beta, Uniform
+from likelax.distributions.beta import Beta, Kumaraswamy, Uniform
 from likelax.distributions.categorical import (
     Bernoulli,
     Categorical,
@@ -18,7 +18,7 @@ from likelax.distributions.counts import (
 )
 from likelax.distributions.dirichlet import Dirichlet
 from likelax.distributions.extremes import Gumbel, Weibull
-from likelax.distributions.gamma import Exponential, Gamma
+from likelax.distributions.gamma import Exponential, Gamma, InverseGamma
 from likelax.distributions.inflated import ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
@@ -49,6 +49,8 @@ __all__ = [
     "HalfNormal",
     "Huber",
     "Independent",
+    "InverseGamma",
+    "Kumaraswamy",
     "Laplace",
     "LinearCategorical",
     "LogLogistic",

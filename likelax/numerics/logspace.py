@@ -92,7 +92,7 @@ _BERNOULLI = (
 )
 
 
-def _log_mean_decay_slope(u: Array) -> Array:
+def log_mean_decay_slope(u: Array) -> Array:
     """1/expm1(u) - 1/u."""
     near = u < 0.5
     v, w = jnp.where(near, u, 0.0), jnp.where(near, 1.0, u)
@@ -111,7 +111,7 @@ def _log_mean_decay(u: Array) -> Array:
 @_log_mean_decay.defjvp
 def _log_mean_decay_jvp(primals, tangents):
     (u,), (du,) = primals, tangents
-    return _log_mean_decay(u), _log_mean_decay_slope(u) * du
+    return _log_mean_decay(u), log_mean_decay_slope(u) * du
 
 
 def log_mean_decay(u: ArrayLike) -> Array:

@@ -1,5 +1,5 @@
-"""Log-densities in powers x^k and exponentials of a standardised variable: extremes, waiting times
-and power laws.
+"""Log-densities in powers x^k and exponentials of a standardised variable: extremes, waiting times,
+power laws and the Kumaraswamy.
 
 Such a density multiplies the rounding of its own argument, by |z| in exp(-z) and by |k log z| in
 z^k. The arguments are therefore pairs of floats (`pairs`), and so are sums whose terms cancel, as
@@ -20,6 +20,7 @@ from likelax.numerics._rules import with_partials
 from likelax.numerics.logspace import (
     as_floats,
     divide,
+    log_mean_decay_slope,
     sigmoid,
     softplus,
     standardize,
@@ -38,6 +39,7 @@ from likelax.numerics.pairs import (
     word,
 )
 
+_LOG_2 = math.log(2.0)
 _LOG_2_OVER_PI = math.log(2.0 / math.pi)
 
 
@@ -138,7 +140,7 @@ def power(x: ArrayLike, scale: ArrayLike, exponent: ArrayLike) -> Array:
     return _on(_power, x, scale, exponent)
 
 
-def _at_edge(k, s, limit):
+def _at_edge(k, limit):
     """A density's log at x = 0 as x^(k - 1) has it: inf, its limit at k = 1, or -inf."""
     return jnp.where(k == 1, limit, jnp.where(k < 1, jnp.inf, -jnp.inf))
 
@@ -163,7 +165,7 @@ def _weibull(x, k, s):
     v = _inside(x)
     y = _log_power(v, s, k)
     inside = rounded(pair_sum(word(-exp_pair(y)), log_quotient(k, v), y))
-    return jnp.where(x == 0, _at_edge(k, s, -jnp.log(s)), inside)
+    return jnp.where(x == 0, _at_edge(k, -jnp.log(s)), inside)
 
 
 def weibull_log_pdf(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) -> Array:
@@ -215,7 +217,7 @@ def _log_logistic(x, k, s):
     sign = -jnp.sign(high)
     bend = -2.0 * jnp.log1p(jnp.exp(-jnp.abs(high)))
     inside = rounded(pair_sum((sign * high, sign * low), log_quotient(k, v), word(bend)))
-    return jnp.where(x == 0, _at_edge(k, s, -jnp.log(s)), inside)
+    return jnp.where(x == 0, _at_edge(k, -jnp.log(s)), inside)
 
 
 def log_logistic_log_pdf(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) -> Array:
@@ -280,3 +282,131 @@ def half_cauchy_log_tail(x: ArrayLike, scale: ArrayLike) -> Array:
     near = _LOG_2_OVER_PI + below + _log_arc(below)
     other = jnp.exp(_LOG_2_OVER_PI - above + _log_arc(-above))
     return jnp.where(low, near, jnp.log1p(-other))
+
+
+# ---- the Kumaraswamy: 1 - x^a, y = -a log x ----
+
+
+def _minus_log_power(x, a) -> Pair:
+    """y = -a log x."""
+    return pair_times(a, log_quotient(jnp.ones_like(x), x))
+
+
+@with_partials(
+    lambda x, a: divide(a * _odds(x, a) * (1.0 + _odds(x, a)), x),
+    lambda x, a: _odds(x, a) * (1.0 + _odds(x, a)) * log_over(x, 1.0),
+)
+def _odds(x, a):
+    """x^a / (1 - x^a)."""
+    y = _minus_log_power(x, a)
+    return exp_pair(pair_minus(y)) / -jnp.expm1(-y[0])
+
+
+def _odds_fall(x, a):
+    # odds (1 - y - y / expm1(y)), y = -a log x, whose terms cancel for a small y.
+    y = a * log_over(1.0, x)
+    return -_odds(x, a) * y * (1.0 + log_mean_decay_slope(y))
+
+
+@with_partials(
+    lambda x, a: divide(a * _odds(x, a) * (1.0 + _odds(x, a)) * a, x),
+    _odds_fall,
+)
+def _scaled_odds(x, a):
+    """a x^a / (1 - x^a)."""
+    return a * _odds(x, a)
+
+
+@with_partials(
+    lambda x, a: divide(_odds_fall(x, a), x),
+    lambda x, a: log_over(x, 1.0) ** 2 * _odds(x, a) * (1.0 + _odds(x, a)),
+)
+def _logged_odds(x, a):
+    """log(x) x^a / (1 - x^a)."""
+    return log_over(x, 1.0) * _odds(x, a)
+
+
+@with_partials(
+    lambda x, a: -divide(a * _odds(x, a), x),
+    lambda x, a: -_odds(x, a) * log_over(x, 1.0),
+)
+def _log_rest(x, a):
+    """log(1 - x^a)."""
+    y = _minus_log_power(x, a)
+    small = y[0] < _LOG_2
+    near = jnp.log(-jnp.expm1(-jnp.where(small, y[0], 1.0)))
+    return jnp.where(small, near, jnp.log1p(-exp_pair(pair_minus(y))))
+
+
+def log_one_minus_power(x: ArrayLike, exponent: ArrayLike) -> Array:
+    """log(1 - x^a) for 0 < x < 1, a = exponent > 0, to a few ulp of itself."""
+    return _on(_log_rest, x, exponent)
+
+
+def _log_rest_ratio(x, a):
+    """-log(1 - e) / e, e = x^a: 1 where e underflows."""
+    e = _power(x, jnp.ones_like(x), a)
+    safe = jnp.where(e == 0, 0.5, e)
+    return jnp.where(e == 0, 1.0, divide(-_log_rest(x, a), safe))
+
+
+def _pull(x, a):
+    """The slope of log(-log(1 - x^a)) in log x^a."""
+    return divide(1.0 + _odds(x, a), _log_rest_ratio(x, a))
+
+
+@with_partials(
+    lambda x, a, b: divide(a * _pull(x, a), x),
+    lambda x, a, b: _pull(x, a) * log_over(x, 1.0),
+    lambda x, a, b: divide(1.0, b),
+)
+def _log_hazard(x, a, b):
+    one = jnp.ones_like(x)
+    start = pair_sum(log_quotient(b, one), pair_minus(_minus_log_power(x, a)))
+    return rounded(pair_sum(start, word(jnp.log(_log_rest_ratio(x, a)))))
+
+
+def kumaraswamy_log_hazard(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
+    """log(-b log(1 - x^a)) for 0 < x < 1: of minus the log of the upper tail."""
+    return _on(_log_hazard, x, a, b)
+
+
+def _within(x):
+    """Whether x is off both edges, and x, 1/2 on them."""
+    inside = (x != 0) & (x != 1)
+    return inside, jnp.where(inside, x, 0.5)
+
+
+def _kumaraswamy_slope_x(x, a, b):
+    inside, v = _within(x)
+    slope = divide((a - 1.0) - (b - 1.0) * _scaled_odds(v, a), v)
+    at_zero = jnp.where((x == 0) & (a == 1), 1.0 - b, 0.0)
+    return jnp.where(inside, slope, jnp.where((x == 1) & (b == 1), a - 1.0, at_zero))
+
+
+def _kumaraswamy_slope_a(x, a, b):
+    inside, v = _within(x)
+    slope = divide(1.0, a) + log_over(v, 1.0) - (b - 1.0) * _logged_odds(v, a)
+    return jnp.where(inside, slope, divide(jnp.where(x == 1, b, 1.0), a))
+
+
+def _kumaraswamy_slope_b(x, a, b):
+    inside, v = _within(x)
+    return divide(1.0, b) + jnp.where(inside, _log_rest(v, a), 0.0)
+
+
+@with_partials(_kumaraswamy_slope_x, _kumaraswamy_slope_a, _kumaraswamy_slope_b)
+def _kumaraswamy(x, a, b):
+    inside, v = _within(x)
+    rest = word((b - 1.0) * _log_rest(v, a))
+    power = pair_minus(_minus_log_power(v, a))
+    value = rounded(pair_sum(rest, log_quotient(a, v), power, log_quotient(b, jnp.ones_like(b))))
+    edge = jnp.where(x == 0, _at_edge(a, jnp.log(b)), _at_edge(b, jnp.log(a)))
+    return jnp.where(inside, value, edge)
+
+
+def kumaraswamy_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
+    """log(a b / x) + a log x + (b - 1) log(1 - x^a) for 0 <= x <= 1; on the edges the limits, and
+    infinite logarithms left out of the slopes in a and b.
+    """
+    return _on(_kumaraswamy, x, a, b)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, special, stats
 
 import likelax as lx
 
@@ -37,6 +37,16 @@ def log_logistic_tails(x, k, s):
     return -mp.log1p(1 / odds), -mp.log1p(odds)
 
 
+def inverse_gamma_tails(x, a, s):
+    upper = mp.gammainc(a, s / x, mp.inf, regularized=True)
+    return mp.log(upper), mp.log(mp.gammainc(a, 0, s / x, regularized=True))
+
+
+def kumaraswamy_tails(x, a, b):
+    log_rest = log1mexp(-a * mp.log(x))
+    return log1mexp(-b * log_rest), b * log_rest
+
+
 def half_cauchy_tails(x, s):
     return mp.log(2 / mp.pi * mp.atan(x / s)), mp.log(2 / mp.pi * mp.atan(s / x))
 
@@ -58,6 +68,20 @@ TAILS = {
     lx.LogLogistic: (
         log_logistic_tails,
         [(0.7, 1.3, 2.1), (1e-30, 4.1, 0.9), (7e28, 0.02, 2e-12), (0.7000001, 3e6, 0.7)],
+    ),
+    lx.InverseGamma: (
+        inverse_gamma_tails,
+        [
+            (0.7, 1.3, 2.1),
+            (1e-3, 4.1, 0.09),
+            (7e18, 0.2, 2e12),
+            (3e-4, 20000.0, 6.3),
+            (9, 300, 2900),
+        ],
+    ),
+    lx.Kumaraswamy: (
+        kumaraswamy_tails,
+        [(0.7, 1.3, 2.1), (1e-30, 0.7, 3e19), (0.99999994, 30.0, 0.02), (0.3, 1e-5, 1e6)],
     ),
     lx.HalfCauchy: (
         half_cauchy_tails,
@@ -107,6 +131,7 @@ SUMMARIES = {
     "LogLogistic": (lx.LogLogistic(2.5, 0.5), stats.fisk(2.5, scale=0.5), 0.5 * (3 / 7) ** 0.4),
     "LogLogistic-steep": (lx.LogLogistic(9.0, 0.5), stats.fisk(9, scale=0.5), 0.5 * 0.8 ** (1 / 9)),
     "HalfCauchy": (lx.HalfCauchy(0.5), stats.halfcauchy(scale=0.5), 0.0),
+    "InverseGamma": (lx.InverseGamma(3.5, 0.5), stats.invgamma(3.5, scale=0.5), 0.5 / 4.5),
 }
 
 
@@ -125,6 +150,29 @@ def test_summaries_and_quantiles(name):
     np.testing.assert_allclose(dist.variance(), scipy.var(), rtol=3e-6)
 
 
+def test_kumaraswamy_summaries():
+    """By the substitution u = x^a: the moments are Beta functions; with b = 1 a power law."""
+    a, b = 2.5, 1.75
+    dist = lx.Kumaraswamy(a, b)
+    first, second = (b * special.beta(1 + n / a, b) for n in (1, 2))
+    np.testing.assert_allclose(dist.mean(), first, rtol=2e-6)
+    np.testing.assert_allclose(dist.variance(), second - first**2, rtol=1e-5)
+    np.testing.assert_allclose(dist.mode(), (1.5 / (a * b - 1)) ** (1 / a), rtol=1e-6)
+    q = np.float32([1e-20, 0.375, 0.875])
+    np.testing.assert_allclose(
+        dist.quantile(q), (-np.expm1(np.log1p(-q.astype(float)) / b)) ** 0.4, rtol=2e-6
+    )
+
+    def term(x):
+        density = a * b * x ** (a - 1) * (1 - x**a) ** (b - 1)
+        return -density * np.log(density) if density else 0.0
+
+    np.testing.assert_allclose(dist.entropy(), integrate.quad(term, 0, 1)[0], rtol=1e-5)
+    ends = lx.Kumaraswamy(jnp.array([0.5, 1.0, 1.5]), jnp.array([1.5, 2.0, 1.0]))
+    np.testing.assert_allclose(ends.log_prob(0.0), [np.inf, np.log(2), -np.inf], rtol=1e-6)
+    np.testing.assert_allclose(ends.log_prob(1.0), [-np.inf, -np.inf, np.log(1.5)], rtol=1e-6)
+
+
 def test_spreads_of_steep_ones():
     """A difference of two moments near 1 would be 0."""
     k = 1e6
@@ -135,7 +183,7 @@ def test_spreads_of_steep_ones():
 
 def test_moments_that_are_infinite():
     a = jnp.array([0.5, 1.0, 2.0])
-    for family in (lx.Pareto, lx.LogLogistic):
+    for family in (lx.Pareto, lx.LogLogistic, lx.InverseGamma):
         assert np.isinf(family(a, 1.0).mean()).tolist() == [True, True, False]
         assert np.isinf(family(a, 1.0).variance()).all()
 
@@ -166,7 +214,10 @@ def test_heads_of_exponents(family):
     assert np.isfinite(values).all() and np.isfinite(slopes).all() and abs(values[0]) < 3
 
 
-@pytest.mark.parametrize("name", ["Gumbel", "Weibull", "Pareto", "LogLogistic", "HalfCauchy"])
+@pytest.mark.parametrize(
+    "name",
+    ["Gumbel", "Weibull", "Pareto", "LogLogistic", "HalfCauchy", "InverseGamma", "Kumaraswamy"],
+)
 def test_both_precisions(name):
     """Parameters in bfloat16 are exact numbers; in float64 the densities have its digits."""
     family = getattr(lx, name)
@@ -177,11 +228,17 @@ def test_both_precisions(name):
         "Pareto": stats.pareto(1.75, scale=0.75),
         "LogLogistic": stats.fisk(1.75, scale=0.75),
         "HalfCauchy": stats.halfcauchy(scale=0.75),
+        "InverseGamma": stats.invgamma(1.75, scale=0.75),
+        "Kumaraswamy": None,
     }[name]
-    want = exact.logpdf(2.5)
-    half = family(*(jnp.bfloat16(v) for v in numbers)).log_prob(2.5)
+    at = 0.25 if name == "Kumaraswamy" else 2.5
+    if name == "Kumaraswamy":  # SciPy has none
+        want = np.log(1.75 * 0.75 * at**0.75) - 0.25 * np.log1p(-(at**1.75))
+    else:
+        want = exact.logpdf(at)
+    half = family(*(jnp.bfloat16(v) for v in numbers)).log_prob(at)
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, want, rtol=1e-6)
     with jax.enable_x64(True):
-        double = family(*(jnp.float64(v) for v in numbers)).log_prob(jnp.float64(2.5))
+        double = family(*(jnp.float64(v) for v in numbers)).log_prob(jnp.float64(at))
         np.testing.assert_allclose(double, want, rtol=1e-14)

@@ -43,6 +43,12 @@ PAIRS = {
     "HalfCauchy": (lx.HalfCauchy, lambda s: stats.halfcauchy(scale=s), (1.5,), (0.75,)),
     "Exponential": (lx.Exponential, lambda r: stats.expon(scale=1 / r), (0.25,), (1.5,)),
     "Gamma": (lx.Gamma, lambda a, r: stats.gamma(a, scale=1 / r), (2.5, 0.5), (0.75, 1.5)),
+    "InverseGamma": (
+        lx.InverseGamma,
+        lambda a, s: stats.invgamma(a, scale=s),
+        (2.5, 0.5),
+        (1.75, 1.5),
+    ),
     "Beta": (lx.Beta, stats.beta, (2.5, 0.75), (1.25, 3.0)),
     "VonMises": (lx.VonMises, lambda m, k: stats.vonmises(k, m), (0.25, 1.5), (-1.0, 4.0)),
 }
@@ -67,6 +73,7 @@ def quadrature(p, q, low, high):
 
 
 HALF_LINE = (lx.HalfNormal, lx.HalfCauchy, lx.LogNormal, lx.Weibull, lx.Exponential, lx.Gamma)
+HALF_LINE += (lx.InverseGamma,)
 
 
 def ends(name):

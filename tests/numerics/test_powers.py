@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
+from jax.scipy.special import gammaln
 
-from likelax.numerics import logspace, pairs, powers
+from likelax.numerics import logspace, pairs, powers, reciprocal
 from numerics.reference import DTYPES, check, check_fails
 
 
@@ -40,6 +41,20 @@ def half_cauchy_tail(x, s):
     return mp.log(2 / mp.pi * mp.atan(x / s))
 
 
+def inverse_gamma(x, a, s):
+    return a * mp.log(s / x) - mp.loggamma(a) - mp.log(x) - s / x
+
+
+def kumaraswamy(x, a, b):
+    y = -a * mp.log(x)
+    rest = mp.log(-mp.expm1(-y)) if y < 1 else mp.log1p(-mp.exp(-y))
+    return mp.log(a * b / x) - y + (b - 1) * rest
+
+
+UNIT = [(0.7, 1.3, 2.1), (1e-20, 0.9, 3e17), (0.9999999, 30.0, 0.02), (0.3, 1e-5, 1e6)]
+UNIT += [(1e-6, 1.0, 1.0), (0.99, 1e4, 7.0)]
+INVERSE = [(0.7, 1.3, 2.1), (3e-4, 20000.0, 6.3), (7e18, 0.2, 2e12), (1.3e-9, 1e-6, 4e-12)]
+INVERSE += [(0.33333334, 1e8, 3.3334e7), (1e12, 1.0, 2e-10)]
 GUMBEL = [(-61.0, 0.3, 0.75), (70.0, -3.0, 1.1), (0.1, 0.1, 3.0), (-1e7, 2e3, 1.3e5)]
 GUMBEL += [(2e9, 1.7, 3e17), (0.30000001, 0.3, 1e-8)]
 POWERS = [(0.7, 1.3, 2.1), (1.7e12, 3.1, 0.9), (1e-13, 2.2, 3.0), (3.3e-8, 0.021, 2e9)]
@@ -62,11 +77,32 @@ def scaled(points):
     return 1, (unit,) * 3, ((unit**2,) * 3,) * 3
 
 
+def inverse_floors(points):
+    """Relative to the spread of log x, about 1/sqrt(a) for a large a."""
+    a = np.array([p[1] for p in points])
+    x, _, s = np.array(points).T
+    root = np.sqrt(np.maximum(a, 1))
+    slope = root / x, 1 / np.maximum(np.minimum(a, np.sqrt(a)), 1e-30), root / s
+    return 1, slope, tuple(tuple(b * c for b in slope) for c in slope)
+
+
+def unit_floors(points):
+    """The length of x is that to the nearer end."""
+    return floors([(min(x, 1 - x), a, b) for x, a, b in points])
+
+
 GRIDS = {
     "gumbel": (powers.gumbel_log_kernel, gumbel, GUMBEL, scaled(GUMBEL)),
     "weibull": (powers.weibull_log_pdf, weibull, EARLY, floors(EARLY)),
     "pareto": (powers.pareto_log_pdf, pareto, LATE, floors(LATE)),
     "log_logistic": (powers.log_logistic_log_pdf, log_logistic, POWERS, floors(POWERS)),
+    "kumaraswamy": (powers.kumaraswamy_log_pdf, kumaraswamy, UNIT, unit_floors(UNIT)),
+    "inverse_gamma": (
+        reciprocal.inverse_gamma_log_pdf,
+        inverse_gamma,
+        INVERSE,
+        inverse_floors(INVERSE),
+    ),
     "half_cauchy": (powers.half_cauchy_log_pdf, half_cauchy, CAUCHY, floors(CAUCHY)),
     "half_cauchy_tail": (powers.half_cauchy_log_tail, half_cauchy_tail, CAUCHY, floors(CAUCHY)),
 }
@@ -92,6 +128,12 @@ def test_one_rounding_of_the_argument_is_magnified():
         return jnp.log(k / x) + k * jnp.log(x / s) - jnp.exp(k * jnp.log(x / s))
 
     check_fails(plain_gumbel, gumbel, GUMBEL, np.float32, floors=scaled(GUMBEL))
+
+    def plain_inverse_gamma(x, a, s):
+        return a * jnp.log(s / x) - gammaln(a) - jnp.log(x) - s / x
+
+    sizes = inverse_floors(INVERSE)
+    check_fails(plain_inverse_gamma, inverse_gamma, INVERSE, np.float32, floors=sizes)
     check_fails(plain_weibull, weibull, EARLY, np.float32, floors=floors(EARLY))
 
 
