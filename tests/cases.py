@@ -94,6 +94,12 @@ def huber(x: np.ndarray) -> np.ndarray:
     return -loss - np.log(mass * SCALE)
 
 
+def kumaraswamy(x: np.ndarray) -> np.ndarray:
+    """1 - (1 - x^a)^b, differentiated."""
+    p, q = a([0.75, 6]), a([2, 1.5])
+    return np.log(p * q) + (p - 1) * np.log(x) + (q - 1) * np.log1p(-(x**p))
+
+
 def asymmetric_laplace(x: np.ndarray) -> np.ndarray:
     return stats.laplace_asymmetric.logpdf(x, a([0.5, 2.0]), LOC, SCALE)
 
@@ -237,6 +243,50 @@ FAMILIES = [
         same_as="Cauchy",
     ),
     Case(
+        "Gumbel",
+        lambda: lx.Gumbel(f(*LOC), f(*SCALE)),
+        LINE[1:],
+        lambda x: stats.gumbel_r.logpdf(x, LOC, SCALE),
+    ),
+    Case(
+        "Gumbel-log_scale",
+        lambda: lx.Gumbel(f(*LOC), log_scale=f(*np.log(SCALE))),
+        LINE[1:],
+        lambda x: stats.gumbel_r.logpdf(x, LOC, SCALE),
+        same_as="Gumbel",
+    ),
+    Case(
+        "HalfCauchy",
+        lambda: lx.HalfCauchy(f(*SCALE)),
+        POSITIVE,
+        lambda x: stats.halfcauchy.logpdf(x, 0, SCALE),
+    ),
+    Case(
+        "HalfCauchy-log_scale",
+        lambda: lx.HalfCauchy(log_scale=f(*np.log(SCALE))),
+        POSITIVE,
+        lambda x: stats.halfcauchy.logpdf(x, 0, SCALE),
+        same_as="HalfCauchy",
+    ),
+    Case(
+        "Weibull",
+        lambda: lx.Weibull(f(0.75, 3), f(0.5, 4)),
+        POSITIVE,
+        lambda x: stats.weibull_min.logpdf(x, a([0.75, 3]), 0, a([0.5, 4])),
+    ),
+    Case(
+        "Pareto",
+        lambda: lx.Pareto(f(1.5, 6), f(0.5, 2)),
+        a([[0.625, 2.25], [40.0, 5.5]]),
+        lambda x: stats.pareto.logpdf(x, a([1.5, 6]), 0, a([0.5, 2])),
+    ),
+    Case(
+        "LogLogistic",
+        lambda: lx.LogLogistic(f(1.5, 6), f(0.5, 2)),
+        POSITIVE,
+        lambda x: stats.fisk.logpdf(x, a([1.5, 6]), 0, a([0.5, 2])),
+    ),
+    Case(
         "StudentT",
         lambda: _student_t(scale=f(*SCALE)),
         LINE,
@@ -276,10 +326,22 @@ FAMILIES = [
         same_as="Gamma",
     ),
     Case(
+        "InverseGamma",
+        lambda: lx.InverseGamma(f(1.5, 6), f(0.5, 2)),
+        POSITIVE,
+        lambda x: stats.invgamma.logpdf(x, a([1.5, 6]), 0, a([0.5, 2])),
+    ),
+    Case(
         "Beta",
         lambda: lx.Beta(f(0.75, 6), f(2, 1.5)),
         UNIT,
         lambda x: stats.beta.logpdf(x, a([0.75, 6]), a([2, 1.5])),
+    ),
+    Case(
+        "Kumaraswamy",
+        lambda: lx.Kumaraswamy(f(0.75, 6), f(2, 1.5)),
+        UNIT,
+        kumaraswamy,
     ),
     Case(
         "Uniform",

@@ -1,7 +1,7 @@
 """Distributions: each a frozen pytree with a pure `log_prob`."""
 
 from likelax.distributions.base import Distribution, Independent, Masked
-from likelax.distributions.beta import Beta, Uniform
+from likelax.distributions.beta import Beta, Kumaraswamy, Uniform
 from likelax.distributions.categorical import (
     Bernoulli,
     Categorical,
@@ -17,7 +17,8 @@ from likelax.distributions.counts import (
     Poisson,
 )
 from likelax.distributions.dirichlet import Dirichlet
-from likelax.distributions.gamma import Exponential, Gamma
+from likelax.distributions.extremes import Gumbel, Weibull
+from likelax.distributions.gamma import Exponential, Gamma, InverseGamma
 from likelax.distributions.inflated import ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
@@ -25,6 +26,7 @@ from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber
 from likelax.distributions.mixture import Mixture
 from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
 from likelax.distributions.normal import HalfNormal, Normal
+from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
@@ -42,11 +44,16 @@ __all__ = [
     "Exponential",
     "Gamma",
     "Geometric",
+    "Gumbel",
+    "HalfCauchy",
     "HalfNormal",
     "Huber",
     "Independent",
+    "InverseGamma",
+    "Kumaraswamy",
     "Laplace",
     "LinearCategorical",
+    "LogLogistic",
     "LogNormal",
     "Logistic",
     "Masked",
@@ -58,12 +65,14 @@ __all__ = [
     "Normal",
     "OneHotCategorical",
     "OrderedLogistic",
+    "Pareto",
     "Poisson",
     "Quantized",
     "StudentT",
     "Transformed",
     "Uniform",
     "VonMises",
+    "Weibull",
     "ZeroInflated",
     "kl_divergence",
     "register_kl",

@@ -1,4 +1,4 @@
-"""Waiting times: the Exponential and the Gamma, and the sampler that all Gamma-based families
+"""Waiting times: the Exponential, the Gamma and the InverseGamma, and the sampler that all Gamma-based families
 share.
 """
 
@@ -18,8 +18,14 @@ from likelax.numerics.deviance import deviance, log1pmx
 from likelax.numerics.gamma import digamma, stirling_error
 from likelax.numerics.half_line import exponential_log_pdf
 from likelax.numerics.incomplete import log_gammainc, log_gammaincc
-from likelax.numerics.inverses import gammainc_inverse
+from likelax.numerics.inverses import gammainc_inverse, gammaincc_inverse
 from likelax.numerics.logspace import divide, log1mexp
+from likelax.numerics.pairs import log_over
+from likelax.numerics.reciprocal import (
+    inverse_gamma_log_cdf,
+    inverse_gamma_log_pdf,
+    inverse_gamma_log_survival,
+)
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -152,6 +158,68 @@ class Gamma(Distribution):
 def _kl_gamma(p: Gamma, q: Gamma) -> Array:
     a, b = p.concentration, q.concentration
     return deviance(b, a * jnp.exp(q.log_rate - p.log_rate)) + stirling_bregman(b, a)
+
+
+class InverseGamma(Distribution):
+    """1/X of a Gamma: log p(x) = a log s - (a + 1) log x - s/x - log Gamma(a), x > 0, a the
+    concentration and s the scale.
+
+    The conjugate prior of a Normal's variance. The mean is infinite for a <= 1, the variance for a
+    <= 2.
+
+    Parameters, of the batch's shape: `concentration` and `scale`, positive.
+    """
+
+    concentration: Array = param(supports.positive)
+    scale: Array = param(supports.positive)
+
+    support = supports.positive
+
+    def log_prob(self, value: Array) -> Array:
+        return inverse_gamma_log_pdf(value, self.concentration, self.scale)
+
+    def log_cdf(self, value: Array) -> Array:
+        return inverse_gamma_log_cdf(value, self.concentration, self.scale)
+
+    def log_survival(self, value: Array) -> Array:
+        return inverse_gamma_log_survival(value, self.concentration, self.scale)
+
+    def quantile(self, q: Array) -> Array:
+        return divide(self.scale, gammaincc_inverse(self.concentration, q))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        _, log_draws = sample_standard_gamma(key, self.concentration, self._shape(shape))
+        info = jnp.finfo(self.dtype)
+        return jnp.clip(self.scale * jnp.exp(-log_draws), info.tiny, info.max)
+
+    def mean(self) -> Array:
+        finite = self.concentration > 1
+        return jnp.where(
+            finite, divide(self.scale, jnp.where(finite, self.concentration - 1, 1)), jnp.inf
+        )
+
+    def mode(self) -> Array:
+        return divide(self.scale, self.concentration + 1)
+
+    def variance(self) -> Array:
+        return self.stddev() ** 2
+
+    def stddev(self) -> Array:
+        finite = self.concentration > 2
+        spread = jnp.sqrt(jnp.where(finite, self.concentration - 2, 1))
+        return jnp.where(finite, divide(self.mean(), spread), jnp.inf)
+
+    def entropy(self) -> Array:
+        a = self.concentration
+        log_scale = log_over(self.scale, a) + 2 * log_minus_digamma(a)
+        return log_scale - 0.5 * jnp.log(a) + _LOG_SQRT_2PI + entropy_excess(a)
+
+
+@register_kl(InverseGamma, InverseGamma)
+def _kl_inverse_gamma(p: InverseGamma, q: InverseGamma) -> Array:
+    # Of the Gammas of 1/x.
+    a, b = p.concentration, q.concentration
+    return deviance(b, a * divide(q.scale, p.scale)) + stirling_bregman(b, a)
 
 
 # ---- lgamma without what cancels ----

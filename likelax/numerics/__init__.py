@@ -7,5 +7,7 @@ differentiable twice or more.
 The rooms: `logspace` (sums, differences, sigmoids, divisions), `normal`, `bessel`, and the gamma
 function's family: `deviance`, `gamma` (lgamma and its derivatives), `densities`, `incomplete`
 (tails), `inverses` (quantiles). `indexing` chooses entries of an axis; `half_line` has densities
-that look after their own support; `score_matching` has losses of a model of the score.
+that look after their own support; `pairs` has floats of two words, `powers` (extremes, lifetimes,
+power laws) and `reciprocal` (the inverse Gamma) the densities that need them; `score_matching` has
+losses of a model of the score.
 """

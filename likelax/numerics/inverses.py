@@ -16,16 +16,19 @@ from likelax.numerics.incomplete import beta_parts, gamma_parts, log_tail_and_sl
 from likelax.numerics.logspace import as_floats, log1p, sigmoid
 
 
-def _solve(parts: Callable, p: Array, low: Array, high: Array, x: Array, bounded: bool) -> Array:
-    """x with lower tail p, by Newton's steps on the log of the smaller of p and 1 - p, kept in a
+def _solve(
+    parts: Callable, p: Array, low: Array, high: Array, x: Array, bounded: bool, upper: bool = False
+) -> Array:
+    """x with lower tail p (or upper tail p), by Newton's steps on the log of the smaller of p and 1 - p, kept in a
     bracket.
 
     The steps are made in log x, or in logit x where x is `bounded` by 1, and written so that a
     small one changes x itself without rounding; a step that leaves [low, high] is replaced by
     halving it.
     """
-    below = p <= 0.5
-    target = jnp.where(below, jnp.log(p), log1p(-p))
+    near = p <= 0.5
+    target = jnp.where(near, jnp.log(p), log1p(-p))
+    below = ~near if upper else near
 
     def step(_, state):
         low, high, x = state
@@ -49,8 +52,12 @@ def _solve(parts: Callable, p: Array, low: Array, high: Array, x: Array, bounded
     return jax.lax.fori_loop(0, terms(p, 20, 26), step, (low, high, jnp.clip(x, low, high)))[2]
 
 
-def _inverse_rule(inverse: jax.custom_jvp, parts: Callable, top: float) -> None:
-    """Implicit differentiation: dx = (dp - dP) / density, where dP comes from the shape parameters."""
+def _inverse_rule(
+    inverse: jax.custom_jvp, parts: Callable, top: float, upper: bool = False
+) -> None:
+    """Implicit differentiation: dx = (dp - dP) / density, where dP comes from the shape parameters;
+    of an upper tail dp has a minus.
+    """
 
     def rule(primals, tangents):
         *shape, p = primals
@@ -67,24 +74,27 @@ def _inverse_rule(inverse: jax.custom_jvp, parts: Callable, top: float) -> None:
                 slope = jnp.where(lower, -slope, slope) * jnp.exp(factor)
                 total = total + jnp.where(inside, slope, 0.0) * tangent
         if not isinstance(tangents[-1], SymbolicZero):
-            total = total + jnp.where(inside, jnp.exp(-density), 0.0) * tangents[-1]
+            slope = jnp.where(inside, jnp.exp(-density), 0.0)
+            total = total + (-slope if upper else slope) * tangents[-1]
         return x, total
 
     inverse.defjvp(rule, symbolic_zeros=True)
 
 
-@jax.custom_jvp
-def _gammainc_inverse(a, p):
+def _gamma_quantile(a, p, upper):
     inside = (p > 0) & (p < 1)
     q = jnp.where(inside, p, 0.5)
+    log_lower, log_upper = (log1p(-q), jnp.log(q)) if upper else (jnp.log(q), log1p(-q))
+    normal = jax.scipy.special.ndtri(q)
+    normal = -normal if upper else normal
     # P(a, x) <= x^a / Gamma(a + 1), and Q(a, a + sqrt(2 a t) + t) <= exp(-t).
     least = 4.0 * float(jnp.finfo(p.dtype).tiny)
-    power = jnp.exp((jnp.log(q) + lgamma(a + 1.0)) / a)
+    power = jnp.exp((log_lower + lgamma(a + 1.0)) / a)
     low = jnp.maximum(power, least)
-    t = -log1p(-q)
+    t = -log_upper
     high = jnp.maximum(a + jnp.sqrt(2.0 * a * t) + t, low)
     # Wilson and Hilferty (1931).
-    cube = 1.0 - 1.0 / (9.0 * a) + jax.scipy.special.ndtri(q) / (3.0 * jnp.sqrt(a))
+    cube = 1.0 - 1.0 / (9.0 * a) + normal / (3.0 * jnp.sqrt(a))
     start = jnp.where(cube > 0.3, a * jnp.maximum(cube, 0.3) ** 3, low)
     x = _solve(
         functools.partial(gamma_parts, a),
@@ -93,11 +103,23 @@ def _gammainc_inverse(a, p):
         high * 1.0001,
         start,
         bounded=False,
+        upper=upper,
     )
     # Where x would underflow, the power law is exact.
     x = jnp.where(power < least, power, x)
-    edge = jnp.where(p == 0, 0.0, jnp.where(p == 1, jnp.inf, jnp.nan)).astype(x.dtype)
+    at_zero, at_one = (jnp.inf, 0.0) if upper else (0.0, jnp.inf)
+    edge = jnp.where(p == 0, at_zero, jnp.where(p == 1, at_one, jnp.nan)).astype(x.dtype)
     return jnp.where(inside, x, edge) + 0.0 * a
+
+
+@jax.custom_jvp
+def _gammainc_inverse(a, p):
+    return _gamma_quantile(a, p, upper=False)
+
+
+@jax.custom_jvp
+def _gammaincc_inverse(a, p):
+    return _gamma_quantile(a, p, upper=True)
 
 
 @jax.custom_jvp
@@ -120,6 +142,7 @@ def _betainc_inverse(a, b, p):
 
 
 _inverse_rule(_gammainc_inverse, gamma_parts, top=math.inf)
+_inverse_rule(_gammaincc_inverse, gamma_parts, top=math.inf, upper=True)
 _inverse_rule(_betainc_inverse, beta_parts, top=1.0)
 
 
@@ -131,6 +154,11 @@ def gammainc_inverse(a: ArrayLike, p: ArrayLike) -> Array:
     (log(1 - p) above the median); slopes by implicit differentiation, 0 on the edges.
     """
     return _gammainc_inverse(*jnp.broadcast_arrays(*as_floats(a, p)))
+
+
+def gammaincc_inverse(a: ArrayLike, p: ArrayLike) -> Array:
+    """x with Q(a, x) = p: what `gammainc_inverse` has at 1 - p, to the digits of a small p."""
+    return _gammaincc_inverse(*jnp.broadcast_arrays(*as_floats(a, p)))
 
 
 def betainc_inverse(a: ArrayLike, b: ArrayLike, p: ArrayLike) -> Array:

@@ -79,6 +79,49 @@ def log1mexp(x: ArrayLike) -> Array:
     return _log1mexp(*as_floats(x))
 
 
+# 1/(exp(u) - 1) - 1/u = -1/2 + sum u^(2n - 1) B_2n / (2n)!, B_2n Bernoulli's numbers: B_2n / (2n)!.
+_BERNOULLI = (
+    1 / 12,
+    -1 / 720,
+    1 / 30240,
+    -1 / 1209600,
+    1 / 47900160,
+    -691 / 1307674368000,
+    1 / 74724249600,
+    -3617 / 10670622842880000,
+)
+
+
+def log_mean_decay_slope(u: Array) -> Array:
+    """1/expm1(u) - 1/u."""
+    near = u < 0.5
+    v, w = jnp.where(near, u, 0.0), jnp.where(near, 1.0, u)
+    series = jnp.zeros_like(u)
+    for c in reversed(_BERNOULLI):
+        series = series * v * v + c
+    return jnp.where(near, series * v - 0.5, _inv_expm1(w) - _divide(jnp.ones_like(w), w))
+
+
+@jax.custom_jvp
+def _log_mean_decay(u: Array) -> Array:
+    safe = jnp.where(u == 0, 1.0, u)
+    return jnp.where(u == 0, 0.0, jnp.log(-jnp.expm1(-safe) / safe))
+
+
+@_log_mean_decay.defjvp
+def _log_mean_decay_jvp(primals, tangents):
+    (u,), (du,) = primals, tangents
+    return _log_mean_decay(u), log_mean_decay_slope(u) * du
+
+
+def log_mean_decay(u: ArrayLike) -> Array:
+    """log((1 - exp(-u)) / u) for u >= 0: of the mean of exp(-t) for t from 0 to u; 0 at u = 0.
+
+    log(1 - exp(-exp(v))) is v + log_mean_decay(exp(v)), also where exp(v) underflows.
+    """
+    return _log_mean_decay(*as_floats(u))
+
+
 # ---- sums and differences of two ----
 
 

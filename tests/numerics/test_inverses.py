@@ -114,3 +114,14 @@ def test_edges_have_their_value_and_no_slope():
         value, slope = jax.jit(jax.vmap(jax.value_and_grad(f)))(p)
         np.testing.assert_array_equal(value, [0.0, top, np.nan, np.nan, np.nan])
         np.testing.assert_array_equal(slope[:2], 0.0)
+
+
+def test_gammaincc_inverse_keeps_small_upper_tails():
+    a, p = np.float32([0.3, 2.5, 80.0]), np.float32([1e-30, 1e-9, 0.6])
+    want = scipy.special.gammainccinv(a.astype(float), p.astype(float))
+    got = jax.jit(inverses.gammaincc_inverse)(a, p)
+    np.testing.assert_allclose(got, want, rtol=2e-6)
+    assert np.isinf(inverses.gammainc_inverse(a[:2], 1 - p[:2])).all()  # the control
+    slope = jax.grad(lambda p: inverses.gammaincc_inverse(2.5, p))(0.2)
+    other = jax.grad(lambda p: inverses.gammainc_inverse(2.5, p))(0.8)
+    np.testing.assert_allclose(slope, -other, rtol=1e-5)

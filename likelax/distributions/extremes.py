@@ -1,0 +1,160 @@
+"""Extremes and lifetimes: the Gumbel and the Weibull."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from likelax import supports
+from likelax._pytree import Array, param
+from likelax.distributions.base import Distribution
+from likelax.distributions.kl import register_kl
+from likelax.distributions.location_scale import LocationScale
+from likelax.numerics.gamma import lgamma, log_binomial
+from likelax.numerics.logspace import divide, log1mexp, log_mean_decay
+from likelax.numerics.pairs import log_over
+from likelax.numerics.powers import exp_minus, gumbel_log_kernel, power, weibull_log_pdf
+
+_EULER = 0.57721566490153286
+
+
+class Gumbel(LocationScale):
+    """The Gumbel distribution of largest values: log p(x) = -z - exp(-z) - log scale, z = (x -
+    loc)/scale.
+
+    Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`.
+    """
+
+    def log_prob(self, value: Array) -> Array:
+        return gumbel_log_kernel(value, self.loc, self.scale) - self.log_scale
+
+    def log_cdf(self, value: Array) -> Array:
+        return -exp_minus(value, self.loc, self.scale)
+
+    def log_survival(self, value: Array) -> Array:
+        return log_upper_tail(self._z(value))
+
+    def quantile(self, q: Array) -> Array:
+        return self.loc - self.scale * jnp.log(-jnp.log(q))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self.loc + self.scale * jax.random.gumbel(key, self._shape(shape), self.dtype)
+
+    def mean(self) -> Array:
+        return self.loc + _EULER * self.scale
+
+    def variance(self) -> Array:
+        return self.stddev() ** 2
+
+    def stddev(self) -> Array:
+        return (math.pi / math.sqrt(6)) * self.scale
+
+    def entropy(self) -> Array:
+        return 1 + _EULER + self.log_scale
+
+
+def log_upper_tail(z: Array) -> Array:
+    """log(1 - exp(-exp(-z)))."""
+    upper = z > 0
+    far = jnp.where(upper, z, 1.0)
+    near = jnp.where(upper, 0.0, jnp.where(z < -7, -7.0, z))  # 1 - exp(-exp(7)) is 1
+    return jnp.where(upper, log_mean_decay(jnp.exp(-far)) - far, log1mexp(jnp.exp(-near)))
+
+
+def _kl_standard(shift: Array, ratio: Array) -> Array:
+    """From the standard Gumbel to that of `shift + ratio X`: two terms that are never negative."""
+    v = lgamma(1 + ratio) - shift
+    return (jnp.expm1(v) - v) + (lgamma(ratio) + _EULER * (ratio - 1))
+
+
+@register_kl(Gumbel, Gumbel)
+def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
+    return _kl_standard(divide(p.loc - q.loc, q.scale), jnp.exp(p.log_scale - q.log_scale))
+
+
+class Weibull(Distribution):
+    """The Weibull distribution: log p(x) = log(k/scale) + (k - 1) log z - z^k, z = x/scale >= 0, k
+    the concentration.
+
+    Lifetimes whose hazard k z^(k-1)/scale falls (k < 1), stays (the Exponential, k = 1) or grows (k
+    > 1) with age. At x = 0 the density is its limit: infinite, 1/scale or 0. Minus log x is a
+    Gumbel.
+
+    Parameters, of the batch's shape: `concentration` and `scale`, positive.
+    """
+
+    concentration: Array = param(supports.positive)
+    scale: Array = param(supports.positive)
+
+    support = supports.non_negative
+
+    def log_prob(self, value: Array) -> Array:
+        return weibull_log_pdf(value, self.concentration, self.scale)
+
+    def log_cdf(self, value: Array) -> Array:
+        return log_upper_tail(-self.concentration * log_over(value, self.scale))
+
+    def log_survival(self, value: Array) -> Array:
+        return -power(value, self.scale, self.concentration)
+
+    def quantile(self, q: Array) -> Array:
+        return self._at_age(-jnp.log1p(-q))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self._at_age(jax.random.exponential(key, self._shape(shape), self.dtype))
+
+    def _at_age(self, hazard: Array) -> Array:
+        """The value at which so much hazard has been passed."""
+        return self.scale * jnp.exp(divide(jnp.log(hazard), self.concentration))
+
+    def mean(self) -> Array:
+        return self.scale * jnp.exp(lgamma(1 + divide(1.0, self.concentration)))
+
+    def mode(self) -> Array:
+        peaked = self.concentration > 1
+        k = jnp.where(peaked, self.concentration, 2.0)
+        return jnp.where(peaked, self.scale * jnp.exp(jnp.log1p(-1 / k) / k), 0)
+
+    def variance(self) -> Array:
+        return self.stddev() ** 2
+
+    def stddev(self) -> Array:
+        # E[z^2] / E[z]^2 is a binomial coefficient: 2/k over 1/k.
+        log_ratio = _log_central_binomial(divide(1.0, self.concentration))
+        return self.mean() * jnp.sqrt(jnp.expm1(log_ratio))
+
+    def entropy(self) -> Array:
+        u = divide(1.0, self.concentration)
+        return 1 + _EULER * (1 - u) - log_over(self.concentration, self.scale)
+
+
+def _zeta(k: int) -> float:
+    """The sum of n^-k over n >= 1, k >= 2, its tail by Euler and Maclaurin."""
+    n = 64.0
+    tail = n ** (1 - k) / (k - 1) - 0.5 * n**-k + k / 12 * n ** (-k - 1)
+    tail -= k * (k + 1) * (k + 2) / 720 * n ** (-k - 3)
+    return sum(i**-k for i in range(1, 65)) + tail
+
+
+# log Gamma(1 + 2u) - 2 log Gamma(1 + u) in powers of -u from the second on.
+_CENTRAL = tuple(_zeta(k) * (2.0**k - 2.0) / k for k in range(2, 24))
+
+
+def _log_central_binomial(u: Array) -> Array:
+    """log of 2u over u, u > 0, to a few ulp of itself also where it is about u^2 pi^2 / 6."""
+    small = u < 0.1
+    v = jnp.where(small, -u, 0.0)
+    series = jnp.zeros_like(u)
+    for c in reversed(_CENTRAL):
+        series = series * v + c
+    w = jnp.where(small, 1.0, u)
+    return jnp.where(small, series * v * v, log_binomial(2 * w, w))
+
+
+@register_kl(Weibull, Weibull)
+def _kl_weibull(p: Weibull, q: Weibull) -> Array:
+    # Of the Gumbels of minus log x.
+    shift = -q.concentration * log_over(p.scale, q.scale)
+    return _kl_standard(shift, divide(q.concentration, p.concentration))

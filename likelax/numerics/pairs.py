@@ -1,0 +1,116 @@
+"""Numbers as unevaluated sums of two floats, high + low, for what an exponential will magnify.
+
+exp(-z) turns the rounding of z into an error |z| times as large, and z^k the rounding of log z into
+one k log z times as large. A pair holds about twice the digits. Here are the few operations that
+densities need; none of them is differentiated itself: they stand inside functions that say their
+derivatives (`with_partials`).
+
+Where the high word is infinite or NaN, the low one is 0. Sources: Dekker (1971), "A floating-point
+technique for extending the available precision"; Knuth, TAOCP 2, 4.2.2.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from likelax.numerics._rules import with_partials
+from likelax.numerics.deviance import _atanh_tail, product_gap
+from likelax.numerics.logspace import as_floats, divide
+
+Pair = tuple[Array, Array]
+
+_SQRT_HALF = math.sqrt(0.5)
+# log 2 as its first 15 or 40 binary digits, whose product with an exponent is exact, and the rest.
+_LOG_2_SINGLE = 22713 / 2.0**15, 1.4286068203094173e-06
+_LOG_2_DOUBLE = 762123384785 / 2.0**40, 7.371002565167799e-13
+
+
+def _finite(low):
+    return jnp.where(jnp.isfinite(low), low, 0.0)
+
+
+def two_sum(a: Array, b: Array) -> Pair:
+    """a + b, exactly."""
+    high = a + b
+    part = high - a
+    return high, _finite((a - (high - part)) + (b - part))
+
+
+def pair_sum(*pairs: Pair) -> Pair:
+    """The sum of pairs."""
+    high, low = pairs[0]
+    for other_high, other_low in pairs[1:]:
+        high, lost = two_sum(high, other_high)
+        low = low + (lost + other_low)
+    return two_sum(high, low)
+
+
+def pair_times(c: Array, pair: Pair) -> Pair:
+    """c times a pair."""
+    high = c * pair[0]
+    return high, _finite(product_gap(c, pair[0], high) + c * pair[1])
+
+
+def pair_over(pair: Pair, s: Array) -> Pair:
+    """A pair over s."""
+    high = pair[0] / s
+    return high, _finite((pair[1] - product_gap(high, s, pair[0])) / s)
+
+
+def pair_minus(pair: Pair) -> Pair:
+    """Minus a pair."""
+    return -pair[0], -pair[1]
+
+
+def word(x: Array) -> Pair:
+    """A float as a pair."""
+    return x, jnp.zeros_like(x)
+
+
+def rounded(pair: Pair) -> Array:
+    """The float next to a pair."""
+    return pair[0] + pair[1]
+
+
+def exp_pair(pair: Pair) -> Array:
+    """exp of a pair, as a float."""
+    low = jnp.where(jnp.abs(pair[0]) < 1000.0, pair[1], 0.0)  # beyond, exp is 0 or inf
+    return jnp.exp(pair[0]) * (1.0 + low)
+
+
+def standardize_pair(x: Array, loc: Array, s: Array) -> Pair:
+    """(x - loc) / s."""
+    return pair_over(two_sum(x, -loc), s)
+
+
+def log_quotient(x: Array, m: Array) -> Pair:
+    """log(x / m) for x, m >= 0, also where the quotient leaves the floats' range.
+
+    n log 2 + 2 atanh(f), f = (a - b) / (a + b), of mantissas whose difference is exact: the relative
+    error is far below one rounding everywhere, near x = m too.
+    """
+    (a, i), (b, j) = jnp.frexp(x), jnp.frexp(m)
+    up, down = a < _SQRT_HALF * b, b < _SQRT_HALF * a
+    a, b = jnp.where(up, 2.0 * a, a), jnp.where(down, 2.0 * b, b)
+    n = (i - j - up + down).astype(x.dtype)
+    bottom = two_sum(a, b)
+    f = (a - b) / bottom[0]
+    f_low = -(product_gap(f, bottom[0], a - b) + f * bottom[1]) / bottom[0]
+    log_2, rest = _LOG_2_SINGLE if x.dtype == jnp.float32 else _LOG_2_DOUBLE
+    high, low = two_sum(n * log_2, 2.0 * f)
+    low = low + (n * rest + 2.0 * (f_low + f * f * f * _atanh_tail(f)))
+    inside = (x > 0) & (m > 0) & (x < jnp.inf) & (m < jnp.inf)
+    high, low = two_sum(high, low)
+    return jnp.where(inside, high, jnp.log(x) - jnp.log(m)), jnp.where(inside, low, 0.0)
+
+
+@with_partials(lambda x, m: divide(1.0, x), lambda x, m: divide(-1.0, m))
+def _log_over(x, m):
+    return log_quotient(x, m)[0]
+
+
+def log_over(x: ArrayLike, m: ArrayLike) -> Array:
+    """log(x / m) for x, m >= 0 to one rounding, also where the quotient overflows. Slopes 1/x, -1/m."""
+    return _log_over(*jnp.broadcast_arrays(*as_floats(x, m)))

@@ -1,0 +1,244 @@
+"""Extremes and power laws: tails, quantiles and summaries at hard points against mpmath and SciPy.
+
+Their log-densities are held to second derivatives in tests/numerics/test_powers.py.
+"""
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+import likelax as lx
+
+
+def log1mexp(v):
+    return mp.log(-mp.expm1(-v)) if v < 1 else mp.log1p(-mp.exp(-v))
+
+
+def gumbel_tails(x, loc, s):
+    hazard = mp.exp(-(x - loc) / s)
+    return -hazard, log1mexp(hazard)
+
+
+def weibull_tails(x, k, s):
+    hazard = (x / s) ** k
+    return log1mexp(hazard), -hazard
+
+
+def pareto_tails(x, a, s):
+    hazard = a * mp.log(x / s)
+    return log1mexp(hazard), -hazard
+
+
+def log_logistic_tails(x, k, s):
+    odds = (x / s) ** k
+    return -mp.log1p(1 / odds), -mp.log1p(odds)
+
+
+def inverse_gamma_tails(x, a, s):
+    upper = mp.gammainc(a, s / x, mp.inf, regularized=True)
+    return mp.log(upper), mp.log(mp.gammainc(a, 0, s / x, regularized=True))
+
+
+def kumaraswamy_tails(x, a, b):
+    log_rest = log1mexp(-a * mp.log(x))
+    return log1mexp(-b * log_rest), b * log_rest
+
+
+def half_cauchy_tails(x, s):
+    return mp.log(2 / mp.pi * mp.atan(x / s)), mp.log(2 / mp.pi * mp.atan(s / x))
+
+
+# (value, *parameters): both tails, magnified exponents, sizes that leave float32 together.
+TAILS = {
+    lx.Gumbel: (
+        gumbel_tails,
+        [(-61.0, 0.3, 0.75), (200.0, -3.0, 1.1), (0.1, 0.1, 3.0), (-1e7, 2e3, 1.3e5), (9, 1.7, 2)],
+    ),
+    lx.Weibull: (
+        weibull_tails,
+        [(0.7, 1.3, 2.1), (1e-30, 4.1, 0.9), (7e28, 0.02, 2e-12), (0.7000001, 3e6, 0.7)],
+    ),
+    lx.Pareto: (
+        pareto_tails,
+        [(0.7, 1.3, 0.3), (1.7e12, 3.1, 0.9), (7e28, 1e-4, 2e-12), (0.7000001, 3e6, 0.7)],
+    ),
+    lx.LogLogistic: (
+        log_logistic_tails,
+        [(0.7, 1.3, 2.1), (1e-30, 4.1, 0.9), (7e28, 0.02, 2e-12), (0.7000001, 3e6, 0.7)],
+    ),
+    lx.InverseGamma: (
+        inverse_gamma_tails,
+        [
+            (0.7, 1.3, 2.1),
+            (1e-3, 4.1, 0.09),
+            (7e18, 0.2, 2e12),
+            (3e-4, 20000.0, 6.3),
+            (9, 300, 2900),
+        ],
+    ),
+    lx.Kumaraswamy: (
+        kumaraswamy_tails,
+        [(0.7, 1.3, 2.1), (1e-30, 0.7, 3e19), (0.99999994, 30.0, 0.02), (0.3, 1e-5, 1e6)],
+    ),
+    lx.HalfCauchy: (
+        half_cauchy_tails,
+        [(1e-30, 1e7), (2e19, 1.3e-9), (0.7, 0.9), (3.0, 2e18), (4e-16, 4e-16)],
+    ),
+}
+
+
+def errors(got, want):
+    """In eps * max(1, |value|)."""
+    eps = np.finfo(np.float32).eps
+    return [
+        float(abs(mp.mpf(float(g)) - w) / (eps * max(1, abs(w))))
+        for g, w in zip(got, want, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("family", TAILS, ids=lambda family: family.__name__)
+def test_tails(family):
+    exact, points = TAILS[family]
+    columns = np.array(points, np.float32).T
+
+    @jax.jit
+    def tails(x, *params):
+        dist = family(*params)
+        return dist.log_cdf(x), dist.log_survival(x), dist.cdf(x), dist.survival(x)
+
+    *logs, cdf, survival = tails(*columns)
+    with mp.workdps(60):
+        rows = [exact(*(mp.mpf(float(v)) for v in p)) for p in columns.T]
+        lower, upper = zip(*rows, strict=True)
+        assert max(errors(logs[0], lower) + errors(logs[1], upper)) <= 4
+        # The control: one minus the other tail has lost the digits of a small one.
+        rest = [np.log(np.maximum(1 - tail, 1e-38)) for tail in (survival, cdf)]
+        assert max(errors(rest[0], lower) + errors(rest[1], upper)) > 8
+
+
+SUMMARIES = {
+    "Gumbel": (lx.Gumbel(0.25, 1.5), stats.gumbel_r(0.25, 1.5), 0.25),
+    "Weibull-falling": (lx.Weibull(0.75, 2.5), stats.weibull_min(0.75, scale=2.5), 0.0),
+    "Weibull": (
+        lx.Weibull(3.0, 2.5),
+        stats.weibull_min(3.0, scale=2.5),
+        2.5 * (2 / 3) ** (1 / 3),
+    ),
+    "Pareto": (lx.Pareto(3.5, 0.5), stats.pareto(3.5, scale=0.5), 0.5),
+    "LogLogistic": (lx.LogLogistic(2.5, 0.5), stats.fisk(2.5, scale=0.5), 0.5 * (3 / 7) ** 0.4),
+    "LogLogistic-steep": (lx.LogLogistic(9.0, 0.5), stats.fisk(9, scale=0.5), 0.5 * 0.8 ** (1 / 9)),
+    "HalfCauchy": (lx.HalfCauchy(0.5), stats.halfcauchy(scale=0.5), 0.0),
+    "InverseGamma": (lx.InverseGamma(3.5, 0.5), stats.invgamma(3.5, scale=0.5), 0.5 / 4.5),
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_summaries_and_quantiles(name):
+    dist, scipy, mode = SUMMARIES[name]
+    # Exact in float32.
+    q = np.array([2.0**-100, 2.0**-20, 0.375, 0.75, 1 - 2.0**-20])
+    want = np.where(q > 0.5, scipy.isf(1 - q), scipy.ppf(q))
+    got = dist.quantile(jnp.asarray(q, jnp.float32))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-37)
+    np.testing.assert_allclose(dist.mode(), mode, rtol=1e-6)
+    np.testing.assert_allclose(dist.entropy(), scipy.entropy(), rtol=1e-5)
+    np.testing.assert_allclose(dist.mean(), scipy.mean(), rtol=2e-6)
+    np.testing.assert_allclose(dist.stddev(), scipy.std(), rtol=3e-6)
+    np.testing.assert_allclose(dist.variance(), scipy.var(), rtol=3e-6)
+
+
+def test_kumaraswamy_summaries():
+    """By the substitution u = x^a: the moments are Beta functions; with b = 1 a power law."""
+    a, b = 2.5, 1.75
+    dist = lx.Kumaraswamy(a, b)
+    first, second = (b * special.beta(1 + n / a, b) for n in (1, 2))
+    np.testing.assert_allclose(dist.mean(), first, rtol=2e-6)
+    np.testing.assert_allclose(dist.variance(), second - first**2, rtol=1e-5)
+    np.testing.assert_allclose(dist.mode(), (1.5 / (a * b - 1)) ** (1 / a), rtol=1e-6)
+    q = np.float32([1e-20, 0.375, 0.875])
+    np.testing.assert_allclose(
+        dist.quantile(q), (-np.expm1(np.log1p(-q.astype(float)) / b)) ** 0.4, rtol=2e-6
+    )
+
+    def term(x):
+        density = a * b * x ** (a - 1) * (1 - x**a) ** (b - 1)
+        return -density * np.log(density) if density else 0.0
+
+    np.testing.assert_allclose(dist.entropy(), integrate.quad(term, 0, 1)[0], rtol=1e-5)
+    ends = lx.Kumaraswamy(jnp.array([0.5, 1.0, 1.5]), jnp.array([1.5, 2.0, 1.0]))
+    np.testing.assert_allclose(ends.log_prob(0.0), [np.inf, np.log(2), -np.inf], rtol=1e-6)
+    np.testing.assert_allclose(ends.log_prob(1.0), [-np.inf, -np.inf, np.log(1.5)], rtol=1e-6)
+
+
+def test_spreads_of_steep_ones():
+    """A difference of two moments near 1 would be 0."""
+    k = 1e6
+    np.testing.assert_allclose(lx.Weibull(k, 2.0).stddev(), 2 * np.pi / np.sqrt(6) / k, rtol=1e-5)
+    np.testing.assert_allclose(lx.LogLogistic(k, 2.0).stddev(), 2 * np.pi / 3**0.5 / k, rtol=1e-5)
+    assert np.float32(1 + 2e-6) - np.float32(1 + 1e-6) ** 2 != np.float32(1e-12)  # the control
+
+
+def test_moments_that_are_infinite():
+    a = jnp.array([0.5, 1.0, 2.0])
+    for family in (lx.Pareto, lx.LogLogistic, lx.InverseGamma):
+        assert np.isinf(family(a, 1.0).mean()).tolist() == [True, True, False]
+        assert np.isinf(family(a, 1.0).variance()).all()
+
+
+def test_densities_at_zero_are_their_limits():
+    for family in (lx.Weibull, lx.LogLogistic):
+        dist = family(jnp.array([0.5, 1.0, 1.5]), 4.0)
+        np.testing.assert_allclose(dist.log_prob(0.0), [np.inf, -np.log(4), -np.inf], rtol=1e-6)
+
+
+def test_kl_of_paretos():
+    """Infinite where the other one has no density; else the integral, by hand."""
+    p, q = lx.Pareto(3.5, 2.0), lx.Pareto(1.25, 1.5)
+    want = np.log(3.5 / 1.25) + 1.25 * np.log(2 / 1.5) + 1.25 / 3.5 - 1
+    np.testing.assert_allclose(p.kl_divergence(q), want, rtol=2e-6)
+    assert q.kl_divergence(p) == np.inf and p.kl_divergence(p) == 0
+
+
+@pytest.mark.parametrize("family", [lx.Gumbel, lx.Weibull], ids=lambda family: family.__name__)
+def test_heads_of_exponents(family):
+    """A head that has gone astray may predict a density below the smallest float here."""
+    head = lx.Head(family)
+
+    def loss(raw):
+        return -head(raw).log_prob(0.7)
+
+    values, slopes = jax.vmap(jax.value_and_grad(loss))(jnp.array([[0.0, 0.0], [2.0, -1.0]]))
+    assert np.isfinite(values).all() and np.isfinite(slopes).all() and abs(values[0]) < 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Gumbel", "Weibull", "Pareto", "LogLogistic", "HalfCauchy", "InverseGamma", "Kumaraswamy"],
+)
+def test_both_precisions(name):
+    """Parameters in bfloat16 are exact numbers; in float64 the densities have its digits."""
+    family = getattr(lx, name)
+    numbers = (0.75,) if name == "HalfCauchy" else (1.75, 0.75)
+    exact = {
+        "Gumbel": stats.gumbel_r(1.75, 0.75),
+        "Weibull": stats.weibull_min(1.75, scale=0.75),
+        "Pareto": stats.pareto(1.75, scale=0.75),
+        "LogLogistic": stats.fisk(1.75, scale=0.75),
+        "HalfCauchy": stats.halfcauchy(scale=0.75),
+        "InverseGamma": stats.invgamma(1.75, scale=0.75),
+        "Kumaraswamy": None,
+    }[name]
+    at = 0.25 if name == "Kumaraswamy" else 2.5
+    if name == "Kumaraswamy":  # SciPy has none
+        want = np.log(1.75 * 0.75 * at**0.75) - 0.25 * np.log1p(-(at**1.75))
+    else:
+        want = exact.logpdf(at)
+    half = family(*(jnp.bfloat16(v) for v in numbers)).log_prob(at)
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, want, rtol=1e-6)
+    with jax.enable_x64(True):
+        double = family(*(jnp.float64(v) for v in numbers)).log_prob(jnp.float64(at))
+        np.testing.assert_allclose(double, want, rtol=1e-14)
