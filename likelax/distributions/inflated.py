@@ -119,7 +119,8 @@ class Hurdle(_Zeros):
     (1 - base(0)).
 
     Unlike in `ZeroInflated` all zeros are of one kind, there may be fewer of them than the base has,
-    and the likelihood falls into two parts: a Bernoulli's, and that of the positive counts.
+    and the likelihood falls into two parts: a Bernoulli's, and that of the positive counts, which is a
+    `Truncated`'s.
 
     Parameters, of the batch's shape: `base`, a discrete distribution over 0, 1, ... with `log_cdf`
     and `log_survival`; `logits` = log(p/(1-p)) of a zero, real, or `probs` = p in [0, 1], by keyword.
