@@ -10,18 +10,18 @@ import likelax as lx
 from likelax.testing.subject import quick_jit
 
 WEIGHTS = np.array([0.75, 0.25])
-SHAPES = np.array([2.0, 3.5])
+RATES = np.array([1.5, 0.375])
 X = np.array([-4.0, 0.5, 7.25])
 
 
 def make(weights=WEIGHTS):
-    gamma = lx.Gamma(SHAPES.astype(np.float32), 1.5)
-    return lx.MixtureOf(jnp.asarray(weights, jnp.float32), (gamma, lx.Normal(1.0, 5.0)))
+    waits = lx.Exponential(RATES.astype(np.float32))
+    return lx.MixtureOf(jnp.asarray(weights, jnp.float32), (waits, lx.Normal(1.0, 5.0)))
 
 
 def truth(method, x):
     """The mixture's `method`, from SciPy's components."""
-    parts = stats.gamma(SHAPES, scale=1 / 1.5), stats.norm(1, 5)
+    parts = stats.expon(scale=1 / RATES), stats.norm(1, 5)
     return sum(w * getattr(part, method)(x) for w, part in zip(WEIGHTS, parts, strict=True))
 
 
@@ -44,18 +44,18 @@ def test_against_the_definition():
             got[f"log_{name}"], np.log(truth(method, x)), rtol=2e-6, atol=1e-7
         )
     np.testing.assert_allclose(
-        truth("cdf", np.asarray(got["quantile"], float)), q + 0 * SHAPES, rtol=2e-6
+        truth("cdf", np.asarray(got["quantile"], float)), q + 0 * RATES, rtol=2e-6
     )
-    mean, variance = SHAPES / 1.5, SHAPES / 1.5**2
+    mean, variance = 1 / RATES, RATES**-2
     np.testing.assert_allclose(got["mean"], WEIGHTS @ [mean, [1, 1]], rtol=1e-6)
     spread = WEIGHTS[0] * WEIGHTS[1] * (mean - 1) ** 2
     np.testing.assert_allclose(got["variance"], WEIGHTS @ [variance, [25, 25]] + spread, rtol=1e-6)
-    share = WEIGHTS[0] * stats.gamma(SHAPES, scale=1 / 1.5).pdf(x) / truth("pdf", x)
+    share = WEIGHTS[0] * stats.expon(scale=1 / RATES).pdf(x) / truth("pdf", x)
     np.testing.assert_allclose(got["posterior"][..., 0], share, rtol=3e-6)
-    # d log p / d rate = share (a / rate - x), nothing from where the Gamma has no density.
-    want = (share * (SHAPES / 1.5 - x))[1:].sum()
-    np.testing.assert_allclose(slopes.components[0].rate, [want], rtol=3e-6)
-    assert abs(got["log_prob"][1, 0] - lx.Gamma(2.0, 1.5).log_prob(0.5)) > 0.1  # the control
+    # d log p / d rate = share (1 / rate - x), nothing from where the Exponential has no density.
+    want = (share * (1 / RATES - x))[1:].sum(0)
+    np.testing.assert_allclose(slopes.components[0].rate, want, rtol=3e-6)
+    assert abs(got["log_prob"][1, 0] - lx.Exponential(1.5).log_prob(0.5)) > 0.1  # the control
 
 
 def test_a_zero_weight_is_harmless():
@@ -79,7 +79,7 @@ def test_samples_and_their_gradients():
         return make(jnp.stack([weight, 1 - weight])).sample(jax.random.key(4), (6000,))[:, 1]
 
     values, slopes = quick_jit(lambda w: jax.jvp(draws, (w,), (1.0,)))(0.75)
-    mean = SHAPES[1] / 1.5
+    mean = 1 / RATES[1]
     for got, want in ((values, 0.75 * mean + 0.25), (slopes, mean - 1)):
         assert abs(float(got.mean()) - want) < 4 * float(got.std()) / np.sqrt(len(got)) < 0.3
 
