@@ -142,6 +142,7 @@ class Head:
         lx.Head(lx.Normal, event_shape=(3,))            # three outputs, their log-densities summed
         lx.Head(lx.Categorical, num_categories=10)
         lx.Head(lx.ZeroInflated, base=lx.Head(lx.Poisson))
+        lx.Head(lx.MixtureOf, weights=[0.9, 0.1], components=(lx.Head(lx.Gamma), lx.Head(lx.Normal)))
 
     Args:
       family: a Distribution class.
@@ -281,8 +282,11 @@ class Head:
             )
 
     def _place_field(self, name: str, given: dict[str, Any]) -> None:
-        if name in given and isinstance(given[name], HeadLike):
-            self._heads[name] = given[name]
+        value = given.get(name)
+        if isinstance(value, tuple) and any(isinstance(part, HeadLike) for part in value):
+            value = _Heads(value)
+        if isinstance(value, HeadLike | _Heads):
+            self._heads[name] = value  # type: ignore[assignment]
         elif name in given:
             self._fixed[name] = given[name]
 
@@ -345,6 +349,36 @@ class Head:
     def __repr__(self) -> str:
         event = f", event_shape={self.event_shape}" if self.event_shape else ""
         return f"Head({self.family.__name__}{event})"
+
+
+class _Heads:
+    """A tuple of heads, some of them perhaps distributions: the components of a `MixtureOf`."""
+
+    def __init__(self, parts: tuple[Any, ...]):
+        self.parts = parts
+        self.sizes = [part.size if isinstance(part, HeadLike) else 0 for part in parts]
+        self.size = sum(self.sizes)
+
+    def init(self, key: Array, features: Any) -> dict[str, Any]:
+        """The heads' own parameters, by their place."""
+        params = {}
+        for k, (part, size) in enumerate(zip(self.parts, self.sizes, strict=True)):
+            if isinstance(part, HeadLike):
+                own = part.init(stream(key, str(k)), features[..., :size])
+                if own:
+                    params[str(k)] = own
+        return params
+
+    def __call__(self, raw: Array, params: Any = None) -> tuple[Distribution, ...]:
+        """The distributions, each of its piece of the last axis."""
+        out, start = [], 0
+        for k, (part, size) in enumerate(zip(self.parts, self.sizes, strict=True)):
+            piece = raw[..., start : start + size]
+            start += size
+            out.append(
+                part(piece, (params or {}).get(str(k))) if isinstance(part, HeadLike) else part
+            )
+        return tuple(out)
 
 
 def _take_over(head: Any, inner: HeadLike) -> None:

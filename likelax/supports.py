@@ -168,6 +168,25 @@ class Simplex(Support):
         return math.prod(event_shape[:-1]) * (event_shape[-1] - 1)
 
 
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Counts(Support):
+    """Vectors of non-negative integers that sum to `total`."""
+
+    total: ArrayLike = 1
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        whole = jnp.all((value >= 0) & (value == jnp.floor(value)), axis=-1)
+        return whole & (jnp.sum(value, axis=-1) == self.total)
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        first = jnp.arange(like.shape[-1]) == 0
+        total = jnp.asarray(self.total, like.dtype)[..., None]
+        return jnp.broadcast_arrays(first * total, like)[0]
+
+    def dims(self, event_shape: tuple[int, ...]) -> int:
+        return math.prod(event_shape[:-1]) * (event_shape[-1] - 1)
+
+
 class OneHot(Support):
     """Vectors of one 1 and otherwise 0."""
 

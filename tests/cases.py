@@ -61,6 +61,7 @@ COVARIANCE = TRIL @ np.swapaxes(TRIL, -1, -2)
 HIDDEN = a([[0.5, -1.25, 0.25], [-0.75, 0.5, 2.0]])
 KERNEL = a([[1.0, -0.5, 0.25], [0.5, 0.75, -1.5], [0.0, 1.25, -0.25]])
 KERNEL_BIAS = a([0.25, -1.0, 0.5])
+ALLOCATED = a([[[1, 0, 3], [7, 0, 0]], [[2, 2, 0], [1, 2, 4]]])
 MEANS = a([[0.5, -1.0], [3.0, 0.25]])
 VECTORS = a([[[0.0, 0.0], [1.0, -2.0]], [[1.5, -2.0], [3.5, 4.0]]])
 
@@ -115,6 +116,19 @@ def quantized(x: np.ndarray) -> np.ndarray:
 def inflated(x: np.ndarray) -> np.ndarray:
     base = np.log1p(-PROBS) + stats.poisson.logpmf(x, a([0.75, 4.5]))
     return np.where(x == 0, np.logaddexp(np.log(PROBS), base), base)
+
+
+def hurdle(x: np.ndarray) -> np.ndarray:
+    # A geometric count that is not 0 is one more than a geometric count.
+    positive = stats.geom.logpmf(x, a([0.25, 0.625]))
+    return np.where(x == 0, np.log(PROBS), np.log1p(-PROBS) + positive)
+
+
+def censored(x: np.ndarray) -> np.ndarray:
+    """A geometric count between 1 and its own highest value, at which the rest is gathered."""
+    below, above = stats.geom.logcdf(2, PROBS), stats.geom.logsf(a([6, 3]), PROBS)
+    inside = stats.geom.logpmf(x + 1, PROBS)
+    return np.where(x == 1, below, np.where(x == a([6, 3]), above, inside))
 
 
 def negative_binomial_2(x: np.ndarray) -> np.ndarray:
@@ -385,6 +399,12 @@ COUNTED = [
         same_as="Binomial-logits",
     ),
     Case(
+        "BetaBinomial",
+        lambda: lx.BetaBinomial(f(5, 12), f(0.75, 6), f(2, 1.5)),
+        a([[0], [2], [5]]),
+        lambda x: stats.betabinom.logpmf(x, a([5, 12]), a([0.75, 6]), a([2, 1.5])),
+    ),
+    Case(
         "NegativeBinomial-logits",
         lambda: lx.NegativeBinomial(f(0.75, 6), logits=f(*ODDS)),
         COUNTS,
@@ -511,6 +531,24 @@ VECTORS_OF = [
         lambda: lx.MultivariateNormalDiag(f(*MEANS), log_scale=f(*np.log([[0.5, 2], [1.25, 4]]))),
         VECTORS,
         lambda x: stats.norm.logpdf(x, MEANS, a([[0.5, 2], [1.25, 4]])).sum(-1),
+    ),
+    Case(
+        "Multinomial-logits",
+        lambda: lx.Multinomial(f(4, 7), logits=f(*(np.log(WEIGHTS) + [[3], [-20]]))),
+        ALLOCATED,
+        each(stats.multinomial.logpmf, a([4, 7]), WEIGHTS),
+    ),
+    Case(
+        "Multinomial-probs",
+        lambda: lx.Multinomial(f(4, 7), probs=f(*WEIGHTS)),
+        ALLOCATED,
+        each(stats.multinomial.logpmf, a([4, 7]), WEIGHTS),
+    ),
+    Case(
+        "DirichletMultinomial",
+        lambda: lx.DirichletMultinomial(f(4, 7), f([0.75, 2, 3], [4, 1.5, 2])),
+        ALLOCATED,
+        each(stats.dirichlet_multinomial.logpmf, a([[0.75, 2, 3], [4, 1.5, 2]]), a([4, 7])),
     ),
     Case(
         "Dirichlet",
@@ -719,6 +757,50 @@ WRAPPERS = [
     Case(
         "ZeroInflated-Geometric",
         lambda: lx.ZeroInflated(lx.Geometric(logits=f(-0.5, 1)), probs=f(*PROBS)),
+    ),
+    Case(
+        "Hurdle-logits",
+        lambda: lx.Hurdle(lx.Geometric(probs=f(0.25, 0.625)), logits=f(*ODDS)),
+        COUNTS,
+        hurdle,
+    ),
+    Case(
+        "Hurdle-probs",
+        lambda: lx.Hurdle(lx.Geometric(probs=f(0.25, 0.625)), probs=f(*PROBS)),
+        COUNTS,
+        hurdle,
+        same_as="Hurdle-logits",
+    ),
+    Case(
+        "Truncated-Normal",
+        lambda: lx.Truncated(lx.Normal(f(*LOC), f(*SCALE)), -1.0, f(2, 30)),
+        a([[-0.5], [1.25]]),
+        lambda x: stats.truncnorm.logpdf(
+            x, (-1 - LOC) / SCALE, (a([2, 30]) - LOC) / SCALE, LOC, SCALE
+        ),
+    ),
+    Case(
+        "Truncated-Geometric",
+        lambda: lx.Truncated(lx.Geometric(probs=f(*PROBS)), low=f(1, 2)),
+        a([[2], [4], [17]]),
+        lambda x: stats.geom.logpmf(x + 1, PROBS) - stats.geom.logsf(a([1, 2]), PROBS),
+    ),
+    Case(
+        "Censored-Geometric",
+        lambda: lx.Censored(lx.Geometric(probs=f(*PROBS)), 1.0, f(6, 3)),
+        a([[1, 2], [4, 3], [6, 1]]),
+        censored,
+    ),
+    Case(
+        "MixtureOf",
+        lambda: lx.MixtureOf(
+            f([0.75, 0.25], [0.5, 0.5]), (lx.Laplace(f(0.5, 2), 1.5), lx.Normal(f(*LOC), f(*SCALE)))
+        ),
+        a([[-2.0], [0.5], [4.0]]),
+        lambda x: mix(
+            [stats.laplace.logpdf(x, a([0.5, 2]), 1.5), stats.norm.logpdf(x, LOC, SCALE)],
+            a([[0.75, 0.25], [0.5, 0.5]]),
+        ),
     ),
     Case("Masked-Normal", lambda: lx.Normal(f(*LOC, 5), f(*SCALE, 2)).mask(a([True, True, False]))),
     Case(

@@ -1,5 +1,10 @@
 """Distributions: each a frozen pytree with a pure `log_prob`."""
 
+from likelax.distributions.allocations import (
+    BetaBinomial,
+    DirichletMultinomial,
+    Multinomial,
+)
 from likelax.distributions.base import Distribution, Independent, Masked
 from likelax.distributions.beta import Beta, Kumaraswamy, Uniform
 from likelax.distributions.categorical import (
@@ -19,27 +24,31 @@ from likelax.distributions.counts import (
 from likelax.distributions.dirichlet import Dirichlet
 from likelax.distributions.extremes import Gumbel, Weibull
 from likelax.distributions.gamma import Exponential, Gamma, InverseGamma
-from likelax.distributions.inflated import ZeroInflated
+from likelax.distributions.inflated import Hurdle, ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber, Laplace, Logistic
-from likelax.distributions.mixture import Mixture
+from likelax.distributions.mixture import Mixture, MixtureOf
 from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
 from likelax.distributions.normal import HalfNormal, Normal
 from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
+from likelax.distributions.truncated import Censored, Truncated
 
 __all__ = [
     "AsymmetricLaplace",
     "Bernoulli",
     "Beta",
+    "BetaBinomial",
     "Binomial",
     "Categorical",
     "Cauchy",
+    "Censored",
     "Delta",
     "Dirichlet",
+    "DirichletMultinomial",
     "Distribution",
     "Exponential",
     "Gamma",
@@ -48,6 +57,7 @@ __all__ = [
     "HalfCauchy",
     "HalfNormal",
     "Huber",
+    "Hurdle",
     "Independent",
     "InverseGamma",
     "Kumaraswamy",
@@ -58,6 +68,8 @@ __all__ = [
     "Logistic",
     "Masked",
     "Mixture",
+    "MixtureOf",
+    "Multinomial",
     "MultivariateNormal",
     "MultivariateNormalDiag",
     "NegativeBinomial",
@@ -70,6 +82,7 @@ __all__ = [
     "Quantized",
     "StudentT",
     "Transformed",
+    "Truncated",
     "Uniform",
     "VonMises",
     "Weibull",

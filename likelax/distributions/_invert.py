@@ -5,6 +5,7 @@ form.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,3 +55,69 @@ def solve_decreasing(
     unknown, moving = jnp.full_like(start, jnp.nan), jnp.ones(start.shape, bool)
     state = (jnp.int32(0), low, high, start, unknown, moving)
     return jax.lax.while_loop(unfinished, improve, state)[3]
+
+
+def smallest(reached: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """The smallest floating-point number in [low, high] where `reached`, which stays true above it.
+
+    The steps halve the *count of floating-point numbers* in the bracket, so that as many as a
+    number has bits reach it to the last bit, whatever its size. Not differentiable.
+    """
+
+    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, which cannot overflow
+        enough = reached(_from_rank(middle, dtype)) | (low == high)
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    dtype = low.dtype
+    bits = jnp.finfo(dtype).bits
+    _, found = jax.lax.fori_loop(0, bits, halve, (_to_rank(low), _to_rank(high)))
+    return _from_rank(found, dtype)
+
+
+def _to_rank(x: Array) -> Array:
+    """The place of a floating-point number among all of them in order."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32 if x.dtype.itemsize == 4 else jnp.int64)
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
+
+
+def _from_rank(rank: Array, dtype: Any) -> Array:
+    bits = jnp.where(rank < 0, rank ^ jnp.iinfo(rank.dtype).max, rank)
+    return jax.lax.bitcast_convert_type(bits, dtype)
+
+
+@jax.custom_jvp
+def quantile_from_tails(dist: Any, q: Array) -> Array:
+    """The quantile, 0 < q < 1, of a distribution over numbers with `log_cdf` and `log_survival`,
+    from the smaller of them; its derivative holds log F - log S still.
+    """
+    # A pathwise slope needs no gradient through the search.
+    shape = jnp.broadcast_shapes(q.shape, dist.batch_shape)
+    support = dist.support
+    low, high = getattr(support, "lower", None), getattr(support, "upper", None)
+    low, high = -jnp.inf if low is None else low, jnp.inf if high is None else high
+    low, high = (jnp.broadcast_to(jnp.asarray(end, q.dtype), shape) for end in (low, high))
+    log_q, log_rest = jnp.log(q), jnp.log1p(-q)
+
+    def reached(x: Array) -> Array:
+        below = dist.log_cdf(x) >= log_q
+        return jnp.where(q < 0.5, below, dist.log_survival(x) <= log_rest)
+
+    return smallest(reached, low, high)
+
+
+@quantile_from_tails.defjvp
+def _quantile_from_tails_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """L(x) = log q - log(1 - q), L = log F - log S, whose slope in x is p / (F S)."""
+    (dist, q), (d_dist, dq) = primals, tangents
+    x = quantile_from_tails(dist, q)
+    if dist.support.is_discrete:
+        return x, jnp.zeros_like(x)
+
+    def tails(dist: Any) -> tuple[Array, Array]:
+        return dist.log_cdf(x), dist.log_survival(x)
+
+    (log_cdf, log_survival), (d_cdf, d_survival) = jax.jvp(tails, (dist,), (d_dist,))
+    slope = jnp.exp(log_cdf + log_survival - dist.log_prob(x))
+    return x, slope * (dq / (q * (1 - q)) - (d_cdf - d_survival))

@@ -1,4 +1,4 @@
-"""More zeros than a distribution of counts has."""
+"""More zeros than a distribution of counts has, or a number of zeros of its own."""
 
 from __future__ import annotations
 
@@ -11,45 +11,36 @@ import jax.numpy as jnp
 from likelax._pytree import Array, node
 from likelax.distributions._odds import Odds, multiply
 from likelax.distributions.base import Distribution
-from likelax.numerics.logspace import entropy_term, log1mexp, log_add_exp
+from likelax.distributions.truncated import Truncated
+from likelax.numerics.logspace import entropy_term, log1mexp, log_add_exp, log_complements
 
 _LOG_2 = math.log(2)
 
 
-class ZeroInflated(Odds):
-    """0 with probability p, else a draw of `base`: P(0) = p + (1 - p) base(0), P(k) = (1 - p)
-    base(k).
-
-    Zeros come from both sides. The mixing at 0 is done on logarithms.
-
-    Parameters, of the batch's shape: `base`, a discrete distribution over 0, 1, ...; `logits` =
-    log(p/(1-p)) of the extra zeros, real, or `probs` = p in [0, 1], by keyword.
-
-    Raises:
-      ValueError: when `base` is not discrete, has not 0 as its lowest value, or is over vectors.
-    """
+class _Zeros(Odds):
+    """Base of the two: `base`, a discrete distribution over 0, 1, ..., and the odds of a zero."""
 
     base: Distribution = node()
 
     def _check(self) -> None:
         super()._check()
-        name = type(self.base).__name__
+        own, name = type(self).__name__, type(self.base).__name__
         if not self.base.support.is_discrete:
             raise ValueError(
-                f"ZeroInflated: the base is a discrete distribution, got {name} over values that "
+                f"{own}: the base is a discrete distribution, got {name} over values that "
                 "are "
                 f"{self.base.support}; write lx.Mixture with a lx.Delta for a point mass at 0"
             )
         if self.base.event_shape:
             raise ValueError(
-                f"ZeroInflated: the base is over numbers, got {name} of event shape "
-                f"{self.base.event_shape}; inflate its elements first, ZeroInflated(base, "
+                f"{own}: the base is over numbers, got {name} of event shape "
+                f"{self.base.event_shape}; wrap its elements first, {own}(base, "
                 "...).to_event()"
             )
         lowest = getattr(self.base.support, "lower", None)
         if not (isinstance(lowest, int | float) and lowest == 0):
             raise ValueError(
-                f"ZeroInflated: the base counts from 0, got {name} over values that are "
+                f"{own}: the base counts from 0, got {name} over values that are "
                 f"{self.base.support}"
             )
 
@@ -61,6 +52,20 @@ class ZeroInflated(Odds):
     def support(self) -> Any:
         """The base's."""
         return self.base.support
+
+
+class ZeroInflated(_Zeros):
+    """0 with probability p, else a draw of `base`: P(0) = p + (1 - p) base(0), P(k) = (1 - p)
+    base(k).
+
+    Zeros come from both sides. The mixing at 0 is done on logarithms.
+
+    Parameters, of the batch's shape: `base`, a discrete distribution over 0, 1, ...; `logits` =
+    log(p/(1-p)) of the extra zeros, real, or `probs` = p in [0, 1], by keyword.
+
+    Raises:
+      ValueError: when `base` is not discrete, has not 0 as its lowest value, or is over vectors.
+    """
 
     def log_prob(self, value: Array) -> Array:
         log_base = self._log_q() + self.base.log_prob(value)
@@ -107,3 +112,85 @@ class ZeroInflated(Odds):
         return (
             entropy_term(self.log_prob(zeros)) + self._q() * others - multiply(mass, self._log_q())
         )
+
+
+class Hurdle(_Zeros):
+    """0 with probability p, else a draw of `base` that is not 0: P(0) = p, P(k) = (1 - p) base(k) /
+    (1 - base(0)).
+
+    Unlike in `ZeroInflated` all zeros are of one kind, there may be fewer of them than the base has,
+    and the likelihood falls into two parts: a Bernoulli's, and that of the positive counts, which is a
+    `Truncated`'s.
+
+    Parameters, of the batch's shape: `base`, a discrete distribution over 0, 1, ... with `log_cdf`
+    and `log_survival`; `logits` = log(p/(1-p)) of a zero, real, or `probs` = p in [0, 1], by keyword.
+
+    Raises:
+      ValueError: when `base` is not discrete, has not 0 as its lowest value, is over vectors or
+        labels.
+
+    Source: Mullahy (1986), "Specification and testing of some modified count data models".
+    """
+
+    def _check(self) -> None:
+        super()._check()
+        self._positive  # noqa: B018  (raises where the base cannot be kept to 1, 2, ...)
+
+    @property
+    def _positive(self) -> Truncated:
+        """The base given that it is not 0."""
+        return Truncated(self.base, low=1.0)  # type: ignore[arg-type]
+
+    def log_prob(self, value: Array) -> Array:
+        zero = value == 0
+        positive = self._log_q() + self._positive.log_prob(jnp.where(zero, 1, value))
+        return jnp.where(zero & ~jnp.isnan(positive), self._log_p(), positive)
+
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+        """log P(X <= value) and log P(X > value)."""
+        zero = value == 0
+        below, above = self._positive._log_tails(jnp.where(zero, 1, value))
+        log_cdf = log_add_exp(self._log_p(), self._log_q() + jnp.where(zero, -jnp.inf, below))
+        return log_complements(log_cdf, self._log_q() + jnp.where(zero, 0, above))
+
+    def log_cdf(self, value: Array) -> Array:
+        return self._log_tails(value)[0]
+
+    def log_survival(self, value: Array) -> Array:
+        return self._log_tails(value)[1]
+
+    def quantile(self, q: Array) -> Array:
+        rest = (q - self._p()) / self._q()
+        inside = (rest > 0) & (rest < 1)
+        return jnp.where(inside, self._positive.quantile(jnp.where(inside, rest, 0.5)), 0)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        key_zero, key_base = jax.random.split(key)
+        zero = jax.random.bernoulli(key_zero, self._p(), self._shape(shape))
+        draws = self._positive.broadcast_to(self.batch_shape).sample(key_base, shape)
+        return jnp.where(zero, 0, draws)
+
+    def _share(self) -> Array:
+        """(1 - p) / (1 - base(0)): how much of the base's positive part there is."""
+        return jnp.exp(self._log_q() - self._positive._log_mass())
+
+    def mean(self) -> Array:
+        return self._share() * self.base.mean()
+
+    def variance(self) -> Array:
+        share, mean = self._share(), self.base.mean()
+        return share * (self.base.variance() + (1 - share) * mean**2)
+
+    def mode(self) -> Array:
+        mode = self._positive.mode()
+        zero = self._log_p() >= self._log_q() + self._positive.log_prob(mode)
+        return jnp.where(zero, 0, mode)
+
+    def entropy(self) -> Array:
+        zeros = jnp.zeros(self.batch_shape, jnp.int32)
+        log_mass = self._positive._log_mass()
+        positive = (self.base.entropy() - entropy_term(self.base.log_prob(zeros))) / jnp.exp(
+            log_mass
+        )
+        choice = entropy_term(self._log_p()) + entropy_term(self._log_q())
+        return choice + self._q() * (positive + log_mass)

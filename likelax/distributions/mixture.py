@@ -1,91 +1,32 @@
-"""Mixtures of distributions of one family."""
+"""Mixtures of distributions, of one family along an axis or of several families."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from likelax._pytree import Array, node
+from likelax._pytree import Array, add_axes, node
+from likelax.distributions._invert import smallest
 from likelax.distributions._odds import log_of
 from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.quantized import Grid, log_interval_prob
 from likelax.numerics.indexing import pick
 from likelax.numerics.logspace import log_softmax, logsumexp
-from likelax.supports import Elementwise, Interval, Support
+from likelax.supports import Circle, Elementwise, Interval, Support
 
 
-class Mixture(Distribution):
-    """A mixture: log p(x) = log sum_k w_k p_k(x), the components being the last batch axis of
-    `components`.
-
-    In nats. Sums of probabilities are formed in log space, so that a point far out in every
-    component still has its density. A component whose weight is zero adds nothing to values or
-    gradients, whatever its parameters are; where the weights are given as probabilities, the
-    gradient in a zero weight is the right one, p_k(x) / p(x).
-
-    `mode`, `entropy` and KL have no closed form. For components over numbers, `quantile` inverts
-    the mixture's cdf to the last bit and has the implicit derivative.
-
-    Gradients of samples: for continuous components over numbers with a cdf, those of x where F(x)
-    is held still, -(dF/dparameters) / p(x), in all parameters and weights (weights given as
-    probabilities count by their shares: their common size has no gradient). For other continuous
-    components, each sample differentiates its own component's parameters: gradients in those are
-    unbiased, and those in the weights are zero, which they should not be (use `log_prob` of the
-    sample for a score-function term). Discrete samples have none.
-
-    Args:
-      weights: a `Categorical` with as many categories as there are components, or an array
-        `(*batch, component)` of probabilities.
-      components: a distribution of batch shape `(*batch, component)` and any event shape.
-
-    Raises:
-      ValueError: when the number of weights is not the number of components.
-    """
+class _Mixture(Distribution):
+    """Base of the two: `weights`, and what is computed from the components' values along a last axis."""
 
     _delegates = True
     weights: Categorical = node()
-    components: Distribution = node(extra_ndims=1)
-
-    def __init__(self, weights: Categorical | ArrayLike, components: Distribution):
-        if not isinstance(weights, Categorical):
-            weights = Categorical(probs=weights)  # type: ignore[arg-type]
-        if not components.batch_ndim:
-            raise ValueError(
-                f"Mixture: the components are the last batch axis of {type(components).__name__}, "
-                "which has batch shape (); "
-                "give its parameters that axis, e.g. lx.Normal(jnp.zeros(3), 1.0)"
-            )
-        super().__init__(weights, components)
-
-    def _check(self) -> None:
-        super()._check()
-        have, want = self._weights.shape[-1], self.components.batch_shape[-1]
-        if have != want:
-            raise ValueError(
-                f"Mixture: {have} weights for {want} components: the weights have shape "
-                f"{self._weights.shape}, the components "
-                f"batch shape {self.components.batch_shape}; both end with the axis of components"
-            )
-
-    @property
-    def _takes_indices(self) -> bool:
-        return self.components._takes_indices
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The components'."""
-        return self.components.event_shape
-
-    @property
-    def support(self) -> Any:
-        """The components', from the smallest of their lower bounds to the largest upper one."""
-        return _over_components(self.components.support, -1)
 
     # Weights: w_k as given, log w_k, and which are not zero, all of shape (*batch, component).
 
@@ -104,32 +45,13 @@ class Mixture(Distribution):
         # A weight that is NaN is not known to be zero.
         return ~(self._weights <= (0 if self.weights.given("probs") else -jnp.inf))
 
-    def _held(self) -> Distribution:
-        """The components, with parameters that have no gradient where the weight is zero.
-
-        A zero cotangent is not enough there: it meets the infinite slopes of the component's own
-        formula.
-        """
-        components, alive = self.components, self._alive
-        ndim = components.batch_ndim
-
-        def hold(leaf: Array) -> Array:
-            # A parameter that is shared along a batch axis is in use if it is anywhere on it.
-            shared = tuple(i for i in range(ndim - 1) if leaf.shape[i] == 1)
-            return held_leaf(leaf, jnp.any(alive, axis=shared, keepdims=True))
-
-        return components._map(hold)
-
-    def _spread(self, value: Array) -> Array:
-        """The value for every component, `(*sample, *batch, component, *event)`."""
-        event = self.event_ndim
-        spread = jnp.expand_dims(value, -1 - event)
-        alive = self._alive.reshape(self._alive.shape + (1,) * event)
-        return jnp.where(alive, spread, jax.lax.stop_gradient(spread))
-
     def _each(self, method: str, value: Array) -> Array:
-        """`components.method(value)`, `(*sample, *batch, component)`."""
-        return getattr(self._held(), method)(self._spread(value))
+        """What the components' `method` says, `(*sample, *batch, component)`."""
+        raise NotImplementedError
+
+    def _summary(self, method: str) -> Array:
+        """The components' `method()`, their axis before the event's."""
+        raise NotImplementedError
 
     def _log_mix(self, logs: Array) -> Array:
         """log sum_k w_k exp(logs_k)."""
@@ -172,10 +94,6 @@ class Mixture(Distribution):
 
     # Densities and probabilities.
 
-    def _excludes(self, value: Array) -> Array:
-        each = self.components._excludes(jnp.expand_dims(value, -1 - self.event_ndim))
-        return jnp.all(each | ~self._alive, axis=-1)
-
     def log_prob(self, value: Array) -> Array:
         return self._log_mix(self._each("log_prob", value))
 
@@ -191,14 +109,6 @@ class Mixture(Distribution):
     def log_survival(self, value: Array) -> Array:
         return self._log_mix_tail(self._each("log_survival", value))
 
-    def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
-        """log P(low < X <= low + width): between components far apart a difference of the mixture's own
-        cdf would have no digits left; see `Quantized`.
-        """
-        width = jnp.asarray(width)
-        width = jnp.expand_dims(width, -1) if width.ndim else width
-        return self._log_mix(log_interval_prob(self._held(), self._spread(low), width))
-
     def quantile(self, q: Array) -> Array:
         return _quantile(self, q)
 
@@ -213,15 +123,21 @@ class Mixture(Distribution):
 
     # Samples.
 
+    def _parts(self) -> tuple[Distribution, ...]:
+        """The distributions that the components are held in."""
+        components = self.__dict__["components"]
+        return components if isinstance(components, tuple) else (components,)
+
+    def _draws(self, key: Array, shape: tuple[int, ...], implicit: bool) -> Array:
+        """A sample of each component, their axis before the event's."""
+        raise NotImplementedError
+
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_choice, key_value = jax.random.split(key)
-        batch, count = self.batch_shape, self.components.batch_shape[-1]
-        choice = self.weights.broadcast_to(batch).sample(key_choice, shape)
-        components = self._held().broadcast_to((*batch, count))
-        implicit = not self.event_ndim and not self.support.is_discrete and _has_cdf(components)
-        if implicit:
-            components = jax.lax.stop_gradient(components)
-        values = components.sample(key_value, shape)
+        choice = self.weights.broadcast_to(self.batch_shape).sample(key_choice, shape)
+        implicit = not self.event_ndim and not self.support.is_discrete
+        implicit = implicit and all(map(_has_cdf, self._parts()))
+        values = self._draws(key_value, shape, implicit)
         choice = choice.reshape(choice.shape + (1,) * self.event_ndim)
         value = pick(choice, jnp.moveaxis(values, -1 - self.event_ndim, -1)).astype(values.dtype)
         return _pathwise(self, value) if implicit else value
@@ -229,14 +145,278 @@ class Mixture(Distribution):
     # Summaries.
 
     def mean(self) -> Array:
-        return self._average(self._held().mean(), self.event_ndim)
+        return self._average(self._summary("mean"), self.event_ndim)
 
     def variance(self) -> Array:
-        components = self._held()
-        means = components.mean()
-        spread = means - jnp.expand_dims(self.mean(), -1 - self.event_ndim)
+        spread = self._summary("mean") - jnp.expand_dims(self.mean(), -1 - self.event_ndim)
         spread = self._live(spread, self.event_ndim)
-        return self._average(components.variance() + spread**2, self.event_ndim)
+        return self._average(self._summary("variance") + spread**2, self.event_ndim)
+
+
+class Mixture(_Mixture):
+    """A mixture: log p(x) = log sum_k w_k p_k(x), the components being the last batch axis of
+    `components`.
+
+    In nats. Sums of probabilities are formed in log space, so that a point far out in every
+    component still has its density. A component whose weight is zero adds nothing to values or
+    gradients, whatever its parameters are; where the weights are given as probabilities, the
+    gradient in a zero weight is the right one, p_k(x) / p(x).
+
+    `mode`, `entropy` and KL have no closed form. For components over numbers, `quantile` inverts
+    the mixture's cdf to the last bit and has the implicit derivative.
+
+    Gradients of samples: for continuous components over numbers with a cdf, those of x where F(x)
+    is held still, -(dF/dparameters) / p(x), in all parameters and weights (weights given as
+    probabilities count by their shares: their common size has no gradient). For other continuous
+    components, each sample differentiates its own component's parameters: gradients in those are
+    unbiased, and those in the weights are zero, which they should not be (use `log_prob` of the
+    sample for a score-function term). Discrete samples have none.
+
+    Args:
+      weights: a `Categorical` with as many categories as there are components, or an array
+        `(*batch, component)` of probabilities.
+      components: a distribution of batch shape `(*batch, component)` and any event shape.
+
+    Raises:
+      ValueError: when the number of weights is not the number of components.
+    """
+
+    components: Distribution = node(extra_ndims=1)
+
+    def __init__(self, weights: Categorical | ArrayLike, components: Distribution):
+        if not isinstance(weights, Categorical):
+            weights = Categorical(probs=weights)  # type: ignore[arg-type]
+        if not components.batch_ndim:
+            raise ValueError(
+                f"Mixture: the components are the last batch axis of {type(components).__name__}, "
+                "which has batch shape (); "
+                "give its parameters that axis, e.g. lx.Normal(jnp.zeros(3), 1.0)"
+            )
+        super().__init__(weights, components)
+
+    def _check(self) -> None:
+        super()._check()
+        have, want = self._weights.shape[-1], self.components.batch_shape[-1]
+        if have != want:
+            raise ValueError(
+                f"Mixture: {have} weights for {want} components: the weights have shape "
+                f"{self._weights.shape}, the components "
+                f"batch shape {self.components.batch_shape}; both end with the axis of components"
+            )
+
+    @property
+    def _takes_indices(self) -> bool:
+        return self.components._takes_indices
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The components'."""
+        return self.components.event_shape
+
+    @property
+    def support(self) -> Any:
+        """The components', from the smallest of their lower bounds to the largest upper one."""
+        return _over_components(self.components.support, -1)
+
+    def _held(self) -> Distribution:
+        """The components, with parameters that have no gradient where the weight is zero.
+
+        A zero cotangent is not enough there: it meets the infinite slopes of the component's own
+        formula.
+        """
+        components, alive = self.components, self._alive
+        ndim = components.batch_ndim
+
+        def hold(leaf: Array) -> Array:
+            # A parameter that is shared along a batch axis is in use if it is anywhere on it.
+            shared = tuple(i for i in range(ndim - 1) if leaf.shape[i] == 1)
+            return held_leaf(leaf, jnp.any(alive, axis=shared, keepdims=True))
+
+        return components._map(hold)
+
+    def _spread(self, value: Array) -> Array:
+        """The value for every component, `(*sample, *batch, component, *event)`."""
+        event = self.event_ndim
+        spread = jnp.expand_dims(value, -1 - event)
+        alive = self._alive.reshape(self._alive.shape + (1,) * event)
+        return jnp.where(alive, spread, jax.lax.stop_gradient(spread))
+
+    def _each(self, method: str, value: Array) -> Array:
+        """`components.method(value)`, `(*sample, *batch, component)`."""
+        return getattr(self._held(), method)(self._spread(value))
+
+    def _excludes(self, value: Array) -> Array:
+        each = self.components._excludes(jnp.expand_dims(value, -1 - self.event_ndim))
+        return jnp.all(each | ~self._alive, axis=-1)
+
+    def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
+        """log P(low < X <= low + width): between components far apart a difference of the mixture's own
+        cdf would have no digits left; see `Quantized`.
+        """
+        width = jnp.asarray(width)
+        width = jnp.expand_dims(width, -1) if width.ndim else width
+        return self._log_mix(log_interval_prob(self._held(), self._spread(low), width))
+
+    def _draws(self, key: Array, shape: tuple[int, ...], implicit: bool) -> Array:
+        batch, count = self.batch_shape, self.components.batch_shape[-1]
+        components = self._held().broadcast_to((*batch, count))
+        components = jax.lax.stop_gradient(components) if implicit else components
+        return components.sample(key, shape)
+
+    def _summary(self, method: str) -> Array:
+        return getattr(self._held(), method)()
+
+
+class MixtureOf(_Mixture):
+    """A mixture of several families: log p(x) = log sum_k w_k p_k(x), `components` being a tuple.
+
+    As `Mixture`, whose components are one distribution with an axis for them: sums in log space,
+    zero weights harmless, `quantile` to the last bit, the same gradients of samples. Where a
+    component's support ends the others go on: `MixtureOf([0.9, 0.1], (Gamma(2.0, 1.0), Normal(0.0,
+    5.0)))` is over all numbers.
+
+    Args:
+      weights: a `Categorical` with as many categories as there are components, or an array
+        `(*batch, component)` of probabilities.
+      components: distributions of one event shape, batch shapes `(*batch,)`; all with densities or
+        all over isolated points.
+
+    Raises:
+      TypeError: when the components are no tuple of distributions.
+      ValueError: when there are not as many as weights, or they have no values in common.
+    """
+
+    components: tuple[Distribution, ...] = node()
+
+    def __init__(self, weights: Categorical | ArrayLike | Sequence[float], components: Any):
+        parts = tuple(components) if isinstance(components, list | tuple) else ()
+        if not parts or not all(isinstance(part, Distribution) for part in parts):
+            raise TypeError(
+                f"MixtureOf: the components are a tuple of distributions, got {components!r}; write "
+                "MixtureOf([0.5, 0.5], (Normal(0.0, 1.0), Cauchy(0.0, 1.0)))"
+            )
+        if not isinstance(weights, Categorical):
+            weights = Categorical(probs=jnp.asarray(weights))
+        super().__init__(weights, parts)
+
+    def _align(self, values: dict[str, Any]) -> dict[str, Any]:
+        weights, parts = values["weights"], values["components"]
+        rank = max(part.batch_ndim for part in (weights, *parts))
+        weights, *parts = (add_axes(part, rank - part.batch_ndim) for part in (weights, *parts))
+        return {"weights": weights, "components": tuple(parts)}
+
+    def _check(self) -> None:
+        super()._check()
+        parts, have = self.components, self._weights.shape[-1]
+        if have != len(parts):
+            raise ValueError(
+                f"MixtureOf: {have} weights for {len(parts)} components: the weights have shape "
+                f"{self._weights.shape}, and end with the axis of components"
+            )
+        if len({part.event_shape for part in parts}) > 1:
+            raise ValueError(
+                "MixtureOf: the components have one event shape, got "
+                f"{[part.event_shape for part in parts]}"
+            )
+        if len({(part.support.is_discrete, part._takes_indices) for part in parts}) > 1:
+            raise ValueError(
+                "MixtureOf: a density and a probability cannot be added, got components over values "
+                f"that are {[part.support for part in parts]}; write lx.Hurdle or lx.ZeroInflated for "
+                "zeros among counts"
+            )
+        self.support  # noqa: B018  (raises when they have none in common)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """What the batch shapes of the weights and of all components broadcast to."""
+        shapes = {f"components[{k}]": part.batch_shape for k, part in enumerate(self.components)}
+        return self._joint({"weights": self.weights.batch_shape, **shapes})
+
+    @property
+    def _takes_indices(self) -> bool:
+        return self.components[0]._takes_indices
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The components'."""
+        return self.components[0].event_shape
+
+    @property
+    def support(self) -> Any:
+        """From the smallest of the components' lower bounds to the largest upper one."""
+        return _hull([part.support for part in self.components])
+
+    def _held(self) -> list[Distribution]:
+        """The components, with parameters that have no gradient where the weight is zero."""
+        return [part._hold(self._alive[..., k]) for k, part in enumerate(self.components)]
+
+    def _stack(self, each: list[Array], event_ndim: int) -> Array:
+        return jnp.stack(jnp.broadcast_arrays(*each), axis=-1 - event_ndim)
+
+    def _spread(self, value: Array) -> list[Array]:
+        """The value for every component."""
+        held = jax.lax.stop_gradient(value)
+        alive = self._alive.reshape(self._alive.shape + (1,) * self.event_ndim)
+        at = (slice(None),) * self.event_ndim
+        return [jnp.where(alive[(..., k, *at)], value, held) for k in range(len(self.components))]
+
+    def _each(self, method: str, value: Array) -> Array:
+        parts = zip(self._held(), self._spread(value), strict=True)
+        return self._stack([getattr(part, method)(x) for part, x in parts], 0)
+
+    def _summary(self, method: str) -> Array:
+        return self._stack([getattr(part, method)() for part in self._held()], self.event_ndim)
+
+    def _excludes(self, value: Array) -> Array:
+        each = self._stack([part._excludes(value) for part in self.components], 0)
+        return jnp.all(each | ~self._alive, axis=-1)
+
+    def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
+        """log P(low < X <= low + width); see `Quantized`."""
+        parts = zip(self._held(), self._spread(low), strict=True)
+        return self._log_mix(
+            self._stack([log_interval_prob(part, x, jnp.asarray(width)) for part, x in parts], 0)
+        )
+
+    def _draws(self, key: Array, shape: tuple[int, ...], implicit: bool) -> Array:
+        parts = [part.broadcast_to(self.batch_shape) for part in self._held()]
+        parts = jax.lax.stop_gradient(parts) if implicit else parts
+        keys = jax.random.split(key, len(parts))
+        draws = [part.sample(keys[k], shape) for k, part in enumerate(parts)]
+        return self._stack(draws, self.event_ndim)
+
+
+def _hull(parts: Sequence[Support]) -> Support:
+    """The values of all of these, and for numbers those between."""
+    kinds = {type(part) for part in parts}
+    whole = [part for part in parts if part.is_everything]
+    if len(kinds) > 1 and (Circle in kinds or not (whole or kinds == {Interval})):
+        raise ValueError(
+            f"MixtureOf: the components have no values in common that could be mixed: {list(parts)}"
+        )
+    if whole:
+        return whole[0]
+    intervals = [part for part in parts if isinstance(part, Interval)]
+    if not intervals:
+        return parts[0]
+    lowers, uppers = ([getattr(part, end) for part in intervals] for end in ("lower", "upper"))
+    return dataclasses.replace(
+        intervals[0],
+        name=" or ".join(dict.fromkeys(part.name for part in intervals)),
+        lower=_extreme(lowers, min, jnp.minimum),
+        upper=_extreme(uppers, max, jnp.maximum),
+        open_lower=all(part.open_lower for part in intervals),
+        open_upper=all(part.open_upper for part in intervals),
+    )
+
+
+def _extreme(bounds: list[Any], of_numbers: Any, of_arrays: Any) -> Any:
+    """The outermost of these ends; None where one of them is."""
+    if any(bound is None for bound in bounds):
+        return None
+    if all(isinstance(bound, int | float) for bound in bounds):
+        return of_numbers(bounds)
+    return functools.reduce(of_arrays, bounds)
 
 
 def _has_cdf(distribution: Distribution) -> bool:
@@ -263,14 +443,10 @@ def _over_components(support: Support, axis: int) -> Support:
 
 
 @jax.custom_jvp
-def _quantile(mixture: Mixture, q: Array) -> Array:
-    """The smallest number x with F(x) >= q, by bisection between the components' own quantiles.
-
-    The steps halve the *count of floating-point numbers* in the bracket, so that as many as a
-    number has bits reach it to the last bit, whatever its size.
-    """
+def _quantile(mixture: _Mixture, q: Array) -> Array:
+    """The smallest number x with F(x) >= q, by bisection between the components' own quantiles."""
     alive = mixture._alive
-    each = mixture.components.quantile(q[..., None])
+    each = mixture._each("quantile", q)
     low = jnp.min(jnp.where(alive, each, jnp.inf), axis=-1)
     high = jnp.max(jnp.where(alive, each, -jnp.inf), axis=-1)
     discrete = mixture.support.is_discrete
@@ -281,30 +457,11 @@ def _quantile(mixture: Mixture, q: Array) -> Array:
         below = mixture.cdf(x) >= q
         return below if discrete else jnp.where(q < 0.5, below, mixture.survival(x) <= 1 - q)
 
-    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = (low & high) + ((low ^ high) >> 1)  # their mean, which cannot overflow
-        enough = reached(_from_rank(middle, each.dtype)) | (low == high)
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
-
-    bits = jnp.finfo(each.dtype).bits
-    _, found = jax.lax.fori_loop(0, bits, halve, (_to_rank(low), _to_rank(high)))
-    value = _from_rank(found, each.dtype)
+    value = smallest(reached, low, high)
     if isinstance(mixture.support, Grid):
         # Its cdf steps a little below each centre, where rounding may have put it.
         value = mixture.support.points(mixture.support.nearest(value))
     return jnp.where((q > 0) & (q < 1), value, jnp.where(q == 0, low, high))
-
-
-def _to_rank(x: Array) -> Array:
-    """The place of a floating-point number among all of them in order."""
-    bits = jax.lax.bitcast_convert_type(x, jnp.int32 if x.dtype.itemsize == 4 else jnp.int64)
-    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
-
-
-def _from_rank(rank: Array, dtype: Any) -> Array:
-    bits = jnp.where(rank < 0, rank ^ jnp.iinfo(rank.dtype).max, rank)
-    return jax.lax.bitcast_convert_type(bits, dtype)
 
 
 @_quantile.defjvp
@@ -326,7 +483,7 @@ def _side(cdf: Array, survival: Array, q: Array) -> Array:
 
 
 @jax.custom_jvp
-def _pathwise(mixture: Mixture, value: Array) -> Array:
+def _pathwise(mixture: _Mixture, value: Array) -> Array:
     """`value`, a sample, with the gradient that holds F(value) still."""
     return value
 
@@ -340,7 +497,7 @@ def _pathwise_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (mixture, value), (d_mixture, _) = primals, tangents
     x = _pathwise(mixture, value)
 
-    def tails(m: Mixture) -> tuple[Array, Array]:
+    def tails(m: _Mixture) -> tuple[Array, Array]:
         return m.log_cdf(x), m.log_survival(x)
 
     (log_cdf, log_survival), (d_cdf, d_survival) = jax.jvp(tails, (mixture,), (d_mixture,))

@@ -23,6 +23,9 @@ from likelax.numerics.normal import (
     ndtr,
     ndtri,
     normal_log_pdf,
+    truncated_normal_log_pdf,
+    truncated_normal_log_tails,
+    truncated_normal_mean,
 )
 
 _LOG_2 = math.log(2)
@@ -63,6 +66,20 @@ class Normal(LocationScale):
     def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
         """log P(low < X <= low + width), also for widths far below the scale; see `Quantized`."""
         return log_ndtr_width(self._z(low), divide(width, self.scale))
+
+    def log_prob_within(self, value: Array, low: ArrayLike, high: ArrayLike) -> Array:
+        """log p(value | low <= X <= high), also far out in a tail; see `Truncated`."""
+        return truncated_normal_log_pdf(value, low, high, self.loc, self.scale)
+
+    def log_tails_within(
+        self, value: Array, low: ArrayLike, high: ArrayLike
+    ) -> tuple[Array, Array]:
+        """log P(X <= value | low <= X <= high) and log P(X > value | ...); see `Truncated`."""
+        return truncated_normal_log_tails(value, low, high, self.loc, self.scale)
+
+    def mean_within(self, low: ArrayLike, high: ArrayLike) -> Array:
+        """E[X | low <= X <= high]; see `Truncated`."""
+        return truncated_normal_mean(low, high, self.loc, self.scale)
 
     def quantile(self, q: Array) -> Array:
         return self.loc + self.scale * ndtri(q)

@@ -410,3 +410,142 @@ def dirichlet_log_pdf(x: ArrayLike, concentration: ArrayLike) -> Array:
     lowest = jnp.any(parts == -jnp.inf, axis=-1)
     parts = jnp.where(lowest[..., None] & jnp.isposinf(parts), 0.0, parts)
     return jnp.sum(parts, axis=-1) - gamma_log_pdf(jnp.ones_like(total), total, total)
+
+
+# ---- counts of several classes ----
+
+
+def _others(x: Array) -> Array:
+    """The sum of all other elements of the last axis, for each: no difference of sums."""
+    before, after = jnp.cumsum(x, axis=-1), jax.lax.cumsum(x, axis=x.ndim - 1, reverse=True)
+    none = jnp.zeros_like(x[..., :1])
+    return jnp.concatenate([none, before[..., :-1]], -1) + jnp.concatenate(
+        [after[..., 1:], none], -1
+    )
+
+
+def _log_excess(x, a, x_rest, a_rest):
+    """log of (1 + x / a) / (1 + n / A), n = x + x_rest and A = a + a_rest."""
+    n, total = x + x_rest, a + a_rest
+    # 1 + u, from the error-free x A - n a = x a_rest - a x_rest.
+    product = a * x_rest
+    # Not gap / a / m, which XLA turns into gap / (a m), beyond the floats.
+    gap = product_gap(x, a_rest, product) - product_gap(a, x_rest, product)
+    u = (gap / a) * (1.0 / (total + n))
+    low = u <= -0.5
+    first, second = (a + x) / (total + n), total / a
+    safe = low & jnp.isfinite(first * second) & (first * second > 0)
+    apart = jnp.log(jnp.where(low, first, 1.0)) + jnp.log(jnp.where(low, second, 1.0))
+    far = jnp.where(safe, jnp.log(jnp.where(safe, first * second, 1.0)), apart)
+    return jnp.where(low, far, log1p(jnp.where(low, 0.0, u)))
+
+
+def _stirling_rest(a):
+    """delta(a) + log(a / (1 + a)) / 2, which is bounded at 0."""
+    low = a < 1.0
+    small, large = jnp.where(low, a, 0.5), jnp.where(low, 1.0, a)
+    below = stirling(0, True)(1.0 + small) + small * (log1p(small) - jnp.log(small)) - 1.0
+    return jnp.where(low, below, stirling(0, True)(large) - 0.5 * log1p(1.0 / large))
+
+
+def _dirichlet_multinomial(x: Array, a: Array) -> Array:
+    n, total = jnp.sum(x, axis=-1), jnp.sum(a, axis=-1)
+    m = (n / total)[..., None] * a
+    # The largest count and the sum are taken together: their logarithms would cancel.
+    most = jnp.arange(x.shape[-1]) == jnp.argmax(x, axis=-1, keepdims=True)
+    parts = jnp.where(most, 0.0, negative_binomial_mean_log_pmf(x, a, m))
+    k, r, mean, k_rest, r_rest = (
+        jnp.sum(jnp.where(most, part, 0.0), axis=-1) for part in (x, a, m, _others(x), _others(a))
+    )
+    empty = n == 0
+    k, n = jnp.where(empty, 1.0, k), jnp.where(empty, 1.0, n)
+    np, nq, gap = _mean_parts(k, r, mean)
+    half = log_ratio(r, total, r_rest) + log1p(r_rest / (1.0 + r))
+    half = half - _log_excess(k, r, k_rest, r_rest) - log_ratio(k, n, k_rest)
+    delta = stirling(0, True)
+    small = (delta(r + k) - delta(total + n)) - (delta(k) - delta(n))
+    pair = -(gap_deviance(k, np, gap) + gap_deviance(r, nq, -gap)) + 0.5 * half
+    pair = pair + (small - (_stirling_rest(r) - _stirling_rest(total)))
+    return jnp.where(empty, 0.0, jnp.sum(parts, axis=-1) + pair)
+
+
+def _dirichlet_multinomial_slope(x: Array, a: Array) -> Array:
+    """digamma(a + x) - digamma(a) - [digamma(A + n) - digamma(A)], its logarithms in one."""
+    n, total = jnp.sum(x, axis=-1, keepdims=True), jnp.sum(a, axis=-1, keepdims=True)
+    log = _log_excess(x, a, _others(x), _others(a))
+    return log + (digamma_minus_log_step(a, x) - digamma_minus_log_step(total, n))
+
+
+@jax.custom_jvp
+def _dirichlet_multinomial_log_pmf(x: Array, a: Array) -> Array:
+    return _dirichlet_multinomial(x, a)
+
+
+@_dirichlet_multinomial_log_pmf.defjvp
+def _dirichlet_multinomial_jvp(primals, tangents):
+    slope = _dirichlet_multinomial_slope(*primals)
+    return _dirichlet_multinomial_log_pmf(*primals), jnp.sum(slope * tangents[1], axis=-1)
+
+
+def dirichlet_multinomial_log_pmf(x: ArrayLike, concentration: ArrayLike) -> Array:
+    """log of n! / prod x_i! Gamma(A) / Gamma(A + n) prod Gamma(a_i + x_i) / Gamma(a_i) over the last
+    axis, x (..., K) >= 0 with sum n and concentration a (..., K) > 0 with sum A.
+
+    Independent negative binomials of r = a_i and mean n a_i / A given their sum, which is one of r = A
+    and mean n; the largest count's and that of the sum in one. Slope digamma(a_i + x_i) - digamma(a_i)
+    less the same of the sums. Counts x have none.
+    """
+    return _dirichlet_multinomial_log_pmf(*jnp.broadcast_arrays(*as_floats(x, concentration)))
+
+
+def _shares(p: Array) -> Array:
+    return p / jnp.sum(p, axis=-1, keepdims=True)
+
+
+@jax.custom_jvp
+def _multinomial_gap(x: Array, p: Array, log_p: Array) -> Array:
+    """n p_i / sum(p) - x_i, n = sum(x), to the digits of p; log_p carries the derivatives."""
+    gap = product_gap(jnp.sum(x, axis=-1, keepdims=True), p, x)
+    # The sum of all is n (sum(p) - 1), the rounding of the probabilities.
+    return gap - _shares(p) * jnp.sum(gap, axis=-1, keepdims=True)
+
+
+@_multinomial_gap.defjvp
+def _multinomial_gap_jvp(primals, tangents):
+    x, p, log_p = primals
+    share = _shares(p)
+    moved = tangents[2] - jnp.sum(share * tangents[2], axis=-1, keepdims=True)
+    return _multinomial_gap(*primals), jnp.sum(x, axis=-1, keepdims=True) * share * moved
+
+
+@jax.custom_jvp
+def _multinomial_log_pmf(x: Array, p: Array, log_p: Array) -> Array:
+    n = jnp.sum(x, axis=-1, keepdims=True)
+    lost, none = p < jnp.finfo(p.dtype).tiny, x == 0
+    inside = ~(lost | none)
+    c, gap = jnp.where(inside, x, 1.0), jnp.where(inside, _multinomial_gap(x, p, log_p), 0.0)
+    m = jnp.where(inside, n * _shares(p), 1.0)
+    saddle = -gap_deviance(c, m, gap) - stirling(0)(c) - (0.5 * jnp.log(c) + _HALF_LOG_2PI)
+    # A probability below the smallest float: x log(n p) - log x!.
+    far = x * (jnp.log(jnp.where(n == 0, 1.0, n)) + jnp.where(none, 0.0, log_p)) - lgamma(x + 1.0)
+    parts = jnp.where(none, -_multinomial_gap(x, p, log_p), jnp.where(lost, far, saddle))
+    m = jnp.where(n == 0, 1.0, n)[..., 0]
+    total = stirling(0)(m) + 0.5 * jnp.log(m) + _HALF_LOG_2PI
+    return jnp.where(n[..., 0] == 0, 0.0, jnp.sum(parts, axis=-1) + total)
+
+
+@_multinomial_log_pmf.defjvp
+def _multinomial_log_pmf_jvp(primals, tangents):
+    slope = -_multinomial_gap(*primals)
+    return _multinomial_log_pmf(*primals), jnp.sum(slope * tangents[2], axis=-1)
+
+
+def multinomial_log_pmf(x: ArrayLike, p: ArrayLike, log_p: ArrayLike) -> Array:
+    """log of n! prod p_i^x_i / x_i! over the last axis, x (..., K) >= 0 with sum n and p (..., K) on the
+    simplex.
+
+    Poissons of rates n p_i given their sum (Loader), their gaps n p_i - x_i error-free and against
+    the sum of p as it is, so that p's rounding counts for sqrt(n) and not for n counts. p has the
+    digits, log_p the derivatives, which are those of any logits: x_i - n p_i.
+    """
+    return _multinomial_log_pmf(*jnp.broadcast_arrays(*as_floats(x, p, log_p)))

@@ -180,6 +180,16 @@ def log_sub_exp(a: ArrayLike, b: ArrayLike) -> Array:
     return _log_sub_exp(*as_floats(a, b))
 
 
+def log_complements(log_p: ArrayLike, log_q: ArrayLike) -> tuple[Array, Array]:
+    """Logarithms of two probabilities that sum to 1, the larger one made from the smaller one: log(1 -
+    1e-9) is lost in a logarithm that was a difference.
+    """
+    p, q = as_floats(log_p, log_q)
+    rare_p, rare_q = p < -_LOG2, q < -_LOG2
+    from_p, from_q = (_log1mexp(jnp.where(r, -x, 1.0)) for r, x in ((rare_p, p), (rare_q, q)))
+    return jnp.where(rare_q & (q < p), from_q, p), jnp.where(rare_p & (p <= q), from_p, q)
+
+
 # ---- sums along an axis ----
 
 

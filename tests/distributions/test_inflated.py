@@ -7,6 +7,7 @@ import pytest
 from scipy import special, stats
 
 import likelax as lx
+from likelax.testing.subject import quick_jit
 
 K = np.arange(60)
 
@@ -119,3 +120,48 @@ def test_the_log_cdf_is_never_above_zero():
     want = np.log1p(-(1 - extra) * base.sf(np.asarray(k)))
     np.testing.assert_allclose(dist.log_cdf(k), want, rtol=1e-5)
     assert (dist.log_cdf(k) <= 0).all()
+
+
+def test_hurdle_against_the_definition():
+    """Zeros on their own, the other counts those of a geometric distribution that is not 0."""
+    rest, share = 0.375, 0.25
+    want = np.append(share, (1 - share) * stats.geom(rest).pmf(K[1:]))
+    k, q = np.array([0, 1, 4, 7]), np.array([0.2, 0.3, 0.8, 0.99])
+
+    @quick_jit
+    def everything(dist):
+        names = "log_prob", "cdf", "survival"
+        out = {name: getattr(dist, name)(k) for name in names} | {"quantile": dist.quantile(q)}
+        return out | {n: getattr(dist, n)() for n in ("mean", "variance", "mode", "entropy")}
+
+    got = everything(lx.Hurdle(lx.Geometric(probs=rest), probs=share))
+    np.testing.assert_allclose(got["log_prob"], np.log(want[k]), rtol=3e-6)
+    np.testing.assert_allclose(got["cdf"], np.cumsum(want)[k], rtol=3e-6)
+    np.testing.assert_allclose(got["survival"], 1 - np.cumsum(want)[k], rtol=1e-5)
+    np.testing.assert_array_equal(got["quantile"], np.searchsorted(np.cumsum(want), q))
+    mean = want @ K
+    np.testing.assert_allclose(got["mean"], mean, rtol=3e-6)
+    np.testing.assert_allclose(got["variance"], want @ (K - mean) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(got["entropy"], special.entr(want).sum(), rtol=1e-5)
+    assert got["mode"] == np.argmax(want)
+    # The control: the zeros of the base are not among those.
+    assert (
+        abs(lx.ZeroInflated(lx.Geometric(probs=rest), probs=share).log_prob(0) - np.log(share))
+        > 0.1
+    )
+
+
+def test_hurdle_may_have_fewer_zeros_than_its_base():
+    """The likelihood falls apart: the slope in the odds is that of a Bernoulli, whatever the base."""
+
+    def log_prob(logits, rest, k):
+        return lx.Hurdle(lx.Geometric(logits=rest), logits=logits).log_prob(k)
+
+    slopes = jax.vmap(jax.grad(log_prob, (0, 1)), (None, None, 0))
+    odds, rest = quick_jit(slopes)(-3.0, 0.5, jnp.array([0.0, 2.0]))
+    p = special.expit(-3.0)
+    np.testing.assert_allclose(odds, [1 - p, -p], rtol=2e-6)
+    # log P(2 | not 0) = log s + log(1 - s), s the sigmoid.
+    np.testing.assert_allclose(rest, [0, 1 - 2 * special.expit(0.5)], rtol=3e-6)
+    with pytest.raises(ValueError, match="Hurdle: the base is a discrete"):
+        lx.Hurdle(lx.Normal(0.0, 1.0), probs=0.5)

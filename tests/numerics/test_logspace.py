@@ -285,3 +285,16 @@ def test_why_log1p_is_not_jax_own():
 def test_the_naive_formula_fails_the_same_check(name, dtype):
     reference, grid = ONE[name]
     check_fails(NAIVE[name], reference, [(x,) for x in grid], dtype)
+
+
+def test_complements_keep_the_digits_of_the_smaller_one():
+    log_p = np.float32([-1e-9, -0.3, -20.0, -np.inf, -0.6931472])
+    rare = np.float32([-21.0, -1.4, -3e-9, 0.0, -0.7])
+    first, second = logspace.log_complements(log_p, rare)
+    # Where the second is at most a half it stays, and the first is made from it; and the reverse.
+    exact = np.log(-np.expm1(rare[:2].astype(float)))
+    np.testing.assert_allclose(first[:2], exact, rtol=1e-6)
+    np.testing.assert_array_equal(second[:2], rare[:2])
+    np.testing.assert_allclose(second[2], -np.exp(-20.0), rtol=1e-6)
+    np.testing.assert_array_equal(first[2:4], log_p[2:4])
+    assert second[3] == 0 and first[0] != log_p[0]  # the control: it was not right before

@@ -1,0 +1,276 @@
+"""Distributions of numbers kept to an interval, and those whose values beyond it are only counted."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from likelax import supports
+from likelax._pytree import Array, add_axes, node
+from likelax.distributions._invert import quantile_from_tails
+from likelax.distributions._odds import to_int
+from likelax.distributions.base import Distribution
+from likelax.distributions.quantized import log_interval_prob
+from likelax.numerics.logspace import log_complements, log_sub_exp
+
+_LOG_2 = math.log(2)
+
+
+class Bounded(Distribution):
+    """Base of the wrappers with an interval: `base` over numbers, and `low`, `high` or both."""
+
+    base: Distribution = node()
+    low: Array | None = node(default=None)
+    high: Array | None = node(default=None)
+
+    def _convert(self, values: dict[str, Any]) -> dict[str, Any]:
+        base, name = values["base"], type(self).__name__
+        if not isinstance(base, Distribution):
+            raise TypeError(
+                f"{name}: base is a distribution, got {base!r}; write {name}(Normal(loc, scale), low=0.0)"
+            )
+        for end in ("low", "high"):
+            if values[end] is not None:
+                values[end] = jnp.asarray(values[end], base.dtype)
+        return super()._convert(values)
+
+    def _align(self, values: dict[str, Any]) -> dict[str, Any]:
+        base, ends = values["base"], {n: values[n] for n in ("low", "high")}
+        rank = max(base.batch_ndim, *(x.ndim for x in ends.values() if x is not None), 0)
+        ends = {n: x if x is None else add_axes(x, rank - x.ndim) for n, x in ends.items()}
+        return {"base": add_axes(base, rank - base.batch_ndim), **ends}
+
+    def _check(self) -> None:
+        super()._check()
+        name, base, support = type(self).__name__, type(self.base).__name__, self.base.support
+        if self.low is None and self.high is None:
+            raise ValueError(f"{name}: an end is wanted, got none; write {name}(base, low=0.0)")
+        if self.base.event_shape:
+            raise ValueError(
+                f"{name}: the base is over numbers, got {base} of event shape "
+                f"{self.base.event_shape}; bound its elements first, {name}(base, ...).to_event()"
+            )
+        is_line = isinstance(support, supports.Interval | supports.Real)
+        if not is_line or isinstance(support, supports.Circle) or self.base._takes_indices:
+            raise ValueError(
+                f"{name}: the base is over the numbers or the whole numbers of an interval, got "
+                f"{base} over values that are {support}"
+            )
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """What the base's batch shape and the shapes of the ends broadcast to."""
+        shapes = {"base": self.base.batch_shape}
+        shapes |= {n: x.shape for n in ("low", "high") if (x := self.__dict__[n]) is not None}
+        return self._joint(shapes)
+
+    @property
+    def _low(self) -> Array | None:
+        """The lower end; of whole numbers the first that is inside."""
+        if self.low is None or not self.base.support.is_discrete:
+            return self.low
+        return jnp.ceil(self.low - 1e-3)
+
+    @property
+    def _high(self) -> Array | None:
+        if self.high is None or not self.base.support.is_discrete:
+            return self.high
+        return jnp.floor(self.high + 1e-3)
+
+    @property
+    def support(self) -> Any:
+        """What of the base's support is between the ends, both inside."""
+        inner, low, high = self.base.support, self._low, self._high
+        lower, upper = getattr(inner, "lower", None), getattr(inner, "upper", None)
+        if low is not None:
+            lower = low if lower is None else jnp.maximum(low, lower)
+        if high is not None:
+            upper = high if upper is None else jnp.minimum(high, upper)
+        return supports.Interval(
+            f"{inner}, between the bounds", 0, inner.is_discrete, lower=lower, upper=upper
+        )
+
+    def _draws(self, key: Array, shape: tuple[int, ...]) -> Array:
+        return self.base.broadcast_to(self.batch_shape).sample(key, shape)
+
+
+def _log_between(base: Distribution, low: Array | None, high: Array | None) -> Array:
+    """log P(low < X <= high), an end that is None being infinite."""
+    if low is None:
+        return base.log_cdf(high) if high is not None else jnp.zeros(())
+    if high is None:
+        return base.log_survival(low)
+    log_below, log_above = base.log_cdf(high), base.log_survival(low)
+    lower = log_sub_exp(log_below, base.log_cdf(low))
+    upper = log_sub_exp(log_above, base.log_survival(high))
+    apart = jnp.where(log_below < log_above, lower, upper)
+    if not hasattr(base, "log_interval_prob"):
+        return apart
+    # A difference of two tails has its digits where one is at most half of the other. Of ends that
+    # are neighbours rounding may have put them in the wrong order, which gives NaN.
+    close = ~(apart >= jnp.minimum(log_below, log_above) - _LOG_2)
+    width = jnp.where(close, high - low, 1)
+    near = log_interval_prob(base, jnp.where(close, low, 0), width)
+    return jnp.where(close, near, apart)
+
+
+class Truncated(Bounded):
+    """`base` kept to [low, high]: p(x) = base(x) / P(low <= X <= high) there, and 0 elsewhere.
+
+    The conditional distribution of base given that its value is in the interval: for data of which
+    what lies beyond was never recorded (`Censored` is for data recorded as the end itself). Whole
+    numbers at an end are inside, so that `Truncated(Poisson(rate), low=1)` counts from 1. Far out in
+    a tail a Normal keeps all digits; of another base the density and the mass there are two
+    logarithms, whose difference has the rounding of the larger one.
+
+    `mean` is known for a Normal. `mode` is that of a base with one peak. `quantile` inverts the cdf
+    to the last bit; it and the samples of a continuous base have the implicit derivative.
+
+    Args:
+      base: a distribution over numbers with `log_cdf` and `log_survival`, `(*batch,)`.
+      low, high: the ends, `(*batch,)`; one of them may be left out, for none on that side.
+
+    Raises:
+      TypeError: when `base` is no distribution.
+      ValueError: without an end, or for a base over vectors, labels, angles or the points of a grid.
+    """
+
+    def _within(self) -> tuple[Any, Any]:
+        """The ends as numbers, for a base that has its own formulas."""
+        low, high = self._low, self._high
+        return -jnp.inf if low is None else low, jnp.inf if high is None else high
+
+    @property
+    def _before(self) -> Array | None:
+        """What all values are above: of whole numbers the one before the first."""
+        low = self._low
+        return low - 1 if low is not None and self.base.support.is_discrete else low
+
+    def _log_mass(self) -> Array:
+        return _log_between(self.base, self._before, self._high)
+
+    def log_prob(self, value: Array) -> Array:
+        if hasattr(self.base, "log_prob_within"):
+            return self.base.log_prob_within(value, *self._within())
+        return self.base.log_prob(value) - self._log_mass()
+
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+        """log P(X <= value) and log P(X > value)."""
+        if hasattr(self.base, "log_tails_within"):
+            return self.base.log_tails_within(value, *self._within())
+        below = _log_between(self.base, self._before, value)
+        above = _log_between(self.base, value, self._high)
+        mass = self._log_mass()
+        return log_complements(below - mass, above - mass)
+
+    def log_cdf(self, value: Array) -> Array:
+        return self._log_tails(value)[0]
+
+    def log_survival(self, value: Array) -> Array:
+        return self._log_tails(value)[1]
+
+    def quantile(self, q: Array) -> Array:
+        return quantile_from_tails(self, q)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        tiny = jnp.finfo(self.dtype).tiny
+        u = jax.random.uniform(key, self._shape(shape), self.dtype, minval=tiny)
+        value = self.quantile(u)
+        return to_int(value) if self.base.support.is_discrete else value
+
+    def mean(self) -> Array:
+        if not hasattr(self.base, "mean_within"):
+            self._missing("mean", "average .sample(key, (n,))")
+        return self.base.mean_within(*self._within())
+
+    def mode(self) -> Array:
+        mode = self.base.mode()
+        kept = jnp.clip(mode, *self._within())
+        return kept.astype(mode.dtype)
+
+
+class Censored(Bounded):
+    """`base` with what lies beyond an end recorded as the end: the distribution of min(max(X, low), high).
+
+    log p(x) = log base(x) strictly between the ends, log P(X <= low) at x = low and log P(X >=
+    high) at x = high: the Tobit likelihood, and with one `high` for each example, infinite where the
+    event was seen, that of survival times. At the ends it is a probability, in between a density.
+
+    Args:
+      base: a distribution over numbers with `log_cdf` and `log_survival`, `(*batch,)`.
+      low, high: the ends, `(*batch,)`; one of them may be left out, for none on that side.
+
+    Raises:
+      TypeError: when `base` is no distribution.
+      ValueError: without an end, or for a base over vectors, labels, angles or the points of a grid.
+
+    Source: Tobin (1958), "Estimation of relationships for limited dependent variables".
+    """
+
+    _delegates = True  # at the ends there are atoms, which the base class knows nothing of
+
+    def _sides(self, value: Array) -> tuple[Array, Array]:
+        """Whether each value is at or beyond the lower end, and the upper one."""
+        never = jnp.zeros_like(value, bool)
+        low, high = self._low, self._high
+        return never if low is None else value <= low, never if high is None else value >= high
+
+    def _log_below(self) -> Array:
+        """log P(X <= low)."""
+        low = self._low
+        return jnp.full((), -jnp.inf) if low is None else self.base.log_cdf(low)
+
+    def _log_above(self) -> Array:
+        """log P(X >= high)."""
+        high = self._high
+        if high is None:
+            return jnp.full((), -jnp.inf)
+        return self.base.log_survival(high - 1 if self.base.support.is_discrete else high)
+
+    def log_prob(self, value: Array) -> Array:
+        below, above = self._sides(value)
+        middle = self.base.support.inside(value).astype(value.dtype)
+        inside = self.base.log_prob(jnp.where(below | above, middle, value))
+        log_prob = jnp.where(above, self._log_above(), inside)
+        log_prob = jnp.where(below, self._log_below(), log_prob)
+        both = below & above  # low = high: all there is
+        log_prob = jnp.where(both, 0.0, log_prob)
+        log_prob = jnp.where(self._excludes(value), -jnp.inf, log_prob)
+        # What an end or the base does not know, no part of the density knows.
+        unknown = [inside, *(end for end in (self._low, self._high) if end is not None)]
+        return jnp.where(
+            functools.reduce(jnp.logical_or, map(jnp.isnan, unknown)), jnp.nan, log_prob
+        )
+
+    def _excludes(self, value: Array) -> Array:
+        low, high = self._low, self._high
+        beyond = jnp.zeros_like(value, bool)
+        beyond = beyond if low is None else beyond | (value < low)
+        beyond = beyond if high is None else beyond | (value > high)
+        below, above = self._sides(value)
+        return beyond | (self.base._excludes(value) & ~below & ~above)
+
+    def log_cdf(self, value: Array) -> Array:
+        return self._tail(value, self.base.log_cdf(value), -jnp.inf, 0.0)
+
+    def log_survival(self, value: Array) -> Array:
+        return self._tail(value, self.base.log_survival(value), 0.0, -jnp.inf)
+
+    def _tail(self, value: Array, tail: Array, before: float, after: float) -> Array:
+        tail = tail if self._low is None else jnp.where(value < self._low, before, tail)
+        return tail if self._high is None else jnp.where(value >= self._high, after, tail)
+
+    def _kept(self, value: Array) -> Array:
+        value = value if self._low is None else jnp.maximum(value, self._low)
+        return value if self._high is None else jnp.minimum(value, self._high)
+
+    def quantile(self, q: Array) -> Array:
+        return self._kept(self.base.quantile(q))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        draws = self._draws(key, shape)
+        return self._kept(draws).astype(draws.dtype)

@@ -1,0 +1,208 @@
+"""Counts of several classes against mpmath, SciPy and enumeration."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import stats
+
+import likelax as lx
+from likelax.testing.subject import quick_jit
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def f32(values):
+    return np.asarray(values, np.float32)
+
+
+def exact(formula, *rows):
+    """The formula's values at the float32 numbers that likelax gets, from 60 digits."""
+    with mp.workdps(60):
+        numbers = [[[mp.mpf(float(v)) for v in row] for row in f32(block)] for block in rows]
+        return np.array([float(formula(*row)) for row in zip(*numbers, strict=True)])
+
+
+def polya(x, a):
+    n, total = mp.fsum(x), mp.fsum(a)
+    out = mp.loggamma(n + 1) + mp.loggamma(total) - mp.loggamma(total + n)
+    parts = zip(x, a, strict=True)
+    return out + sum(mp.loggamma(b + k) - mp.loggamma(b) - mp.loggamma(k + 1) for k, b in parts)
+
+
+def polya_slope(x, a):
+    n, total = mp.fsum(x), mp.fsum(a)
+    own = mp.digamma(a[0] + x[0]) - mp.digamma(a[0])
+    return own - (mp.digamma(total + n) - mp.digamma(total))
+
+
+def multinomial(x, logits):
+    log_z = mp.log(sum(mp.exp(v) for v in logits))
+    parts = zip(x, logits, strict=True)
+    return mp.loggamma(mp.fsum(x) + 1) + sum(k * (v - log_z) - mp.loggamma(k + 1) for k, v in parts)
+
+
+# Counts and concentrations where lgammas cancel, tiny, huge and unequal ones.
+PAIRS = [
+    ([3, 4], [0.75, 2.5]),
+    ([0, 38534], [4.8656e-3, 2.2029e-3]),
+    ([11543, 0], [6.2e-17, 1e-17]),
+    ([494378, 773], [0.0832, 388692.66]),
+    ([400, 599], [2e19, 1e22]),
+    ([5_000_100, 4_999_900], [3e7, 3e7]),
+    ([10016, 0], [2910022.0, 0.8077]),
+    ([1, 0], [1e-20, 3e-20]),
+    ([0, 0], [2.0, 3.0]),
+    ([7, 1e7], [1e-3, 1e5]),
+]
+COUNTS, SHAPES = (f32([row[i] for row in PAIRS]) for i in range(2))
+
+
+@quick_jit
+def of_pairs(x, a):
+    def beta_binomial(a):
+        dist = lx.BetaBinomial(x.sum(-1), a[:, 0], a[:, 1])
+        log_prob = dist.log_prob(x[:, 0])
+        return log_prob.sum(), log_prob
+
+    slopes, log_prob = jax.grad(beta_binomial, has_aux=True)(a)
+    return log_prob, slopes[:, 0], lx.DirichletMultinomial(x.sum(-1), a).log_prob(x)
+
+
+def test_beta_binomial_and_dirichlet_multinomial():
+    log_prob, slope, of_vectors = of_pairs(COUNTS, SHAPES)
+    want = exact(polya, COUNTS, SHAPES)
+    bound = 8 * EPS * np.maximum(1, np.abs(want))
+    assert (np.abs(log_prob - want) <= bound).all() and (np.abs(of_vectors - want) <= bound).all()
+    want_slope = exact(polya_slope, COUNTS, SHAPES)
+    unit = np.maximum(np.abs(want_slope), 1 / SHAPES[:, 0].astype(float))
+    assert (np.abs(slope - want_slope) <= 32 * EPS * unit).all()
+    # The control: with lgammas the digits are gone.
+    x, a = jnp.asarray(COUNTS), jnp.asarray(SHAPES)
+    lgamma = jax.lax.lgamma
+    plain = lgamma(x.sum(-1) + 1) + lgamma(a.sum(-1)) - lgamma((a + x).sum(-1))
+    plain = plain + (lgamma(a + x) - lgamma(a) - lgamma(x + 1)).sum(-1)
+    assert (np.abs(plain - want) > bound).sum() >= 5
+
+
+LOGITS = f32([[0.5, -1, 2], [11.5, 6.5, 7.875], [0, -150, 3], [-9.5, 0.25, -8], [1, 2, 3]])
+DRAWS = f32([[2, 0, 5], [103345, 649, 2610], [3, 2, 40], [20, 1340772, 3], [0, 0, 0]])
+
+
+@quick_jit
+def of_logits(x, logits):
+    def total(logits):
+        log_prob = lx.Multinomial(x.sum(-1), logits=logits).log_prob(x)
+        return log_prob.sum(), log_prob
+
+    slopes, log_prob = jax.grad(total, has_aux=True)(logits)
+    curves = jax.jvp(
+        jax.grad(lambda l: total(l)[0]), (logits,), (jnp.ones_like(logits) * f32([1, 0, 0]),)
+    )
+    return log_prob, slopes, curves[1]
+
+
+def test_multinomial():
+    log_prob, slopes, curves = of_logits(DRAWS, LOGITS)
+    want = exact(multinomial, DRAWS, LOGITS)
+    logits, n = LOGITS.astype(float), DRAWS.sum(-1, keepdims=True)
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p = p / p.sum(-1, keepdims=True)
+    # A rounding of p counts for how far the counts are from their mean.
+    unit = np.maximum(np.maximum(1, np.abs(want)), np.abs(DRAWS - n * p).sum(-1))
+    assert (np.abs(log_prob - want) <= 8 * EPS * unit).all()
+    assert (np.abs(slopes - (DRAWS - n * p)) <= 8 * EPS * (n * p + 1)).all()
+    np.testing.assert_allclose(curves[:, 1], n[:, 0] * p[:, 0] * p[:, 1], rtol=2e-6, atol=1e-30)
+    plain = jax.lax.lgamma(n[:, 0] + 1) - jax.lax.lgamma(DRAWS + 1).sum(-1)
+    plain = plain + (DRAWS * jax.nn.log_softmax(LOGITS)).sum(-1)
+    assert (np.abs(plain - want) > 8 * EPS * unit)[1]  # the control
+
+
+def test_certain_probs():
+    x = jnp.array([[1, 2, 0], [1, 1, 1], [1, 1, 0]])
+    log_prob = lambda p: lx.Multinomial(3, probs=p).log_prob(x)  # noqa: E731
+    p = jnp.array([0.25, 0.75, 0.0])
+    value, slope = quick_jit(lambda p: (log_prob(p), jax.jacrev(log_prob)(p)))(p)
+    np.testing.assert_allclose(value, [np.log(3 * 0.25 * 0.75**2), -np.inf, -np.inf], rtol=1e-6)
+    assert np.isfinite(slope).all()
+
+
+FAMILIES = {
+    "Multinomial": (
+        lambda: lx.Multinomial(4, probs=f32([0.5, 0.125, 0.375])),
+        stats.multinomial(4, [0.5, 0.125, 0.375]).pmf,
+    ),
+    "DirichletMultinomial": (
+        lambda: lx.DirichletMultinomial(4, f32([0.75, 2.0, 1.25])),
+        stats.dirichlet_multinomial([0.75, 2.0, 1.25], 4).pmf,
+    ),
+}
+POINTS = np.array([x for x in itertools.product(range(5), repeat=3) if sum(x) == 4])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_over_all_points(name):
+    """Probabilities, moments and the frequencies of samples, by enumeration."""
+    make, pmf = FAMILIES[name]
+    dist, want = make(), pmf(POINTS)
+
+    @quick_jit
+    def everything(dist, key):
+        return dist.prob(POINTS), dist.mean(), dist.variance(), dist.sample(key, (4000,))
+
+    prob, mean, variance, draws = everything(dist, jax.random.key(3))
+    np.testing.assert_allclose(prob, want, rtol=3e-6)
+    np.testing.assert_allclose(mean, want @ POINTS, rtol=2e-6)
+    np.testing.assert_allclose(variance, want @ POINTS**2 - (want @ POINTS) ** 2, rtol=3e-6)
+    assert draws.dtype == jnp.int32 and (draws.sum(-1) == 4).all()
+    found = np.array([(draws == x).all(-1).sum() for x in POINTS])
+    chi = ((found - 4000 * want) ** 2 / (4000 * want)).sum()
+    assert chi < stats.chi2(len(POINTS) - 1).isf(1e-4)
+    # The control: the same counts in another order are not what was drawn.
+    wrong = want[::-1]
+    assert ((found - 4000 * wrong) ** 2 / (4000 * wrong)).sum() > stats.chi2(14).isf(1e-4)
+    np.testing.assert_array_equal(
+        dist.log_prob(POINTS[0] + np.array([[1, 0, 0], [0.5, -0.5, 0]])), -np.inf
+    )
+
+
+def test_kl_of_multinomials():
+    p, q = (lx.Multinomial(4, probs=f32(v)) for v in ([0.5, 0.125, 0.375], [0.25, 0.25, 0.5]))
+    prob = stats.multinomial(4, [0.5, 0.125, 0.375]).pmf(POINTS)
+    other = stats.multinomial(4, [0.25, 0.25, 0.5]).pmf(POINTS)
+    np.testing.assert_allclose(p.kl_divergence(q), prob @ np.log(prob / other), rtol=1e-6)
+    assert np.isnan(p.kl_divergence(lx.Multinomial(5, probs=q.probs)))
+
+
+def test_modes_of_the_beta_binomial():
+    """A peak, either end, and both concentrations below 1."""
+    n = 9
+    for a, b in ((3.0, 2.0), (0.5, 4.0), (0.5, 0.75), (0.75, 0.5), (2.5, 0.5)):
+        assert lx.BetaBinomial(n, a, b).mode() == np.argmax(
+            stats.betabinom(n, a, b).pmf(np.arange(n + 1))
+        )
+
+
+def test_in_float64_and_bfloat16():
+    with jax.enable_x64(True):
+        x, a = np.array([[3.0, 0.0, 9.0]]), np.array([[0.1, 2.7, 1.3]])
+        with mp.workdps(40):
+            want = float(polya([mp.mpf(v) for v in x[0]], [mp.mpf(v) for v in a[0]]))
+        np.testing.assert_allclose(lx.DirichletMultinomial(12, a).log_prob(x), [want], rtol=1e-10)
+    small = lx.BetaBinomial(7, jnp.bfloat16(0.75), jnp.bfloat16(2.5)).log_prob(3)
+    assert small.dtype == jnp.float32
+    np.testing.assert_allclose(small, stats.betabinom(7, 0.75, 2.5).logpmf(3), rtol=1e-6)
+
+
+def test_heads():
+    for family, n in ((lx.Multinomial, 3), (lx.DirichletMultinomial, 3)):
+        head = lx.Head(family, event_shape=3, total_count=4)
+        assert head.size == n
+        dist = head(jnp.zeros((2, 3)))
+        want = {lx.Multinomial: 12 / 81, lx.DirichletMultinomial: 1 / 15}[family]
+        np.testing.assert_allclose(dist.prob(jnp.array([2, 1, 1])), want, rtol=2e-6)
+    with pytest.raises(ValueError, match="total_count"):
+        lx.Head(lx.BetaBinomial)

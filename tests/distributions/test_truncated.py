@@ -1,0 +1,229 @@
+"""Truncated and censored distributions against mpmath, SciPy and their definitions."""
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import stats
+
+import likelax as lx
+from likelax.testing.subject import quick_jit
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def f32(values):
+    return np.asarray(values, np.float32)
+
+
+# (x, low, high, loc, scale): both tails, astride, narrow, one-sided, tiny and huge scales.
+NORMALS = [
+    (0.5, -1.0, 2.0, 0.25, 0.75),
+    (30.125, 30.0, np.inf, 0.0, 1.0),
+    (-5e3, -np.inf, -4.99e3, 0.5, 2.0),
+    (300.0001, 300.0, 300.0002, 0.0, 1.0),
+    (-1.0, -1e10, 1.0, 0.0, 1.0),
+    (2e-18, 1e-18, 5e-17, -3e-18, 1e-18),
+    (4e17, 3e17, np.inf, -2e17, 1e16),
+    (0.25, -0.5, 0.2500001, 12.0, 0.0625),
+    (7e3, 1.0, 1e4, 0.0, 1.0),
+    (-2.5, -3.0, 40.0, 1e3, 17.0),
+    (0.001, -0.01, 0.01, 0.0, 50.0),
+    (3.0, -2.0, 1e30, 0.0, 1.0),
+]
+
+
+def normal_mass(low, high):
+    """Phi(high) - Phi(low)."""
+    root = mp.sqrt(2)
+    if low > 0:
+        return (mp.erfc(low / root) - mp.erfc(high / root)) / 2
+    if high < 0:
+        return normal_mass(-high, -low)
+    return (mp.erf(high / root) - mp.erf(low / root)) / 2
+
+
+def exact(row):
+    """log p, log F, log S and the slopes of log p in all five arguments, from the definition."""
+    with mp.workdps(60):
+        x, low, high, loc, s = (mp.mpf(float(v)) for v in f32(row))
+        z, a, b = (x - loc) / s, (low - loc) / s, (high - loc) / s
+        mass = normal_mass(a, b)
+        density = lambda z: mp.npdf(z) / mass  # noqa: E731
+        ends = density(a), density(b)
+        pull = sum(v * e for v, e in ((a, ends[0]), (b, -ends[1])) if mp.isfinite(v))
+        slopes = [-z, ends[0], -ends[1], z - (ends[0] - ends[1]), z * z - 1 - pull]
+        value = mp.log(density(z) / s)
+        tails = [mp.log(normal_mass(*ab) / mass) for ab in ((a, z), (z, b))]
+        return [float(v) for v in (value, *tails, *(g / s for g in slopes))]
+
+
+@quick_jit
+def of_normal(x, low, high, loc, scale):
+    def log_prob(x, low, high, loc, scale):
+        return lx.Truncated(lx.Normal(loc, scale), low, high).log_prob(x)
+
+    arguments = x, low, high, loc, scale
+    total = lambda *args: log_prob(*args).sum()  # noqa: E731
+    slopes = jax.grad(total, range(5))(*arguments)
+    dist = lx.Truncated(lx.Normal(loc, scale), low, high)
+    curves = jax.jvp(jax.grad(total, range(5)), arguments, tuple(map(jnp.ones_like, arguments)))[1]
+    return [log_prob(*arguments), dist.log_cdf(x), dist.log_survival(x), *slopes], curves
+
+
+def test_a_normal_in_its_tails():
+    want = np.array([exact(row) for row in NORMALS]).T
+    columns = f32(NORMALS).T
+    got, curves = of_normal(*columns)
+    scale = columns[4].astype(float)
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        unit, bound = (1, 8) if i < 3 else (1 / scale, 32)
+        error = np.abs(np.asarray(g, float) - w) / np.maximum(np.abs(w), unit) / EPS
+        assert (error[w != g] <= bound).all(), (i, error)
+    assert all(np.isfinite(curve).all() for curve in curves)
+    # The control: a difference of two large logarithms.
+    x, low, _, loc, s = columns[:, 1]
+    plain = lx.Normal(loc, s).log_prob(x) - lx.Normal(loc, s).log_survival(low)
+    assert abs(plain - want[0, 1]) > 32 * EPS
+
+
+def test_a_normal_in_float64():
+    with jax.enable_x64(True):
+        dist = lx.Truncated(lx.Normal(jnp.float64(0.25), jnp.float64(0.75)), 9.0, 11.0)
+        x, low, high = 9.25, (9 - 0.25) / 0.75, (11 - 0.25) / 0.75
+        truth = stats.truncnorm(low, high, 0.25, 0.75)
+        with mp.workdps(40):
+            mass = normal_mass(mp.mpf(low), mp.mpf(high))
+            want = float(mp.log(mp.npdf(mp.mpf(12)) / mass / mp.mpf(0.75)))
+        np.testing.assert_allclose(dist.log_prob(x), want, rtol=1e-10)
+        np.testing.assert_allclose(dist.mean(), truth.mean(), rtol=1e-10)
+        assert dist.mean().dtype == jnp.float64
+
+
+def test_quantiles_and_samples_far_out():
+    dist = lx.Truncated(lx.Normal(0.0, 1.0), low=40.0)
+    q = f32([0.125, 0.5, 0.9375])
+    # P(X > x) = exp(-(x - 40) (x + 40) / 2) to one part in 1600.
+    want = np.sqrt(1600 - 2 * np.log1p(-q.astype(float)))
+    np.testing.assert_allclose(dist.quantile(q) - 40, want - 40, rtol=1e-3)
+    assert np.isinf(lx.Normal(0.0, 1.0).quantile(lx.Normal(0.0, 1.0).cdf(40.0)))  # the control
+
+    def draws(loc):
+        return lx.Truncated(lx.Normal(loc, 2.0), -1.0, 3.0).sample(jax.random.key(2), (2000,))
+
+    values, slopes = quick_jit(lambda loc: jax.jvp(draws, (loc,), (1.0,)))(0.5)
+    truth = stats.truncnorm(-0.75, 1.25, 0.5, 2.0)
+    # d mean / d loc = variance / scale^2.
+    for got, wanted in ((values, truth.mean()), (slopes, truth.var() / 4)):
+        assert abs(float(got.mean()) - wanted) < 4 * float(got.std()) / np.sqrt(len(got)) < 0.11
+
+
+def test_an_exponential_forgets():
+    dist = lx.Truncated(lx.Exponential(2.0), low=jnp.array([0.5, 3.0]))
+    x = np.array([[0.75], [3.5]])
+    want = np.where(x < [0.5, 3.0], -np.inf, np.log(2) - 2 * (x - np.array([0.5, 3.0])))
+    np.testing.assert_allclose(dist.log_prob(x), want, rtol=3e-6)
+    assert abs(lx.Exponential(2.0).log_prob(3.5) - want[1, 1]) > 1  # the control
+
+
+def test_whole_numbers_at_an_end_are_inside():
+    k, pmf = np.arange(12), stats.geom(0.25, loc=-1).pmf(np.arange(12))
+    kept = np.where((k >= 1) & (k <= 7), pmf, 0)
+    kept = kept / kept.sum()
+    dist = lx.Truncated(lx.Geometric(probs=0.25), jnp.array([1, 0.5]), jnp.array([7, 7.75]))
+    np.testing.assert_allclose(dist.prob(k[:, None]), np.stack([kept, kept], 1), rtol=2e-6)
+    draws = dist.sample(jax.random.key(0), (100,))
+    assert draws.dtype == jnp.int32 and set(np.unique(draws)) == set(range(1, 8))
+    assert abs(kept[1] - pmf[1]) > 0.01  # the control
+
+
+def test_narrow_intervals_of_other_families():
+    """log P(low < X <= high) for ends whose tails agree to all digits."""
+    low, high = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(1))
+    dist = lx.Truncated(lx.Logistic(0.25, 2.0), low, high)
+    np.testing.assert_allclose(dist.log_prob(low), -np.log(float(high) - float(low)), rtol=1e-6)
+    wide = lx.Truncated(lx.Logistic(0.25, 2.0), -1e10, 1.0)
+    want = stats.logistic(0.25, 2).logpdf(0.5) - stats.logistic(0.25, 2).logcdf(1.0)
+    np.testing.assert_allclose(wide.log_prob(0.5), want, rtol=1e-6)
+
+
+# ---- censored ----
+
+
+def test_tobit():
+    """Below, between and above; the gradient of every part is that of its own term."""
+    loc, s, low, high = 0.5, 2.0, -1.0, 1.5
+    x = jnp.array([-1.0, 0.25, 1.5, -1.25, 2.0, jnp.nan])
+    base = stats.norm(loc, s)
+    want = [base.logcdf(low), base.logpdf(0.25), base.logsf(high), -np.inf, -np.inf, np.nan]
+
+    @quick_jit
+    def everything(loc):
+        make = lambda loc: lx.Censored(lx.Normal(loc, s), low, high)  # noqa: E731
+        slopes = jax.jacfwd(lambda loc: make(loc).log_prob(x))(loc)
+        tails = (
+            make(loc).cdf(x),
+            make(loc).survival(x),
+            make(loc).quantile(jnp.array([0.0, 0.5, 1.0])),
+        )
+        return make(loc).log_prob(x), slopes, *tails
+
+    log_prob, slopes, cdf, survival, quantile = everything(loc)
+    np.testing.assert_allclose(log_prob, want, rtol=1e-6)
+    z = (np.array([low, 0.25, high]) - loc) / s
+    mills = [
+        -stats.norm.pdf(z[0]) / stats.norm.cdf(z[0]),
+        z[1],
+        stats.norm.pdf(z[2]) / stats.norm.sf(z[2]),
+    ]
+    np.testing.assert_allclose(slopes[:3], np.array(mills) / s, rtol=3e-6)
+    np.testing.assert_array_equal(slopes[3:5], 0)
+    np.testing.assert_allclose(cdf, [base.cdf(low), base.cdf(0.25), 1, 0, 1, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(survival, 1 - np.array(cdf), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(quantile, [low, loc, high])
+    # The control: at an end the density itself is another number.
+    assert abs(log_prob[2] - lx.Normal(loc, s).log_prob(high)) > 0.1
+
+
+def test_survival_times():
+    """One end for each example, infinite where the event was seen."""
+    time, seen = np.array([0.5, 2.0, 4.0]), np.array([True, False, True])
+    dist = lx.Censored(lx.Exponential(0.75), high=np.where(seen, np.inf, time))
+    want = seen * np.log(0.75) - 0.75 * time
+    np.testing.assert_allclose(dist.log_prob(time), want, rtol=1e-6)
+    draws = lx.Censored(lx.Geometric(probs=0.25), 1, 4).sample(jax.random.key(1), (300,))
+    assert draws.dtype == jnp.int32 and set(np.unique(draws)) == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("family", [lx.Truncated, lx.Censored])
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda family: family(lx.Normal(0.0, 1.0)), ValueError, "low=0.0"),
+        (
+            lambda family: family(lx.Normal(jnp.ones(2), 1.0).to_event(), 0.0),
+            ValueError,
+            "elements",
+        ),
+        (lambda family: family(lx.Categorical(probs=jnp.ones(2) / 2), 0), ValueError, "whole"),
+        (lambda family: family(lx.VonMises(0.0, 1.0), 0.0), ValueError, "an angle"),
+        (
+            lambda family: family(lx.Quantized(lx.Normal(0.0, 1.0), 0, 5, 6), 1),
+            ValueError,
+            "one of 6",
+        ),
+    ],
+)
+def test_what_cannot_be_bounded_is_refused(family, make, error, message):
+    with pytest.raises(error, match=message):
+        make(family)
+
+
+def test_heads():
+    head = lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low=0.0)
+    raw = jnp.array([[0.5, -0.25]], jnp.bfloat16)
+    want = stats.truncnorm(-0.5 / np.exp(-0.25), np.inf, 0.5, np.exp(-0.25)).logpdf(1.25)
+    log_prob = head(raw).log_prob(1.25)
+    assert log_prob.dtype == jnp.float32
+    np.testing.assert_allclose(log_prob, [want], rtol=2e-6)
