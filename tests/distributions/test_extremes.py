@@ -107,9 +107,10 @@ def test_tails(family):
     @jax.jit
     def tails(x, *params):
         dist = family(*params)
-        return dist.log_cdf(x), dist.log_survival(x), dist.cdf(x), dist.survival(x)
+        return dist.log_cdf(x), dist.log_survival(x)
 
-    *logs, cdf, survival = tails(*columns)
+    logs = tails(*columns)
+    cdf, survival = map(np.exp, logs)
     with mp.workdps(60):
         rows = [exact(*(mp.mpf(float(v)) for v in p)) for p in columns.T]
         lower, upper = zip(*rows, strict=True)

@@ -108,13 +108,10 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [*((name, np.float32) for name in GRIDS), ("weibull", np.float64)],
-)
-def test_densities(name, dtype):
+@pytest.mark.parametrize("name", GRIDS)
+def test_densities(name):
     function, reference, points, sizes = GRIDS[name]
-    check(function, reference, points, dtype, floors=sizes)
+    check(function, reference, points, np.float32, floors=sizes)
 
 
 def test_one_rounding_of_the_argument_is_magnified():
@@ -127,14 +124,14 @@ def test_one_rounding_of_the_argument_is_magnified():
     def plain_weibull(x, k, s):
         return jnp.log(k / x) + k * jnp.log(x / s) - jnp.exp(k * jnp.log(x / s))
 
-    check_fails(plain_gumbel, gumbel, GUMBEL, np.float32, floors=scaled(GUMBEL))
+    check_fails(plain_gumbel, gumbel, GUMBEL, np.float32, floors=scaled(GUMBEL), argnums=(0,))
 
     def plain_inverse_gamma(x, a, s):
         return a * jnp.log(s / x) - gammaln(a) - jnp.log(x) - s / x
 
     sizes = inverse_floors(INVERSE)
-    check_fails(plain_inverse_gamma, inverse_gamma, INVERSE, np.float32, floors=sizes)
-    check_fails(plain_weibull, weibull, EARLY, np.float32, floors=floors(EARLY))
+    check_fails(plain_inverse_gamma, inverse_gamma, INVERSE, np.float32, floors=sizes, argnums=(0,))
+    check_fails(plain_weibull, weibull, EARLY, np.float32, floors=floors(EARLY), argnums=(0,))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
