@@ -3,7 +3,9 @@
 import hashlib
 import os
 import platform
+import resource
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,19 @@ def _quick_compilation(request: pytest.FixtureRequest):
     )
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+_MOST_GROWTH = 1.5e9
+_peak = 0.0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    """A worker's programs are forgotten before they fill the memory of a small machine."""
+    global _peak
+    yield
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if peak > _peak + _MOST_GROWTH:
+        jax.clear_caches()
+        _peak = peak
