@@ -23,6 +23,7 @@ LABELS = RNG.integers(0, 3, N)
 COIN = RNG.integers(0, 2, N)
 SOFT = RNG.dirichlet(np.ones(3), N).astype(np.float32)
 POSITIVE = RNG.gamma(2.0, size=N).astype(np.float32)
+ALLOCATED = RNG.multinomial(10, [0.2, 0.3, 0.5], N)
 
 
 def fitted(head, target, objective=lx.Likelihood, **batch):
@@ -245,3 +246,36 @@ def test_smoothing_of_a_vocabulary_head_is_that_of_its_logits(smoothing):
     assert aux.claim.relation == ("none" if smoothing else "exact")
     with pytest.raises(TypeError, match="want a head of lx.Categorical"):
         model(params, jax.random.key(0), lx.Batch(np.eye(5, dtype=np.float32)[label], x))
+
+
+def test_hurdle():
+    loss, _, raw = fitted(lx.Head(lx.Hurdle, base=lx.Head(lx.Poisson)), COUNTS)
+    rate, log_zero = np.exp(raw[:, 0]), special.log_expit(raw[:, 1])
+    positive = stats.poisson.logpmf(COUNTS, rate) - np.log(-np.expm1(-rate))
+    each = np.where(COUNTS == 0, log_zero, special.log_expit(-raw[:, 1]) + positive)
+    assert loss == pytest.approx(-each.mean(), rel=1e-6)
+
+
+def test_values_seen_between_limits_only_and_recorded_at_them():
+    loss, _, raw = fitted(lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low=0.0), POSITIVE)
+    loc, scale = raw[:, 0], np.exp(raw[:, 1])
+    each = stats.truncnorm.logpdf(POSITIVE, -loc / scale, np.inf, loc, scale)
+    assert loss == pytest.approx(-each.mean(), rel=1e-6)
+    recorded = np.maximum(Y, 0)
+    loss, _, raw = fitted(lx.Head(lx.Censored, base=lx.Head(lx.Normal), low=0.0), recorded)
+    normal = stats.norm(raw[:, 0], np.exp(raw[:, 1]))
+    beyond, seen = normal.logcdf(recorded), normal.logpdf(recorded)
+    assert loss == pytest.approx(-np.where(Y <= 0, beyond, seen).mean(), rel=1e-6)
+
+
+def test_counts_of_classes():
+    loss, _, raw = fitted(lx.Head(lx.Multinomial, event_shape=3, total_count=10), ALLOCATED)
+    each = stats.multinomial.logpmf(ALLOCATED, 10, special.softmax(raw, axis=1))
+    assert loss == pytest.approx(-each.mean(), rel=1e-6)
+    head = lx.Head(lx.DirichletMultinomial, event_shape=3, total_count=10)
+    loss, _, raw = fitted(head, ALLOCATED)
+    each = [
+        stats.dirichlet_multinomial.logpmf(x, a, 10)
+        for x, a in zip(ALLOCATED, np.exp(raw), strict=True)
+    ]
+    assert loss == pytest.approx(-np.mean(each), rel=1e-5)
