@@ -250,9 +250,10 @@ def test_smoothing_of_a_vocabulary_head_is_that_of_its_logits(smoothing):
 
 def test_hurdle():
     loss, _, raw = fitted(lx.Head(lx.Hurdle, base=lx.Head(lx.Poisson)), COUNTS)
-    rate, log_zero = np.exp(raw[:, 0]), special.log_expit(raw[:, 1])
+    logits, log_rate = raw.T
+    rate = np.exp(log_rate)
     positive = stats.poisson.logpmf(COUNTS, rate) - np.log(-np.expm1(-rate))
-    each = np.where(COUNTS == 0, log_zero, special.log_expit(-raw[:, 1]) + positive)
+    each = np.where(COUNTS == 0, special.log_expit(logits), special.log_expit(-logits) + positive)
     assert loss == pytest.approx(-each.mean(), rel=1e-6)
 
 
