@@ -146,3 +146,24 @@ def check_values(good: jax.Array, values: jax.Array, message: str) -> None:
 
     run = jax.debug.callback if isinstance(good, jax.core.Tracer) else lambda f, *args: f(*args)
     run(look, jnp.all(good), index, bad_value)
+
+
+def sample_shape(owner: str, shape: int | tuple[int, ...], input: Any) -> tuple[int, ...]:
+    """The shape of samples.
+
+    Raises:
+      ValueError: for one that is none, and an input that is not one for each sample.
+    """
+    shape = shape if isinstance(shape, tuple | list) else (shape,)
+    if not all(size == 0 or is_count(size) for size in shape):
+        raise ValueError(
+            f"{owner}.sample: a shape of whole numbers wanted, got {shape}; write (25,)"
+        )
+    count = math.prod(shape)
+    for leaf in jax.tree.leaves(input):
+        if jnp.shape(leaf)[:1] != (count,):
+            raise ValueError(
+                f"{owner}.sample: {count} samples want an input of shape ({count}, ...), got "
+                f"{jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
+            )
+    return tuple(shape)

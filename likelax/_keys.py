@@ -38,3 +38,8 @@ def check_key(key: object) -> jax.Array:
 def stream(key: jax.Array, name: str) -> jax.Array:
     """The key of the stream called `name`: fold_in of a hash that no Python version changes."""
     return jax.random.fold_in(check_key(key), zlib.crc32(name.encode()))
+
+
+def row_keys(key: jax.Array, count: int) -> jax.Array:
+    """A key for each example by its number, so that the batch's size does not matter."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 
 from likelax import _checks
-from likelax._checks import is_count
-from likelax._keys import check_key, stream
+from likelax._checks import is_count, sample_shape
+from likelax._keys import check_key, row_keys, stream
 from likelax._pytree import Array
 from likelax.adversarial.losses import Function, as_loss
-from likelax.adversarial.penalties import Penalty, row_keys
+from likelax.adversarial.penalties import Penalty
 from likelax.distributions.base import Distribution
 from likelax.networks import Arguments, Variables, adapt, called
 from likelax.objective import Batch, Claim, Objective, Scores, check_target, trailing
@@ -270,18 +270,8 @@ class GAN(Objective):
           ValueError: for a shape that is none, and an input that is not one for each sample.
         """
         check_params(params)
-        shape = tuple(shape) if isinstance(shape, Iterable) else (shape,)
-        if not all(size == 0 or is_count(size) for size in shape):
-            raise ValueError(
-                f"GAN.sample: a shape of whole numbers wanted, got {shape}; write (25,)"
-            )
+        shape = sample_shape("GAN", shape, input)
         count = math.prod(shape)
-        for leaf in jax.tree.leaves(input):
-            if jnp.shape(leaf)[:1] != (count,):
-                raise ValueError(
-                    f"GAN.sample: {count} samples want an input of shape ({count}, ...), got "
-                    f"{jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
-                )
         z = self._latents(stream(check_key(key), "latents"), count)
         x, _ = self._generated(params["generator"], z, input, state)
         return x.reshape(shape + x.shape[1:])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax import _checks
-from likelax._keys import stream
+from likelax._keys import row_keys, stream
 from likelax._pytree import Array
 from likelax.adversarial.losses import Function
 from likelax.objective import trailing
@@ -90,11 +90,6 @@ def squared_slope(critic: Function, x: Array) -> Array:
     """|grad C(x)|^2 of each example, `(batch,)`."""
     slope = jax.grad(lambda x: jnp.sum(critic(x)))(x)
     return jnp.sum(slope**2, axis=tuple(range(1, x.ndim)))
-
-
-def row_keys(key: Array, count: int) -> Array:
-    """A key for each example by its number, so that the batch's size does not matter."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
 
 
 def uniform(key: Array, x: Array) -> Array:

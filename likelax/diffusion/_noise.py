@@ -5,12 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from likelax._keys import row_keys
 from likelax._pytree import Array
-
-
-def row_keys(key: Array, count: int) -> Array:
-    """A key for each example by its number, so that the batch's size does not matter."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
 
 
 def normal_like(key: Array, x: Array) -> Array:

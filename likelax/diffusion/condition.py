@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from likelax._keys import row_keys
 from likelax._pytree import Array
-from likelax.diffusion._noise import row_keys
 from likelax.objective import trailing
 
 

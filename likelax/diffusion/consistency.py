@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from likelax._checks import are_numbers, is_count
-from likelax._keys import stream
+from likelax._keys import row_keys, stream
 from likelax._pytree import Array
-from likelax.diffusion._noise import normal_like, row_keys
+from likelax.diffusion._noise import normal_like
 from likelax.diffusion.model import DiffusionModel
 from likelax.diffusion.prediction import Denoised, Prediction
 from likelax.diffusion.process import Level, Process

@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 
 from likelax._checks import is_count
-from likelax._keys import check_key, stream
+from likelax._keys import check_key, row_keys, stream
 from likelax._ode import Divergence, Probe, Solver
 from likelax._pytree import Array
-from likelax.diffusion._noise import normal_like, row_keys, uniform_like
+from likelax.diffusion._noise import normal_like, uniform_like
 from likelax.diffusion.data import Pixels
 from likelax.diffusion.model import DiffusionModel
 from likelax.diffusion.process import Level

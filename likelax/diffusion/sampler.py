@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, overload
 import jax
 import jax.numpy as jnp
 
-from likelax._keys import check_key, stream
+from likelax._keys import check_key, row_keys, stream
 from likelax._pytree import Array
-from likelax.diffusion._noise import row_keys
 from likelax.diffusion.grids import Grid, check_grid, check_shape, check_steps, times_of
 from likelax.diffusion.prediction import Denoised, Denoiser
 from likelax.diffusion.process import Level, Process

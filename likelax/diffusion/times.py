@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from likelax._checks import is_count, is_number
+from likelax._keys import row_keys
 from likelax._pytree import Array
-from likelax.diffusion._noise import row_keys
 from likelax.objective import trailing
 
 

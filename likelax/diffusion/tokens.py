@@ -11,9 +11,8 @@ import jax.numpy as jnp
 
 from likelax import _checks
 from likelax._checks import is_count
-from likelax._keys import check_key, stream
+from likelax._keys import check_key, row_keys, stream
 from likelax._pytree import Array, is_traced
-from likelax.diffusion._noise import row_keys
 from likelax.networks import Arguments, Variables, adapt, called
 from likelax.objective import Batch, Claim, Measure, Objective, Scores, trailing
 

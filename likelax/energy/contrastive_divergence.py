@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax._checks import is_count, is_number
-from likelax._keys import stream
+from likelax._keys import row_keys, stream
 from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
@@ -380,7 +380,7 @@ def moved(
         return kernel.position(state)[0].astype(x.dtype), acceptance[0]
 
     def all_chains(density: Any, kernel: Any, key: Array, x: Array) -> tuple[Array, Array]:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(x)))
+        keys = row_keys(key, len(x))
         return jax.vmap(one, in_axes=(None, None, 0, 0))(density, kernel, keys, x)
 
     return with_auto_axes(all_chains, divided(1, x))(density, kernel, key, x)

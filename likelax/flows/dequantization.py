@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from likelax import _checks, supports
 from likelax._checks import is_count, is_number
-from likelax._keys import stream
+from likelax._keys import row_keys, stream
 from likelax._mesh import divided, with_auto_axes
 from likelax._pytree import Array, is_traced
 from likelax.bijectors import Affine, Bijector, Chain, Identity, Invert, Sigmoid
@@ -291,7 +291,7 @@ class Dequantized(Objective):
         def draw(key: Array, q: Distribution) -> tuple[Array, Array]:
             return q.sample_and_log_prob(key, (self.num_particles,))
 
-        keys = _row_keys(stream(key, "noise"), index)
+        keys = row_keys(stream(key, "noise"), len(index))
         spec = divided(index.ndim, index)
         draw_all = with_auto_axes(jax.vmap(draw, out_axes=1), (None, *spec))
         u, log_q = draw_all(keys, q.broadcast_to(q.batch_shape))
@@ -333,11 +333,6 @@ def _log_mean_exp(x: Array) -> Array:
     return logsumexp(x, axis=0) - math.log(x.shape[0])
 
 
-def _row_keys(key: Array, index: Array) -> Array:
-    """A key for each example by its number, so that the batch's size does not matter."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(index.shape[0]))
-
-
 def _uniform(key: Array, index: Array, count: int) -> Array:
     """`(count, *index.shape)` uniform numbers, the midpoints of the cells that
     `jax.random.uniform` gives the lower ends of: neither 0 nor 1.
@@ -347,7 +342,7 @@ def _uniform(key: Array, index: Array, count: int) -> Array:
         return jax.random.uniform(key, (count, *index.shape[1:]), index.dtype)
 
     half = float(jnp.finfo(index.dtype).eps) / 2
-    return jax.vmap(draw, out_axes=1)(_row_keys(key, index)) + half
+    return jax.vmap(draw, out_axes=1)(row_keys(key, len(index))) + half
 
 
 def _check_density(dist: Distribution, y: Array) -> None:

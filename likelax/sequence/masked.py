@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from likelax._keys import stream
+from likelax._keys import row_keys, stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
 from likelax.distributions.base import Distribution
@@ -78,8 +78,7 @@ def _rows(key: Array, shape: tuple[int, ...]) -> Array:
     """Uniform numbers, each row from a key of its own number, so that the batch's size does not
     matter.
     """
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(shape[0]))
-    return jax.vmap(lambda k: jax.random.uniform(k, shape[1:]))(keys)
+    return jax.vmap(lambda k: jax.random.uniform(k, shape[1:]))(row_keys(key, shape[0]))
 
 
 class AnyOrder(_Hidden):

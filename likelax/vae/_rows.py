@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from likelax._checks import is_count
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution, Independent
 from likelax.distributions.circular import VonMises
@@ -139,27 +137,6 @@ def arguments(seen: Array | None, latents: tuple[Array, ...], input: Any) -> Any
     if not own and not named:
         return None
     return own[0] if len(own) == 1 and not named else Arguments(tuple(own), named)
-
-
-def sample_shape(owner: str, shape: int | tuple[int, ...], input: Any) -> tuple[int, ...]:
-    """The shape of samples.
-
-    Raises:
-      ValueError: for one that is none, and an input that is not one for each sample.
-    """
-    shape = shape if isinstance(shape, tuple | list) else (shape,)
-    if not all(size == 0 or is_count(size) for size in shape):
-        raise ValueError(
-            f"{owner}.sample: a shape of whole numbers wanted, got {shape}; write (25,)"
-        )
-    count = math.prod(shape)
-    for leaf in jax.tree.leaves(input):
-        if jnp.shape(leaf)[:1] != (count,):
-            raise ValueError(
-                f"{owner}.sample: {count} samples want an input of shape ({count}, ...), got "
-                f"{jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
-            )
-    return tuple(shape)
 
 
 def total(parts: Iterable[Any]) -> Any:

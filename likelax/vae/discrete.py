@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax import _checks
-from likelax._checks import is_number
+from likelax._checks import is_number, sample_shape
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
@@ -32,7 +32,6 @@ from likelax.vae._rows import (
     of_features,
     of_logarithm,
     particles,
-    sample_shape,
     sampled,
     unflattened,
 )

@@ -7,12 +7,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from likelax._checks import sample_shape
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
 from likelax.networks import called
 from likelax.vae._passes import Passes
-from likelax.vae._rows import Example, arguments, as_floats, as_latents, sample_shape, sampled
+from likelax.vae._rows import Example, arguments, as_floats, as_latents, sampled
 
 
 class LatentModel(Passes):

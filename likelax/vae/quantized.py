@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from likelax._checks import is_count, is_number
+from likelax._checks import is_count, is_number, sample_shape
 from likelax._keys import check_key, stream
 from likelax._pytree import Array
 from likelax.conditional import Conditional
@@ -18,7 +18,7 @@ from likelax.distributions.base import Distribution
 from likelax.networks import Variables, adapt, called
 from likelax.objective import Batch, Claim, Scores, claim_of
 from likelax.vae._decoding import Decoding
-from likelax.vae._rows import arguments, as_floats, measure_of_data, sample_shape
+from likelax.vae._rows import arguments, as_floats, measure_of_data
 
 
 class VQVAE(Decoding):

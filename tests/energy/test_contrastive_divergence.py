@@ -165,7 +165,8 @@ def energies():
 
 def within(samples, wanted, most):
     error = samples.std() / len(samples) ** 0.5
-    assert abs(samples.mean() - wanted) < 4 * error < most, (samples.mean(), wanted, error)
+    told = f"mean {samples.mean()}, wanted {wanted}, error {error}"
+    assert abs(samples.mean() - wanted) < 4 * error < most, told
 
 
 def test_the_number_is_a_difference_of_energies(values):
@@ -184,7 +185,7 @@ def test_the_number_is_a_difference_of_energies(values):
     assert terms["acceptance"] == 1 and terms["non_finite"] == 0
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads))
     # The control: one sweep is told from two.
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=r"mean .*, wanted"):
         within(aux.per_example[::3], e[1] - (TRUE.transition @ e)[1], 0.1)
 
 
