@@ -1,0 +1,87 @@
+"""The accuracy contract: float32 and float64 within so many eps of mpmath over grids that reach the ends.
+
+The table is stored; `contract/generate.py` wrote it. A row is a method, or its slope in one
+argument, over the grid of one entry: the 99th percentile of its errors is within 8 eps (values) or 32 eps
+(slopes), without a NaN, an infinity or a support that the exact value does not have.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contract.entries import BY_NAME
+from contract.measure import TABLES, evaluate, load, of_distribution, rows
+
+# Rows that miss, with the 99th percentile that they are known to have and why. A row that does better
+# than a quarter of its figure is to be taken off.
+MISSES: dict[tuple[str, str], tuple[float, str]] = {}
+MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {}
+FRESH = 4  # rows of each entry that are moved and computed anew
+
+
+def functions(entry):
+    return {method: of_distribution(entry, method) for method in entry.exact}
+
+
+def near(columns, generator, counts):
+    """Stored rows moved by a thousandth of themselves, counts by one at most."""
+    moved = []
+    for i, column in enumerate(columns):
+        if i in counts:
+            moved.append(column)
+        else:
+            moved.append(
+                (column * (1 + generator.uniform(-1e-3, 1e-3, column.shape))).astype(np.float32)
+            )
+    return moved
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_contract(name):
+    entry = BY_NAME[name]
+    columns, truth = load(name)
+    generator = np.random.default_rng(2026)
+    picked = generator.choice(len(columns[0]), FRESH, replace=False)
+    argnums = entry.argnums(columns)
+    counts = set(range(len(columns))) - set(argnums)
+    fresh = near([c[picked] for c in columns], generator, counts)
+    fresh_truth = entry.truth(fresh)
+    columns = [np.concatenate([c, f]) for c, f in zip(columns, fresh, strict=True)]
+    truth = {key: np.concatenate([truth[key], fresh_truth[key]]) for key in truth}
+    assert set(truth) == set(entry.exact) | {f"{m}/{i}" for m in entry.exact for i in argnums}
+    for dtype, misses in ((np.float32, MISSES), (np.float64, MISSES_FLOAT64)):
+        with jax.enable_x64(dtype == np.float64):
+            got = evaluate(functions(entry), argnums, [c.astype(dtype) for c in columns])
+        for row in rows(entry, columns, truth, got):
+            assert got[row.quantity].dtype == dtype
+            bound = row.bound
+            if (name, row.quantity) in misses:
+                bound = misses[name, row.quantity][0]
+                assert row.percentile > bound / 4, (row.quantity, "holds: take it off the list")
+            at = int(np.argmax(row.errors)) // (row.errors.size // len(columns[0]))
+            told = (row.quantity, row.percentile, row.worst, row.mistakes, [c[at] for c in columns])
+            assert row.percentile <= bound, told
+            assert row.mistakes == 0, told
+
+
+def test_every_table_has_an_entry():
+    assert sorted(path.stem for path in TABLES.glob("*.npz")) == sorted(BY_NAME)
+
+
+def test_plain_formulas_break_the_contract():
+    """The control: what a textbook says, in jax.numpy, on the same grid."""
+    entry = BY_NAME["Normal"]
+    columns, truth = load("Normal")
+    plain = {
+        "log_prob": lambda x, loc, s: -((x - loc) ** 2) / (2 * s**2) - jnp.log(s * 2.5066283),
+        "log_cdf": lambda x, loc, s: jnp.log(jax.scipy.stats.norm.cdf((x - loc) / s)),
+    }
+    measured = rows(entry, columns, truth, evaluate(plain, (0, 1, 2), columns))
+    assert {row.quantity for row in measured if row.broken} >= {
+        "log_prob",
+        "log_prob/1",
+        "log_cdf",
+        "log_cdf/0",
+    }
+    assert any(row.mistakes for row in measured)
