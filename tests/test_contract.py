@@ -85,3 +85,18 @@ def test_plain_formulas_break_the_contract():
         "log_cdf/0",
     }
     assert any(row.mistakes for row in measured)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, entry in BY_NAME.items() if "log_prob" in entry.exact]
+)
+def test_bfloat16_arguments_are_exact_and_computed_in_float32(name):
+    log_prob = of_distribution(BY_NAME[name], "log_prob")
+    columns = [jnp.asarray(c[:64], jnp.bfloat16) for c in load(name)[0]]
+    both = jax.jit(
+        jax.vmap(lambda *row: (log_prob(*row), log_prob(*(c.astype(jnp.float32) for c in row))))
+    )
+    got, want = map(np.asarray, both(*columns))
+    assert got.dtype == np.float32
+    assert np.isfinite(want).any()
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
