@@ -406,8 +406,9 @@ def entropy_term(p_log: ArrayLike) -> Array:
 
 # ---- divisions ----
 #
-# XLA turns (x / s) / s into x / (s s), which leaves float32 at scales of 1e-20 and 1e20. So what is a
-# quotient by s already is multiplied by 1 / s.
+# XLA turns (x / s) / s into x / (s s), which leaves float32 at scales of 1e-20 and 1e20, but leaves
+# -(x / s) / s as it is: so slopes divide what has been negated. The contract's grids notice if it ever
+# changes.
 
 
 @jax.custom_jvp
@@ -420,7 +421,7 @@ def _divide_jvp(primals, tangents):
     (x, s), (dx, ds) = primals, tangents
     z = _divide(x, s)
     held = jnp.where(jnp.isinf(x), 0.0, z)  # an infinite x (a bound) is infinite at every scale
-    return z, (dx - held * ds) * inverse(s)
+    return z, -_divide(held * ds - dx, s)
 
 
 def divide(x: ArrayLike, s: ArrayLike) -> Array:
@@ -428,11 +429,6 @@ def divide(x: ArrayLike, s: ArrayLike) -> Array:
     1e-20.
     """
     return _divide(*as_floats(x, s))
-
-
-def inverse(s: ArrayLike) -> Array:
-    """1 / s, for the slopes of what is divided by s; its derivative is that of `divide`."""
-    return divide(1.0, s)
 
 
 @jax.custom_jvp
@@ -446,7 +442,7 @@ def _standardize_jvp(primals, tangents):
     (x, loc, s), (dx, dloc, ds) = primals, tangents
     z = _standardize(x, loc, s)
     held = jnp.where(jnp.isinf(x - loc), 0.0, z)
-    return z, -((dloc - dx) + held * ds) * inverse(s)
+    return z, -_divide((dloc - dx) + held * ds, s)
 
 
 def standardize(value: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:

@@ -29,7 +29,6 @@ from likelax.numerics._rules import with_partials
 from likelax.numerics.logspace import (
     as_floats,
     divide,
-    inverse,
     log1mexp,
     log1p,
     log_complements,
@@ -128,9 +127,10 @@ def _normal_log_pdf(x: Array, loc: Array, scale: Array) -> Array:
 def _normal_log_pdf_jvp(primals, tangents):
     # One array for each slope, and none that two of them share.
     (x, loc, scale), (dx, dloc, ds) = primals, tangents
-    z, per_scale = standardize(x, loc, scale), inverse(scale)
-    slope_loc, slope_scale = z * per_scale, (z - 1.0) * (z + 1.0) * per_scale
-    return _normal_log_pdf(x, loc, scale), slope_loc * (dloc - dx) + slope_scale * ds
+    z = standardize(x, loc, scale)
+    # The sign is taken first: see `divide`.
+    slope, slope_scale = divide(-z, scale), divide((z - 1.0) * (z + 1.0), scale)
+    return _normal_log_pdf(x, loc, scale), slope * (dx - dloc) + slope_scale * ds
 
 
 def normal_log_pdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
