@@ -133,7 +133,12 @@ class Interval(Support):
 
     def inside(self, like: jax.Array) -> jax.Array:
         if self.lower is not None and self.upper is not None:
-            point = 0.5 * (jnp.asarray(self.lower) + jnp.asarray(self.upper))
+            # Of arrays either end may be infinite.
+            low, high = jnp.asarray(self.lower), jnp.asarray(self.upper)
+            ended, topped = jnp.isfinite(low), jnp.isfinite(high)
+            low, high = jnp.where(ended, low, 0), jnp.where(topped, high, 0)
+            one_sided = jnp.where(ended, low + 1, jnp.where(topped, high - 1, 0))
+            point = jnp.where(ended & topped, 0.5 * (low + high), one_sided)
         elif self.lower is not None:
             point = jnp.asarray(self.lower) + 1
         elif self.upper is not None:

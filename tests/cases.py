@@ -295,6 +295,18 @@ FAMILIES = [
         lambda x: stats.pareto.logpdf(x, a([1.5, 6]), 0, a([0.5, 2])),
     ),
     Case(
+        "GeneralizedPareto",
+        lambda: lx.GeneralizedPareto(f(*LOC), f(*SCALE), f(0.25, -0.5)),
+        a([[0.5, -11.5], [2.25, -6.0]]),
+        lambda x: stats.genpareto.logpdf(x, a([0.25, -0.5]), LOC, SCALE),
+    ),
+    Case(
+        "GeneralizedExtremeValue",
+        lambda: lx.GeneralizedExtremeValue(f(*LOC), f(*SCALE), f(0.25, -0.5)),
+        a([[-0.5, -20.5], [0.25, -12.0], [2.25, -6.0]]),
+        lambda x: stats.genextreme.logpdf(x, a([-0.25, 0.5]), LOC, SCALE),
+    ),
+    Case(
         "LogLogistic",
         lambda: lx.LogLogistic(f(1.5, 6), f(0.5, 2)),
         POSITIVE,

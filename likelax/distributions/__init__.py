@@ -24,6 +24,10 @@ from likelax.distributions.counts import (
 from likelax.distributions.dirichlet import Dirichlet
 from likelax.distributions.extremes import Gumbel, Weibull
 from likelax.distributions.gamma import Exponential, Gamma, InverseGamma
+from likelax.distributions.generalized_extremes import (
+    GeneralizedExtremeValue,
+    GeneralizedPareto,
+)
 from likelax.distributions.inflated import Hurdle, ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
@@ -52,6 +56,8 @@ __all__ = [
     "Distribution",
     "Exponential",
     "Gamma",
+    "GeneralizedExtremeValue",
+    "GeneralizedPareto",
     "Geometric",
     "Gumbel",
     "HalfCauchy",

@@ -130,7 +130,7 @@ class Weibull(Distribution):
         return 1 + _EULER * (1 - u) - log_over(self.concentration, self.scale)
 
 
-def _zeta(k: int) -> float:
+def zeta(k: int) -> float:
     """The sum of n^-k over n >= 1, k >= 2, its tail by Euler and Maclaurin."""
     n = 64.0
     tail = n ** (1 - k) / (k - 1) - 0.5 * n**-k + k / 12 * n ** (-k - 1)
@@ -139,7 +139,7 @@ def _zeta(k: int) -> float:
 
 
 # log Gamma(1 + 2u) - 2 log Gamma(1 + u) in powers of -u from the second on.
-_CENTRAL = tuple(_zeta(k) * (2.0**k - 2.0) / k for k in range(2, 24))
+LOG_CENTRAL = tuple(zeta(k) * (2.0**k - 2.0) / k for k in range(2, 24))
 
 
 def _log_central_binomial(u: Array) -> Array:
@@ -147,7 +147,7 @@ def _log_central_binomial(u: Array) -> Array:
     small = u < 0.1
     v = jnp.where(small, -u, 0.0)
     series = jnp.zeros_like(u)
-    for c in reversed(_CENTRAL):
+    for c in reversed(LOG_CENTRAL):
         series = series * v + c
     w = jnp.where(small, 1.0, u)
     return jnp.where(small, series * v * v, log_binomial(2 * w, w))

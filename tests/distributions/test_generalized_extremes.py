@@ -1,0 +1,97 @@
+"""The generalised Pareto and extreme values: tails, quantiles and summaries against SciPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import likelax as lx
+
+SCIPY = {
+    lx.GeneralizedPareto: lambda m, s, xi: stats.genpareto(xi, m, s),
+    lx.GeneralizedExtremeValue: lambda m, s, xi: stats.genextreme(-xi, m, s),
+}
+INDICES = np.float32([-1.5, -0.4, -1e-3, 0.0, 1e-20, 0.05, 0.3, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("family", SCIPY, ids=lambda family: family.__name__)
+def test_tails_quantiles_and_summaries(family):
+    loc, s = 0.25, 1.5
+    q = np.array([2.0**-100, 2.0**-20, 0.375, 0.75, 1 - 2.0**-20])  # exact in float32
+
+    @jax.jit
+    def everything(xi):
+        dist = family(loc, s, xi)
+        x = dist.quantile(q[:, None])
+        tails = dist.log_cdf(x), dist.log_survival(x), dist.cdf(x), dist.survival(x)
+        mode = dist.mode()
+        at_end = loc - jnp.array([[0.99], [1.01]]) * s / jnp.where(xi == 0, 1, xi)
+        ends = dist.log_prob(at_end), dist.cdf(at_end), dist.log_survival(at_end)
+        return x, tails, (dist.mean(), dist.stddev(), dist.entropy()), mode, ends
+
+    x, (log_cdf, log_survival, cdf, survival), (mean, stddev, entropy), mode, ends = everything(
+        jnp.asarray(INDICES)
+    )
+    assert np.isinf(mean).tolist() == [xi >= 1 for xi in INDICES]
+    assert np.isinf(stddev).tolist() == [xi >= 0.5 for xi in INDICES]
+    for i, xi in enumerate(INDICES.astype(float)):
+        exact = SCIPY[family](loc, s, xi if abs(xi) > 1e-10 else 0.0)
+        want = np.where(q > 0.5, exact.isf(1 - q), exact.ppf(q))
+        np.testing.assert_allclose(x[:, i], want, rtol=3e-6)
+        middle = np.asarray(x[2:4, i], float)
+        np.testing.assert_allclose(log_cdf[2:4, i], exact.logcdf(middle), rtol=3e-6)
+        np.testing.assert_allclose(log_survival[2:4, i], exact.logsf(middle), rtol=3e-6)
+        np.testing.assert_allclose(cdf[2:4, i], exact.cdf(middle), rtol=3e-6)
+        np.testing.assert_allclose(survival[2:4, i], exact.sf(middle), rtol=3e-6)
+        np.testing.assert_allclose(entropy[i], exact.entropy(), rtol=3e-6)
+        if xi < 0.5 and abs(xi) != 1e-3:  # SciPy's own have lost their digits there
+            np.testing.assert_allclose(mean[i], exact.mean(), rtol=3e-6)
+            np.testing.assert_allclose(stddev[i], exact.std(), rtol=1e-5)
+        if xi > -1:
+            beside = float(mode[i]) + np.array([-0.01, 0.01])
+            assert (exact.logpdf(beside) <= exact.logpdf(float(mode[i]))).all()
+        else:
+            np.testing.assert_allclose(mode[i], loc + 1, rtol=1e-6)
+        if abs(xi) > 1e-10 and (xi < 0 or family is lx.GeneralizedExtremeValue):
+            rising, past = xi < 0, [end[1, i] for end in ends]
+            assert past == [-np.inf, rising, -np.inf if rising else 0], xi
+
+
+def test_the_sign_of_the_index():
+    """xi > 0 is the heavy tail; the other sign (the control) is far off."""
+    for family, scipy in SCIPY.items():
+        got = family(0.0, 1.0, 0.5).log_survival(1e4)
+        np.testing.assert_allclose(got, scipy(0, 1, 0.5).logsf(1e4), rtol=1e-5)
+        assert scipy(0, 1, -0.5).logsf(1e4) == -np.inf
+
+
+def test_samples_move_with_their_parameters():
+    """d x / d xi by the sample, at a fixed depth, is that of SciPy's quantile."""
+    for family, scipy in SCIPY.items():
+
+        def draw(xi, family=family):
+            return family(0.5, 2.0, xi).sample(jax.random.key(1), (5,))
+
+        x, slope = draw(0.3), jax.jacfwd(draw)(0.3)
+        q, h = scipy(0.5, 2.0, 0.3).cdf(np.asarray(x, float)), 1e-5
+        want = (scipy(0.5, 2.0, 0.3 + h).ppf(q) - scipy(0.5, 2.0, 0.3 - h).ppf(q)) / (2 * h)
+        np.testing.assert_allclose(slope, want, rtol=2e-4)
+
+
+def test_bfloat16_is_exact_and_float64_has_its_digits():
+    for family, scipy in SCIPY.items():
+        want = scipy(0.5, 0.75, -0.125).logpdf(2.5)
+        half = family(*(jnp.bfloat16(v) for v in (0.5, 0.75, -0.125))).log_prob(2.5)
+        assert half.dtype == jnp.float32
+        np.testing.assert_allclose(half, want, rtol=1e-6)
+        with jax.enable_x64(True):
+            double = family(*(jnp.float64(v) for v in (0.5, 0.75, -0.125)))
+            np.testing.assert_allclose(double.log_prob(jnp.float64(2.5)), want, rtol=1e-14)
+
+
+def test_kl_has_no_closed_form():
+    for family in SCIPY:
+        dist = family(0.0, 1.0, 0.25)
+        with pytest.raises(NotImplementedError, match=rf"KL\({family.__name__}"):
+            dist.kl_divergence(family(0.0, 1.0, 0.5))
