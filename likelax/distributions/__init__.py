@@ -28,6 +28,7 @@ from likelax.distributions.inflated import Hurdle, ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber, Laplace, Logistic
+from likelax.distributions.low_rank import LowRankMultivariateNormal
 from likelax.distributions.mixture import Mixture, MixtureOf
 from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
 from likelax.distributions.normal import HalfNormal, Normal
@@ -66,6 +67,7 @@ __all__ = [
     "LogLogistic",
     "LogNormal",
     "Logistic",
+    "LowRankMultivariateNormal",
     "Masked",
     "Mixture",
     "MixtureOf",
