@@ -544,6 +544,12 @@ VECTORS_OF = [
         ),
     ),
     Case(
+        "MultivariateStudentT",
+        lambda: lx.MultivariateStudentT(f(3.5, 6.0), f(*MEANS), f(*TRIL)),
+        VECTORS,
+        each(stats.multivariate_t.logpdf, MEANS, COVARIANCE, a([3.5, 6.0])),
+    ),
+    Case(
         "Multinomial-logits",
         lambda: lx.Multinomial(f(4, 7), logits=f(*(np.log(WEIGHTS) + [[3], [-20]]))),
         ALLOCATED,

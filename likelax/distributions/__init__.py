@@ -31,6 +31,7 @@ from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber
 from likelax.distributions.low_rank import LowRankMultivariateNormal
 from likelax.distributions.mixture import Mixture, MixtureOf
 from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
+from likelax.distributions.multivariate_t import MultivariateStudentT
 from likelax.distributions.normal import HalfNormal, Normal
 from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
@@ -74,6 +75,7 @@ __all__ = [
     "Multinomial",
     "MultivariateNormal",
     "MultivariateNormalDiag",
+    "MultivariateStudentT",
     "NegativeBinomial",
     "NegativeBinomial2",
     "Normal",
