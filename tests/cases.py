@@ -232,6 +232,19 @@ FAMILIES = [
         same_as="Huber",
     ),
     Case(
+        "SkewNormal",
+        lambda: lx.SkewNormal(f(*LOC), f(*SCALE), f(1.5, -4)),
+        LINE,
+        lambda x: stats.skewnorm.logpdf(x, a([1.5, -4]), LOC, SCALE),
+    ),
+    Case(
+        "SkewNormal-log_scale",
+        lambda: lx.SkewNormal(f(*LOC), skewness=f(1.5, -4), log_scale=f(*np.log(SCALE))),
+        LINE,
+        lambda x: stats.skewnorm.logpdf(x, a([1.5, -4]), LOC, SCALE),
+        same_as="SkewNormal",
+    ),
+    Case(
         "Logistic",
         lambda: lx.Logistic(f(*LOC), f(*SCALE)),
         LINE,

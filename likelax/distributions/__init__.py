@@ -35,6 +35,7 @@ from likelax.distributions.multivariate_t import MultivariateStudentT
 from likelax.distributions.normal import HalfNormal, Normal
 from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
+from likelax.distributions.skew_normal import SkewNormal
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
 from likelax.distributions.truncated import Censored, Truncated
@@ -84,6 +85,7 @@ __all__ = [
     "Pareto",
     "Poisson",
     "Quantized",
+    "SkewNormal",
     "StudentT",
     "Transformed",
     "Truncated",

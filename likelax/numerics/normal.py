@@ -128,7 +128,8 @@ def _normal_log_pdf_jvp(primals, tangents):
     # One array for each slope, and none that two of them share.
     (x, loc, scale), (dx, dloc, ds) = primals, tangents
     z = standardize(x, loc, scale)
-    slope_loc, slope_scale = divide(z, scale), divide((z - 1.0) * (z + 1.0), scale)
+    # Not z / scale, which XLA turns into (x - loc) / scale^2: at 1e-20 that is infinite.
+    slope_loc, slope_scale = z * divide(1.0, scale), divide((z - 1.0) * (z + 1.0), scale)
     return _normal_log_pdf(x, loc, scale), slope_loc * (dloc - dx) + slope_scale * ds
 
 
