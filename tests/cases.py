@@ -63,6 +63,7 @@ KERNEL = a([[1.0, -0.5, 0.25], [0.5, 0.75, -1.5], [0.0, 1.25, -0.25]])
 KERNEL_BIAS = a([0.25, -1.0, 0.5])
 ALLOCATED = a([[[1, 0, 3], [7, 0, 0]], [[2, 2, 0], [1, 2, 4]]])
 MEANS = a([[0.5, -1.0], [3.0, 0.25]])
+FACTORS = a([[[1.5], [-0.75]], [[0.25], [2.0]]])
 VECTORS = a([[[0.0, 0.0], [1.0, -2.0]], [[1.5, -2.0], [3.5, 4.0]]])
 
 
@@ -229,6 +230,19 @@ FAMILIES = [
         LINE,
         huber,
         same_as="Huber",
+    ),
+    Case(
+        "SkewNormal",
+        lambda: lx.SkewNormal(f(*LOC), f(*SCALE), f(1.5, -4)),
+        LINE,
+        lambda x: stats.skewnorm.logpdf(x, a([1.5, -4]), LOC, SCALE),
+    ),
+    Case(
+        "SkewNormal-log_scale",
+        lambda: lx.SkewNormal(f(*LOC), skewness=f(1.5, -4), log_scale=f(*np.log(SCALE))),
+        LINE,
+        lambda x: stats.skewnorm.logpdf(x, a([1.5, -4]), LOC, SCALE),
+        same_as="SkewNormal",
     ),
     Case(
         "Logistic",
@@ -543,6 +557,22 @@ VECTORS_OF = [
         lambda: lx.MultivariateNormalDiag(f(*MEANS), log_scale=f(*np.log([[0.5, 2], [1.25, 4]]))),
         VECTORS,
         lambda x: stats.norm.logpdf(x, MEANS, a([[0.5, 2], [1.25, 4]])).sum(-1),
+    ),
+    Case(
+        "LowRankMultivariateNormal",
+        lambda: lx.LowRankMultivariateNormal(f(*MEANS), f(*FACTORS), f([0.5, 2], [1.25, 4])),
+        VECTORS,
+        each(
+            stats.multivariate_normal.logpdf,
+            MEANS,
+            FACTORS @ np.swapaxes(FACTORS, -1, -2) + a([[[0.5, 0], [0, 2]], [[1.25, 0], [0, 4]]]),
+        ),
+    ),
+    Case(
+        "MultivariateStudentT",
+        lambda: lx.MultivariateStudentT(f(3.5, 6.0), f(*MEANS), f(*TRIL)),
+        VECTORS,
+        each(stats.multivariate_t.logpdf, MEANS, COVARIANCE, a([3.5, 6.0])),
     ),
     Case(
         "Multinomial-logits",

@@ -32,11 +32,14 @@ from likelax.distributions.inflated import Hurdle, ZeroInflated
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber, Laplace, Logistic
+from likelax.distributions.low_rank import LowRankMultivariateNormal
 from likelax.distributions.mixture import Mixture, MixtureOf
 from likelax.distributions.multivariate import MultivariateNormal, MultivariateNormalDiag
+from likelax.distributions.multivariate_t import MultivariateStudentT
 from likelax.distributions.normal import HalfNormal, Normal
 from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
+from likelax.distributions.skew_normal import SkewNormal
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
 from likelax.distributions.truncated import Censored, Truncated
@@ -72,12 +75,14 @@ __all__ = [
     "LogLogistic",
     "LogNormal",
     "Logistic",
+    "LowRankMultivariateNormal",
     "Masked",
     "Mixture",
     "MixtureOf",
     "Multinomial",
     "MultivariateNormal",
     "MultivariateNormalDiag",
+    "MultivariateStudentT",
     "NegativeBinomial",
     "NegativeBinomial2",
     "Normal",
@@ -86,6 +91,7 @@ __all__ = [
     "Pareto",
     "Poisson",
     "Quantized",
+    "SkewNormal",
     "StudentT",
     "Transformed",
     "Truncated",

@@ -6,7 +6,7 @@ The formula of a same-family pair stands beside its family; this file holds only
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -43,6 +43,11 @@ def kl_divergence(p: Any, q: Any) -> jax.Array:
             formula = _TABLE.get((p_type, q_type))
             if formula is not None:
                 return formula(p, q)
+    no_formula(p, q)
+
+
+def no_formula(p: Any, q: Any) -> NoReturn:
+    """Raises what `kl_divergence` raises of a pair that has none."""
     pair = f"KL({type(p).__name__} || {type(q).__name__})"
     raise NotImplementedError(
         f"{pair} has no closed form here; estimate it: x, log_p = p.sample_and_log_prob(key, "

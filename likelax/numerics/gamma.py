@@ -156,7 +156,7 @@ def trigamma_step(x, step):
 
 
 @with_partials(trigamma_step, lambda x, step: trigamma(x + step))
-def _digamma_step(x, step):
+def digamma_step(x, step):
     """digamma(x + step) - digamma(x) for step >= 0."""
     return log_ratio(x + step, x, -step) + digamma_minus_log_step(x, step)
 
@@ -176,7 +176,7 @@ def in_order(a, b):
     return jnp.where(a <= b, a, b), jnp.where(a <= b, b, a)
 
 
-@with_partials(lambda a, b: -_digamma_step(a, b), lambda a, b: -_digamma_step(b, a))
+@with_partials(lambda a, b: -digamma_step(a, b), lambda a, b: -digamma_step(b, a))
 def _log_beta(a, b):
     return log_beta_parts(a, b)[0]
 
@@ -211,12 +211,12 @@ def log_beta(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def _log_binomial_slope_n(n, k):
-    return _digamma_step(n - k + 1.0, k)
+    return digamma_step(n - k + 1.0, k)
 
 
 def _log_binomial_slope_k(n, k):
     other = n - k
-    step = _digamma_step(jnp.minimum(k, other) + 1.0, jnp.abs(other - k))
+    step = digamma_step(jnp.minimum(k, other) + 1.0, jnp.abs(other - k))
     return jnp.where(other >= k, step, -step)
 
 

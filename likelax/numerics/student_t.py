@@ -1,0 +1,113 @@
+"""What the Student's t over numbers and over vectors share: log(1 + t^2) for any t, and the kernel and
+the normaliser in several dimensions.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from likelax.numerics._rules import with_partials
+from likelax.numerics.densities import student_t_log_normalizer
+from likelax.numerics.deviance import log1pmx
+from likelax.numerics.logspace import as_floats, divide
+from likelax.numerics.pairs import log_over
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+# From here on 1 + t^2 is t^2, even in float64, and t^4, in its second derivative, is still finite.
+_LARGE = 5e8
+
+
+@jax.custom_jvp
+def log1p_square(t: Array) -> Array:
+    """log(1 + t^2), which is 2 log(1 + |t|) where the square would overflow."""
+    large = jnp.abs(t) > _LARGE
+    return jnp.where(large, 2.0, 1.0) * jnp.log1p(jnp.abs(t) * jnp.where(large, 1.0, jnp.abs(t)))
+
+
+@log1p_square.defjvp
+def _log1p_square_jvp(primals, tangents):
+    (t,), (dt,) = primals, tangents
+    return log1p_square(t), 2 * square_share(t)[0] * dt
+
+
+def square_share(t: Array) -> tuple[Array, Array]:
+    """t/(1 + t^2) and t^2/(1 + t^2)."""
+    large = jnp.abs(t) > _LARGE
+    inner = jnp.where(large, 1.0, t)
+    first = jnp.where(large, 1.0, inner) / jnp.where(large, t, 1 + inner**2)
+    return first, jnp.where(large, 1.0, inner * first)
+
+
+# ---- in several dimensions ----
+
+
+def _steps(size: int, m: Array) -> Array:
+    """a_j with (m + a_0) (m + a_1) ... = Gamma(m + size/2) / Gamma(m), or / Gamma(m + 1/2)."""
+    return (jnp.arange(size // 2) + 0.5 * (size % 2)).astype(m.dtype)
+
+
+@with_partials(lambda a, m: 1.0 / (m + a), lambda a, m: -divide(a, m) / (m + a))
+def _log1p_ratio(a, m):
+    return jnp.log1p(a / m)
+
+
+def multivariate_t_log_normalizer(df: ArrayLike, size: int) -> Array:
+    """lgamma((df + n)/2) - lgamma(df/2) - n/2 log(pi df), n = size; tends to -n/2 log(2 pi).
+
+    Gamma's recurrence makes it a sum of log(1 + a/(df/2)), all positive, and for an odd n that of one
+    dimension.
+    """
+    (df,) = as_floats(df)
+    m = 0.5 * df
+    steps = jnp.sum(_log1p_ratio(*jnp.broadcast_arrays(_steps(size, m), m[..., None])), axis=-1)
+    if size % 2:
+        return steps + student_t_log_normalizer(df) - (size - 1) * _HALF_LOG_2PI
+    return steps - size * _HALF_LOG_2PI
+
+
+def _log1p_norm(z: Array, root: Array) -> tuple[Array, Array]:
+    """log(1 + |z|^2/df) and z/(df + |z|^2) sqrt(df), sqrt(df) = root."""
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1))
+    far = top > _LARGE * root
+    u = jnp.where(far[..., None], 0.0, z) / root[..., None]
+    square = jnp.sum(u**2, axis=-1)
+    top = jnp.where(far & (top < jnp.inf), top, 1.0)[..., None]
+    scaled = jnp.where(far[..., None], z, 1.0) / top
+    norm2 = jnp.sum(scaled**2, axis=-1)
+    log = jnp.log1p(square)
+    log_far = 2 * log_over(top[..., 0], root) + jnp.log(norm2)
+    share = u / (1 + square[..., None])
+    share_far = scaled / norm2[..., None] * (root[..., None] / top)
+    return jnp.where(far, log_far, log), jnp.where(far[..., None], share_far, share)
+
+
+@jax.custom_jvp
+def _log_kernel(z: Array, df: Array) -> Array:
+    half = 0.5 * df + 0.5 * z.shape[-1]
+    return half * _log1p_norm(z, jnp.sqrt(df))[0]
+
+
+@_log_kernel.defjvp
+def _log_kernel_jvp(primals, tangents):
+    (z, df), (dz, ddf) = primals, tangents
+    size, root = z.shape[-1], jnp.sqrt(df)
+    log, share = _log1p_norm(z, root)
+    # In df: [log(1 + w) - w/(1 + w)]/2 - n w/(1 + w)/(2 df), w = |z|^2/df. The bracket is of order
+    # w^2 for small w, where its two parts have lost all its digits.
+    near = log < 0.5
+    w = jnp.sum(jnp.where(near[..., None], z / root[..., None], 0.0) ** 2, axis=-1)
+    part = jnp.where(near, w / (1 + w), -jnp.expm1(-log))
+    bracket = jnp.where(near, log1pmx(w) + w * part, log - part)
+    slope = 0.5 * bracket - 0.5 * size * divide(part, df)
+    pull = ((df + size) / root)[..., None] * share
+    return _log_kernel(z, df), jnp.sum(pull * dz, axis=-1) + slope * ddf
+
+
+def multivariate_t_log_kernel(z: ArrayLike, df: ArrayLike) -> Array:
+    """(df + n)/2 log(1 + |z|^2/df) for z (..., n) and df (...) > 0."""
+    z, df = as_floats(z, df)
+    shape = jnp.broadcast_shapes(z.shape[:-1], df.shape)
+    return _log_kernel(jnp.broadcast_to(z, (*shape, z.shape[-1])), jnp.broadcast_to(df, shape))

@@ -1,0 +1,159 @@
+"""Student's t over vectors: against the formula in float64, and against mpmath in float32."""
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import stats
+
+import likelax as lx
+from likelax.testing.subject import quick_jit
+
+RNG = np.random.default_rng(6)
+LOC = np.array([0.25, -1.0, 3.0])
+TRIL = np.array([[1.5, 0.0, 0.0], [-0.5, 0.75, 0.0], [0.25, 1.0, 2.0]])
+
+
+def density(x, df, loc, tril):
+    return lx.MultivariateStudentT(df, loc, tril).log_prob(x)
+
+
+def plain(x, df, loc, tril):
+    """The textbook's formula: in float32 its two lgammas cancel."""
+    n, tril = len(loc), jnp.tril(tril)
+    square = jnp.sum(jnp.linalg.solve(tril, x - loc) ** 2)
+    log_det = jnp.sum(jnp.log(jnp.diagonal(tril)))
+    lgamma = jax.scipy.special.gammaln
+    normalizer = lgamma((df + n) / 2) - lgamma(df / 2) - n / 2 * jnp.log(np.pi * df)
+    return normalizer - log_det - (df + n) / 2 * jnp.log1p(square / df)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_density_and_derivatives_are_the_formula(size):
+    """To second order, at the mode too."""
+
+    def everything(f):
+        def slopes(*args):
+            value, slope = jax.value_and_grad(f, (0, 1, 2, 3))(*args)
+            return slope, (value, slope)
+
+        both = jax.jacfwd(slopes, (0, 1, 3), has_aux=True)
+        return quick_jit(jax.vmap(both, (0, 0, None, None)))
+
+    with jax.enable_x64(True):
+        loc, tril = jnp.asarray(LOC[:size]), jnp.asarray(TRIL[:size, :size])
+        x = jnp.stack([loc, loc + 1.5, loc + jnp.arange(size) * 7.0])
+        args = x, jnp.array([0.75, 3.5, 20.0]), loc, tril
+        got, want = everything(density)(*args), everything(plain)(*args)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), got, want
+        )
+
+
+def hard_points():
+    """Degrees of freedom and scales over many orders of ten, values in the bulk and far in the tail."""
+    n = 60
+    df = 10.0 ** RNG.uniform(-3, 8, n)
+    scale = 10.0 ** RNG.uniform(-15, 15, (n, 1))
+    own = RNG.uniform(0.5, 2.0, (n, 3, 1))
+    tril = np.tril(0.3 * RNG.normal(size=(n, 3, 3)), -1) + own * np.eye(3)
+    far = 10.0 ** np.where(RNG.uniform(size=(n, 1)) < 0.5, 0.0, RNG.uniform(-10, 17, (n, 1)))
+    loc = scale * RNG.normal(size=(n, 3))
+    x = loc + scale * far * np.einsum("nij,nj->ni", tril, RNG.normal(size=(n, 3)))
+    return [v.astype(np.float32) for v in (x, df, loc, scale[..., None] * tril)]
+
+
+def exact(x, df, loc, tril):
+    """The log-density, its slopes in df and loc, and the entropy."""
+    x, loc, tril = (mp.matrix(v.astype(float).tolist()) for v in (x, loc, tril))
+    n, df, inverse = len(x), mp.mpf(float(df)), tril**-1
+    z = inverse * (x - loc)
+    square = (z.T * z)[0]
+    peak = mp.loggamma((df + n) / 2) - mp.loggamma(df / 2) - mp.mpf(n) / 2 * mp.log(mp.pi * df)
+    peak -= sum(mp.log(tril[i, i]) for i in range(n))
+    log, step = mp.log1p(square / df), mp.digamma((df + n) / 2) - mp.digamma(df / 2)
+    slope = (step - mp.mpf(n) / df - log + (df + n) / df * square / (df + square)) / 2
+    pull = inverse.T * ((df + n) / (df + square) * z)
+    return peak - (df + n) / 2 * log, slope, list(pull), (df + n) / 2 * step - peak
+
+
+def test_hard_points():
+    """In eps of the larger of the number and 1 or, of slopes, one over the natural length."""
+    points = hard_points()
+
+    def both(*args):
+        slopes = jax.value_and_grad(density, (1, 2))(*args)
+        return slopes, lx.MultivariateStudentT(*args[1:]).entropy(), plain(*args)
+
+    (value, (df, loc)), entropy, control = jax.jit(jax.vmap(both))(*points)
+    errors = {name: [] for name in ("value", "control", "entropy", "df", "loc")}
+    with mp.workdps(60):
+        for k in range(len(value)):
+            truth, slope, pull, disorder = exact(*(p[k] for p in points))
+            lengths = np.diag(points[3][k]).tolist()
+            errors["value"].append(abs(float(value[k]) - truth) / max(1, abs(truth)))
+            errors["control"].append(abs(float(control[k]) - truth) / max(1, abs(truth)))
+            errors["entropy"].append(abs(float(entropy[k]) - disorder) / max(1, abs(disorder)))
+            errors["df"].append(
+                abs(float(df[k]) - slope) / max(abs(slope), 1 / float(points[1][k]))
+            )
+            pairs = zip(loc[k].tolist(), pull, lengths, strict=True)
+            errors["loc"].append(max(abs(g - w) / max(abs(w), 1 / s) for g, w, s in pairs))
+    worst = {k: np.sort(np.array(e, float)) / np.finfo(np.float32).eps for k, e in errors.items()}
+    for name, bound in {"value": 8, "entropy": 8, "df": 32, "loc": 32}.items():
+        assert worst[name][-2] <= bound and worst[name][-1] <= 4 * bound, (name, worst[name][-3:])
+    assert not worst["control"][-10] <= 1e3  # nor if it is NaN
+
+
+def test_summaries_samples_and_edges():
+    df = np.array([0.75, 1.5, 12.0])
+    dist = lx.MultivariateStudentT(df[:, None], LOC, TRIL)
+    ends = jnp.array([[jnp.inf, 0.0, 0.0], [jnp.nan, 0.0, 0.0], [1e38, -1.0, 2.0]])
+    n = 20_000
+
+    def second_moment(df):
+        x = lx.MultivariateStudentT(df, LOC, TRIL).sample(jax.random.key(3), n)
+        return x, (x[:, 2] - LOC[2]) ** 2
+
+    @quick_jit
+    def ask(dist):
+        at = jnp.float32(12.0)
+        (x, _), (_, slope) = jax.jvp(second_moment, (at,), (jnp.ones_like(at),))
+        return (
+            dist.mean(),
+            dist.variance(),
+            dist.entropy(),
+            dist[2].log_prob(ends[:, None]),
+            x,
+            slope,
+        )
+
+    mean, variance, entropy, values, x, slope = ask(dist)
+    covariance = TRIL @ TRIL.T
+    assert np.isnan(mean[0]).all() and np.isnan(variance[0]).all() and np.isinf(variance[1]).all()
+    np.testing.assert_allclose(mean[1:, 0], [LOC, LOC], rtol=1e-6)
+    np.testing.assert_allclose(variance[2, 0], 1.2 * np.diag(covariance), rtol=1e-6)
+    want = [stats.multivariate_t(LOC, covariance, v).entropy() for v in df]
+    np.testing.assert_allclose(entropy[:, 0], want, rtol=1e-6)
+    assert values[0, 0] == -jnp.inf and jnp.isnan(values[1, 0]) and jnp.isfinite(values[2, 0])
+
+    x = np.asarray(x, np.float64)
+    np.testing.assert_allclose(np.cov(x.T), 1.2 * covariance, rtol=0.1, atol=0.1)
+    z = np.linalg.solve(TRIL, (x - LOC).T)
+    shares = stats.f(3, 12).cdf(np.sum(z**2, axis=0) / 3)
+    assert stats.kstest(shares, "uniform").pvalue > 1e-4
+    assert stats.kstest(stats.f(3, 5).cdf(np.sum(z**2, axis=0) / 3), "uniform").pvalue < 1e-6
+    # Its variance is v/(v - 2) times the scale's, whose slope is -2/(v - 2)^2.
+    slope = np.asarray(slope, np.float64)
+    error, want = slope.std() / np.sqrt(n), -0.02 * covariance[2, 2]
+    assert abs(slope.mean() - want) < 4.5 * error and error < 0.1 * abs(want)
+
+
+def test_it_becomes_the_normal():
+    x = LOC + np.array([0.5, -2.0, 1.0])
+    want = lx.MultivariateNormal(LOC, scale_tril=TRIL).log_prob(x)
+    np.testing.assert_allclose(density(x, jnp.array(1e30), LOC, TRIL), want, rtol=1e-6)
+    assert abs(density(x, jnp.array(20.0), LOC, TRIL) - want) > 0.02
+    with pytest.raises(ValueError, match="both have the axis 'event'"):
+        lx.MultivariateStudentT(3.0, LOC[:2], TRIL)
