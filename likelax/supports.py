@@ -168,6 +168,13 @@ class Simplex(Support):
         return math.prod(event_shape[:-1]) * (event_shape[-1] - 1)
 
 
+class OpenSimplex(Simplex):
+    """The simplex without its faces."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        return super().contains(value) & jnp.all(value > 0, axis=-1)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Counts(Support):
     """Vectors of non-negative integers that sum to `total`."""
@@ -299,6 +306,7 @@ boolean = Interval("0 or 1", 0, True, lower=0.0, upper=1.0)
 non_negative_integer = Interval("a non-negative integer", 0, True, lower=0.0)
 real_vector = Real("a real vector", 1)
 simplex = Simplex("non-negative and summing to 1", 1)
+open_simplex = OpenSimplex("positive and summing to 1", 1)
 one_hot = OneHot("one-hot", 1, True)
 ordered = Ordered("strictly increasing", 1)
 lower_cholesky = LowerCholesky("lower triangular with a positive diagonal", 2)

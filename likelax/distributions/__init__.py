@@ -33,6 +33,7 @@ from likelax.distributions.multivariate import MultivariateNormal, MultivariateN
 from likelax.distributions.normal import HalfNormal, Normal
 from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
+from likelax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
 from likelax.distributions.truncated import Censored, Truncated
@@ -80,6 +81,8 @@ __all__ = [
     "Pareto",
     "Poisson",
     "Quantized",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
     "StudentT",
     "Transformed",
     "Truncated",
