@@ -115,6 +115,12 @@ def relaxed_one_hot(x: np.ndarray) -> np.ndarray:
     return np.log(2 * t[:, 0] ** 2 * top / np.sum(WEIGHTS * x**-t, -1) ** 3)
 
 
+def plackett_luce(x: np.ndarray) -> np.ndarray:
+    """Three items: the first is chosen of all, the second of the two that are left."""
+    worth = np.take_along_axis(np.broadcast_to(WEIGHTS, x.shape), x, -1)
+    return np.log(worth[..., 0] * worth[..., 1] / (worth[..., 1] + worth[..., 2]))
+
+
 def asymmetric_laplace(x: np.ndarray) -> np.ndarray:
     return stats.laplace_asymmetric.logpdf(x, a([0.5, 2.0]), LOC, SCALE)
 
@@ -576,6 +582,12 @@ VECTORS_OF = [
         lambda: lx.DirichletMultinomial(f(4, 7), f([0.75, 2, 3], [4, 1.5, 2])),
         ALLOCATED,
         each(stats.dirichlet_multinomial.logpmf, a([[0.75, 2, 3], [4, 1.5, 2]]), a([4, 7])),
+    ),
+    Case(
+        "PlackettLuce",
+        lambda: lx.PlackettLuce(f(*(np.log(WEIGHTS) + [[3], [-20]]))),
+        a([[[0, 2, 1], [2, 0, 1]], [[1, 2, 0], [1, 0, 2]]]),
+        plackett_luce,
     ),
     Case(
         "RelaxedOneHotCategorical-logits",

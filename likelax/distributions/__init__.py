@@ -33,6 +33,7 @@ from likelax.distributions.multivariate import MultivariateNormal, MultivariateN
 from likelax.distributions.normal import HalfNormal, Normal
 from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
+from likelax.distributions.ranking import PlackettLuce
 from likelax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
@@ -79,6 +80,7 @@ __all__ = [
     "OneHotCategorical",
     "OrderedLogistic",
     "Pareto",
+    "PlackettLuce",
     "Poisson",
     "Quantized",
     "RelaxedBernoulli",

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._rules import with_partials
 from likelax.numerics.gamma import lgamma
+from likelax.numerics.indexing import whole
 from likelax.numerics.logspace import as_floats, divide, logit, sigmoid, tanh
 from likelax.numerics.pairs import (
     Pair,
@@ -172,4 +173,4 @@ def relaxed_one_hot_log_pdf(x: ArrayLike, temperature: ArrayLike, logits: ArrayL
     the last axis; x and logits l `(..., K)`, temperature `(...)`.
     """
     x, t, l = as_floats(x, jnp.asarray(temperature)[..., None], logits)
-    return _one_hot(*jnp.broadcast_arrays(x, t, l))
+    return _one_hot(*jnp.broadcast_arrays(whole(x), t, whole(l)))
