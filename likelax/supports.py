@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from likelax.numerics.indexing import whole
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Support:
@@ -173,6 +175,13 @@ class Simplex(Support):
         return math.prod(event_shape[:-1]) * (event_shape[-1] - 1)
 
 
+class OpenSimplex(Simplex):
+    """The simplex without its faces."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        return super().contains(value) & jnp.all(value > 0, axis=-1)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Counts(Support):
     """Vectors of non-negative integers that sum to `total`."""
@@ -205,6 +214,20 @@ class OneHot(Support):
 
     def dims(self, event_shape: tuple[int, ...]) -> int:
         return math.prod(event_shape[:-1])  # one draw
+
+
+class Permutation(Support):
+    """Vectors of the whole numbers 0..n-1, each there once."""
+
+    def contains(self, value: jax.Array) -> jax.Array:
+        numbers = jnp.arange(value.shape[-1], dtype=value.dtype)
+        return jnp.all(jnp.sort(whole(value), axis=-1) == numbers, axis=-1)
+
+    def inside(self, like: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(jnp.arange(like.shape[-1], dtype=like.dtype), like.shape)
+
+    def dims(self, event_shape: tuple[int, ...]) -> int:
+        return math.prod(event_shape[:-1]) * (event_shape[-1] - 1)
 
 
 class Ordered(Support):
@@ -304,7 +327,9 @@ boolean = Interval("0 or 1", 0, True, lower=0.0, upper=1.0)
 non_negative_integer = Interval("a non-negative integer", 0, True, lower=0.0)
 real_vector = Real("a real vector", 1)
 simplex = Simplex("non-negative and summing to 1", 1)
+open_simplex = OpenSimplex("positive and summing to 1", 1)
 one_hot = OneHot("one-hot", 1, True)
+permutation = Permutation("a permutation of the numbers from 0", 1, True)
 ordered = Ordered("strictly increasing", 1)
 lower_cholesky = LowerCholesky("lower triangular with a positive diagonal", 2)
 positive_definite = PositiveDefinite("symmetric and positive definite", 2)

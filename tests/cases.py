@@ -102,6 +102,26 @@ def kumaraswamy(x: np.ndarray) -> np.ndarray:
     return np.log(p * q) + (p - 1) * np.log(x) + (q - 1) * np.log1p(-(x**p))
 
 
+def relaxed_bit(x: np.ndarray) -> np.ndarray:
+    """A logistic variable's sigmoid."""
+    t = a([0.75, 2.0])
+    log_odds = stats.logistic.logpdf(special.logit(x), ODDS / t, 1 / t)
+    return log_odds - np.log(x) - np.log1p(-x)
+
+
+def relaxed_one_hot(x: np.ndarray) -> np.ndarray:
+    """Equation (10) of Maddison et al., as it stands there."""
+    t = a([[0.75], [2.0]])
+    top = np.prod(WEIGHTS * x ** (-t - 1), -1)
+    return np.log(2 * t[:, 0] ** 2 * top / np.sum(WEIGHTS * x**-t, -1) ** 3)
+
+
+def plackett_luce(x: np.ndarray) -> np.ndarray:
+    """Three items: the first is chosen of all, the second of the two that are left."""
+    worth = np.take_along_axis(np.broadcast_to(WEIGHTS, x.shape), x, -1)
+    return np.log(worth[..., 0] * worth[..., 1] / (worth[..., 1] + worth[..., 2]))
+
+
 def asymmetric_laplace(x: np.ndarray) -> np.ndarray:
     return stats.laplace_asymmetric.logpdf(x, a([0.5, 2.0]), LOC, SCALE)
 
@@ -384,6 +404,19 @@ FAMILIES = [
         kumaraswamy,
     ),
     Case(
+        "RelaxedBernoulli-logits",
+        lambda: lx.RelaxedBernoulli(f(0.75, 2), logits=f(*ODDS)),
+        UNIT,
+        relaxed_bit,
+    ),
+    Case(
+        "RelaxedBernoulli-probs",
+        lambda: lx.RelaxedBernoulli(f(0.75, 2), probs=f(*PROBS)),
+        UNIT,
+        relaxed_bit,
+        same_as="RelaxedBernoulli-logits",
+    ),
+    Case(
         "Uniform",
         lambda: lx.Uniform(f(-2, 3), f(0.5, 11)),
         a([[-1.5, 3], [0.5, 8]]),
@@ -591,6 +624,27 @@ VECTORS_OF = [
         lambda: lx.DirichletMultinomial(f(4, 7), f([0.75, 2, 3], [4, 1.5, 2])),
         ALLOCATED,
         each(stats.dirichlet_multinomial.logpmf, a([[0.75, 2, 3], [4, 1.5, 2]]), a([4, 7])),
+    ),
+    Case(
+        "PlackettLuce",
+        lambda: lx.PlackettLuce(f(*(np.log(WEIGHTS) + [[3], [-20]]))),
+        a([[[0, 2, 1], [2, 0, 1]], [[1, 2, 0], [1, 0, 2]]]),
+        plackett_luce,
+    ),
+    Case(
+        "RelaxedOneHotCategorical-logits",
+        lambda: lx.RelaxedOneHotCategorical(
+            f(0.75, 2), logits=f(*(np.log(WEIGHTS) + [[3], [-20]]))
+        ),
+        a([[[0.125, 0.25, 0.625]] * 2, [[0.5, 0.25, 0.25]] * 2]),
+        relaxed_one_hot,
+    ),
+    Case(
+        "RelaxedOneHotCategorical-probs",
+        lambda: lx.RelaxedOneHotCategorical(f(0.75, 2), probs=f(*WEIGHTS)),
+        a([[[0.125, 0.25, 0.625]] * 2, [[0.5, 0.25, 0.25]] * 2]),
+        relaxed_one_hot,
+        same_as="RelaxedOneHotCategorical-logits",
     ),
     Case(
         "Dirichlet",

@@ -43,7 +43,8 @@ def test_it_is_what_its_density_says(case):
 def test_parameters_given_in_another_way_change_nothing(case):
     """log_prob, and its gradient carried over by the parameter's own conversion."""
     dist, other = cases.BY_NAME[case.same_as].make(), case.make()
-    values = np.broadcast_to(case.values, (len(case.values), *dist.batch_shape)).astype(np.float32)
+    shape = (len(case.values), *dist.batch_shape, *dist.event_shape)
+    values = np.broadcast_to(case.values, shape).astype(np.float32)
 
     @quick_jit
     def both(dist, other):

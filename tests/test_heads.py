@@ -157,6 +157,12 @@ HEADS = {
     "InverseGamma": (lx.Head(lx.InverseGamma), 0.7),
     "Beta": (lx.Head(lx.Beta), 0.7),
     "Kumaraswamy": (lx.Head(lx.Kumaraswamy), 0.7),
+    "PlackettLuce": (lx.Head(lx.PlackettLuce, event_shape=3), (2, 0, 1)),
+    "RelaxedBernoulli": (lx.Head(lx.RelaxedBernoulli), 0.7),
+    "RelaxedOneHotCategorical": (
+        lx.Head(lx.RelaxedOneHotCategorical, event_shape=3),
+        (0.7, 0.2, 0.1),
+    ),
     "VonMises": (lx.Head(lx.VonMises), 0.7),
     "Bernoulli": (lx.Head(lx.Bernoulli), 1),
     "Binomial": (lx.Head(lx.Binomial, total_count=5), 2),

@@ -122,13 +122,6 @@ def _strictly_increasing(y: Array) -> Array:
     return jax.lax.bitcast_convert_type(jnp.where(number < 0, number ^ flip, number), y.dtype)
 
 
-class _OpenSimplex(supports.Simplex):
-    """The simplex without its faces."""
-
-    def contains(self, value: jax.Array) -> jax.Array:
-        return super().contains(value) & jnp.all(value > 0, axis=-1)
-
-
 class SimplexFromLogits(Bijector):
     """K-1 real numbers to K positive ones that sum to 1, by breaking a stick; 0 goes to 1/K each.
 
@@ -138,7 +131,7 @@ class SimplexFromLogits(Bijector):
     """
 
     domain = supports.real_vector
-    codomain = _OpenSimplex("positive and summing to 1", 1)
+    codomain = supports.open_simplex
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         t = x - _log_remaining(x.shape[-1], x.dtype)

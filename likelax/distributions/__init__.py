@@ -39,6 +39,8 @@ from likelax.distributions.multivariate_t import MultivariateStudentT
 from likelax.distributions.normal import HalfNormal, Normal
 from likelax.distributions.power_laws import HalfCauchy, LogLogistic, Pareto
 from likelax.distributions.quantized import Quantized
+from likelax.distributions.ranking import PlackettLuce
+from likelax.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from likelax.distributions.skew_normal import SkewNormal
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
@@ -89,9 +91,12 @@ __all__ = [
     "OneHotCategorical",
     "OrderedLogistic",
     "Pareto",
+    "PlackettLuce",
     "Poisson",
     "Quantized",
     "SkewNormal",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
     "StudentT",
     "Transformed",
     "Truncated",

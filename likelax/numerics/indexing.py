@@ -30,3 +30,13 @@ def take(index: Array, along: Array) -> Array:
     rank = max(along.ndim, index.ndim)
     along, index = (x.reshape((1,) * (rank - x.ndim) + x.shape) for x in (along, index))
     return jnp.take_along_axis(along, index, -1, mode="clip")
+
+
+def whole(x: Array) -> Array:
+    """x with its last axis on every device, for what nothing does along a divided axis: to sort, to
+    scan.
+    """
+    spec = jax.typeof(x).sharding.spec
+    if len(spec) < x.ndim or spec[-1] is None:
+        return x
+    return jax.sharding.reshard(x, jax.P(*spec[:-1], None))

@@ -11,11 +11,12 @@ technique for extending the available precision"; Knuth, TAOCP 2, 4.2.2.
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._rules import with_partials
+from likelax.numerics._rules import terms, with_partials
 from likelax.numerics.deviance import _atanh_tail, product_gap
 from likelax.numerics.logspace import as_floats, divide
 
@@ -31,9 +32,20 @@ def _finite(low):
     return jnp.where(jnp.isfinite(low), low, 0.0)
 
 
+def _log_2_parts(x):
+    return _LOG_2_SINGLE if x.dtype == jnp.float32 else _LOG_2_DOUBLE
+
+
+def _half_square(pair):
+    high = 0.5 * pair[0] * pair[0]
+    return high, product_gap(0.5 * pair[0], pair[0], high) + pair[0] * pair[1]
+
+
 def two_sum(a: Array, b: Array) -> Pair:
     """a + b, exactly."""
-    high = a + b
+    # Where one of them is a constant, XLA would take (1 + b) - 1 for b, but for a rounding by name.
+    info = jnp.finfo(a.dtype)
+    high = jax.lax.reduce_precision(a + b, info.nexp, info.nmant)
     part = high - a
     return high, _finite((a - (high - part)) + (b - part))
 
@@ -47,6 +59,18 @@ def pair_sum(*pairs: Pair) -> Pair:
     return two_sum(high, low)
 
 
+def pair_total(pair: Pair) -> Pair:
+    """The sum over the last axis. The leading digits of all terms, cut off at one place, add without
+    an error, in any order (Rump, Ogita and Oishi 2008, "Accurate floating-point summation", part I).
+    """
+    high, low = pair
+    top = jnp.max(jnp.abs(high), axis=-1, keepdims=True)
+    cut = jnp.ldexp(jnp.ones_like(top), jnp.frexp(top)[1] + high.shape[-1].bit_length())
+    lead = jnp.where(jnp.isfinite(cut), (high + cut) - cut, high)
+    rest = jnp.sum(_finite((high - lead) + low), axis=-1)
+    return two_sum(jnp.sum(lead, axis=-1), rest)
+
+
 def pair_times(c: Array, pair: Pair) -> Pair:
     """c times a pair."""
     high = c * pair[0]
@@ -57,6 +81,13 @@ def pair_over(pair: Pair, s: Array) -> Pair:
     """A pair over s."""
     high = pair[0] / s
     return high, _finite((pair[1] - product_gap(high, s, pair[0])) / s)
+
+
+def pair_ratio(top: Pair, bottom: Pair) -> Pair:
+    """A pair over a pair."""
+    high = top[0] / bottom[0]
+    lost = product_gap(high, bottom[0], top[0]) + high * bottom[1]
+    return high, _finite((top[1] - lost) / bottom[0])
 
 
 def pair_minus(pair: Pair) -> Pair:
@@ -72,6 +103,28 @@ def word(x: Array) -> Pair:
 def rounded(pair: Pair) -> Array:
     """The float next to a pair."""
     return pair[0] + pair[1]
+
+
+def exp_to_pair(pair: Pair) -> Pair:
+    """exp of a pair, with some 12 digits more than a float has: 1 + expm1(t) for t of 1/8 of what powers
+    of 2 leave, doubled three times.
+    """
+    high, low = pair
+    log_2, rest = _log_2_parts(high)
+    inside = jnp.abs(high) < 0.69 * jnp.finfo(high.dtype).maxexp
+    kept = jnp.where(inside, high, 0.0)
+    n = jnp.round(kept / (log_2 + rest))
+    t = two_sum(0.125 * (kept - n * log_2), 0.125 * (jnp.where(inside, low, 0.0) - n * rest))
+    tail = jnp.zeros_like(high)
+    for k in reversed(range(3, 3 + terms(high, 5, 12))):
+        tail = (1.0 / math.factorial(k)) + t[0] * tail
+    out = pair_sum(t, _half_square(t), word(t[0] * t[0] * t[0] * tail))
+    for _ in range(3):
+        square = _half_square(out)
+        out = pair_sum(out, out, square, square)
+    out = pair_sum(word(jnp.ones_like(high)), out)
+    high = jnp.where(inside, jnp.ldexp(out[0], n.astype(jnp.int32)), jnp.exp(high))
+    return high, jnp.where(inside, jnp.ldexp(out[1], n.astype(jnp.int32)), 0.0)
 
 
 def exp_pair(pair: Pair) -> Array:
@@ -98,7 +151,7 @@ def log_quotient(x: Array, m: Array) -> Pair:
     bottom = two_sum(a, b)
     f = (a - b) / bottom[0]
     f_low = -(product_gap(f, bottom[0], a - b) + f * bottom[1]) / bottom[0]
-    log_2, rest = _LOG_2_SINGLE if x.dtype == jnp.float32 else _LOG_2_DOUBLE
+    log_2, rest = _log_2_parts(x)
     high, low = two_sum(n * log_2, 2.0 * f)
     low = low + (n * rest + 2.0 * (f_low + f * f * f * _atanh_tail(f)))
     inside = (x > 0) & (m > 0) & (x < jnp.inf) & (m < jnp.inf)

@@ -80,6 +80,8 @@ def _points(subject: Subject, samples: np.ndarray | None) -> tuple[np.ndarray, b
     size = subject.event_shape[-1] if subject.event_shape else 1
     if isinstance(support, supports.OneHot):
         return np.eye(size), False
+    if isinstance(support, supports.Permutation) and size <= 6:
+        return np.array(list(itertools.permutations(range(size)))), False
     if isinstance(support, supports.Elementwise):
         low, high = (
             np.ravel(np.asarray(b, float)) if b is not None else None

@@ -192,6 +192,8 @@ def _outside_points(subject: Subject, x: np.ndarray) -> list[np.ndarray]:
         return [like * 1.5, like * 0.9, bent]
     if isinstance(support, supports.OneHot):
         return [np.zeros_like(like), np.ones_like(like), like * 2, like * 0.5]
+    if isinstance(support, supports.Permutation):
+        return [np.zeros_like(like), like + 1, like - 1]
     if isinstance(support, supports.Elementwise):
         numbers = _outside_numbers(support.base, like)
         out = []
