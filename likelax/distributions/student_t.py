@@ -15,11 +15,11 @@ from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale
 from likelax.numerics.densities import student_t_log_normalizer
-from likelax.numerics.deviance import log1pmx
 from likelax.numerics.gamma import log_beta
 from likelax.numerics.incomplete import log_betainc
 from likelax.numerics.logspace import divide, log1mexp, standardize
 from likelax.numerics.normal import log_ndtr
+from likelax.numerics.student import log1p_square, share, student_t_kernel
 
 _LOG_2 = math.log(2)
 _LOG_PI = math.log(math.pi)
@@ -34,7 +34,7 @@ class Cauchy(LocationScale):
     """
 
     def log_prob(self, value: Array) -> Array:
-        return -_log1p_square(self._z(value)) - _LOG_PI - self.log_scale
+        return -log1p_square(self._z(value)) - _LOG_PI - self.log_scale
 
     def log_cdf(self, value: Array) -> Array:
         z = self._z(value)
@@ -142,56 +142,8 @@ class StudentT(Distribution):
         return (n + 0.5) * step - student_t_log_normalizer(self.df) + self.log_scale
 
 
-# ---- the kernel ----
-
-# From here on 1 + t^2 is t^2, even in float64, and t^4, in its second derivative, is still finite.
-_LARGE = 5e8
-
-
-@jax.custom_jvp
-def _log1p_square(t: Array) -> Array:
-    """log(1 + t^2), which is 2 log(1 + |t|) where the square would overflow."""
-    large = jnp.abs(t) > _LARGE
-    return jnp.where(large, 2.0, 1.0) * jnp.log1p(jnp.abs(t) * jnp.where(large, 1.0, jnp.abs(t)))
-
-
-@_log1p_square.defjvp
-def _log1p_square_jvp(primals, tangents):
-    (t,), (dt,) = primals, tangents
-    return _log1p_square(t), 2 * _share(t)[0] * dt
-
-
-def _share(t: Array) -> tuple[Array, Array]:
-    """t/(1 + t^2) and t^2/(1 + t^2)."""
-    large = jnp.abs(t) > _LARGE
-    inner = jnp.where(large, 1.0, t)
-    first = jnp.where(large, 1.0, inner) / jnp.where(large, t, 1 + inner**2)
-    return first, jnp.where(large, 1.0, inner * first)
-
-
-@jax.custom_jvp
-def _log_kernel(z: Array, df: Array) -> Array:
-    """(df + 1)/2 log(1 + z^2/df)."""
-    return (0.5 * df + 0.5) * _log1p_square(z / jnp.sqrt(df))
-
-
-@_log_kernel.defjvp
-def _log_kernel_jvp(primals, tangents):
-    (z, df), (dz, ddf) = primals, tangents
-    root = jnp.sqrt(df)
-    t = z / root
-    first, share = _share(t)
-    # In df: [log(1 + t^2) - share]/2 - share/(2 df). The bracket is of order t^4 for large df,
-    # where its two parts, of order t^2, have lost all its digits.
-    small = jnp.abs(t) < 1
-    w = jnp.where(small, t, 0.0) ** 2
-    bracket = jnp.where(small, log1pmx(w) + w * share, _log1p_square(t) - share)
-    slope = 0.5 * bracket - 0.5 * share / df
-    return _log_kernel(z, df), (df + 1) / root * first * dz + slope * ddf
-
-
 def _log_density(z: Array, df: Array) -> Array:
-    return student_t_log_normalizer(df) - _log_kernel(z, df)
+    return student_t_log_normalizer(df) - student_t_kernel(z, df)
 
 
 # ---- tails ----
@@ -247,7 +199,7 @@ def _log_tail_value(z: Array, df: Array) -> Array:
     # P(|Z| < z) = I_{t^2/(1+t^2)}(1/2, df/2), and the complement with both sides exchanged.
     half_df, t_in = 0.5 * jnp.where(like_normal, 1.0, df), jnp.where(inside, t, 1.0)
     half = jnp.full_like(half_df, 0.5)
-    x = jnp.where(centre, _share(t_in)[1], 1 / (1 + t_in**2))
+    x = jnp.where(centre, share(t_in)[1], 1 / (1 + t_in**2))
     beta = log_betainc(jnp.where(centre, half, half_df), jnp.where(centre, half_df, half), x)
     # At z = 0 nothing is inside: log(1 - 0).
     between = log1mexp(-jnp.where(centre, beta, -1.0))
