@@ -57,7 +57,7 @@ help:
 	@echo 'make smoke    the test suite without its slow part'
 	@echo 'make lint     formatting, lint and types; changes nothing'
 	@echo 'make format   put imports and layout right'
-	@echo 'make bench    the benchmarks (SUITE=log_prob, overhead or all)'
+	@echo 'make bench    the benchmarks (SUITE=log_prob, sampling, special ... or all)'
 	@echo 'make clean    remove environments and caches'
 	@echo 'Add PYTHON=python3.12 to use another Python, in an environment of its own.'
 

@@ -17,6 +17,7 @@ from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import (
     binomial_log_pmf,
+    negative_binomial_log_mass,
     negative_binomial_log_pmf,
     negative_binomial_mean_log_pmf,
     poisson_log_pmf,
@@ -324,6 +325,8 @@ class NegativeBinomial(Odds, _GammaPoisson):
         return self.logits
 
     def log_prob(self, value: Array) -> Array:
+        if self.given("logits"):
+            return negative_binomial_log_mass(value, self.total_count, self.logits)
         return negative_binomial_log_pmf(value, self.total_count, self._log_p(), self._log_q())
 
     def mean(self) -> Array:

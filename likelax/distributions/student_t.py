@@ -15,12 +15,11 @@ from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale
 from likelax.numerics.densities import student_t_log_normalizer
-from likelax.numerics.deviance import log1pmx
 from likelax.numerics.gamma import log_beta
 from likelax.numerics.incomplete import log_betainc
 from likelax.numerics.logspace import divide, log1mexp, standardize
 from likelax.numerics.normal import log_ndtr
-from likelax.numerics.student_t import log1p_square, square_share
+from likelax.numerics.student_t import log1p_square, square_share, student_t_kernel
 
 _LOG_2 = math.log(2)
 _LOG_PI = math.log(math.pi)
@@ -143,32 +142,8 @@ class StudentT(Distribution):
         return (n + 0.5) * step - student_t_log_normalizer(self.df) + self.log_scale
 
 
-# ---- the kernel ----
-
-
-@jax.custom_jvp
-def _log_kernel(z: Array, df: Array) -> Array:
-    """(df + 1)/2 log(1 + z^2/df)."""
-    return (0.5 * df + 0.5) * log1p_square(z / jnp.sqrt(df))
-
-
-@_log_kernel.defjvp
-def _log_kernel_jvp(primals, tangents):
-    (z, df), (dz, ddf) = primals, tangents
-    root = jnp.sqrt(df)
-    t = z / root
-    first, share = square_share(t)
-    # In df: [log(1 + t^2) - share]/2 - share/(2 df). The bracket is of order t^4 for large df,
-    # where its two parts, of order t^2, have lost all its digits.
-    small = jnp.abs(t) < 1
-    w = jnp.where(small, t, 0.0) ** 2
-    bracket = jnp.where(small, log1pmx(w) + w * share, log1p_square(t) - share)
-    slope = 0.5 * bracket - 0.5 * share / df
-    return _log_kernel(z, df), (df + 1) / root * first * dz + slope * ddf
-
-
 def _log_density(z: Array, df: Array) -> Array:
-    return student_t_log_normalizer(df) - _log_kernel(z, df)
+    return student_t_log_normalizer(df) - student_t_kernel(z, df)
 
 
 # ---- tails ----

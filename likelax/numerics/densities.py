@@ -22,8 +22,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from likelax.numerics._gamma_tables import DIGAMMA1P, STUDENT, STUDENT_SLOPE, polynomial
 from likelax.numerics._rules import with_partials
-from likelax.numerics.deviance import gap_deviance, log1pmx, log_ratio, product_gap, two_deviances
+from likelax.numerics.deviance import (
+    deviance_and_log,
+    gap_deviance,
+    log1pmx,
+    log_ratio,
+    product_gap,
+    two_deviances,
+)
 from likelax.numerics.gamma import (
     digamma,
     digamma_minus_log,
@@ -37,6 +45,7 @@ from likelax.numerics.gamma import (
     trigamma_step,
 )
 from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
+from likelax.numerics.pairs import log_quotient
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _EULER = 0.57721566490153286  # -digamma(1)
@@ -208,16 +217,31 @@ _LARGEST_LOGIT = 80.0
 
 
 def _odds_parts(c, d, logits):
-    """n p, n q, the gap n p - c = d - n q, and by how much the logits are beyond the largest.
+    """p, q, n p - c = d - n q, n = c + d, and by how much the logits are beyond the largest.
 
-    The gap comes from the smaller of p and q, which has its digits.
+    With e = exp(logits) the gap is (d e - c) / (1 + e), to the digits of e as a pair: p's own rounding would count n
+    times. Where logits > 0 the same with the sides exchanged.
     """
     kept = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
-    p, q = sigmoid(kept), sigmoid(-kept)
-    rare = p <= q
-    gap = beta_gap(jnp.where(rare, p, q), jnp.where(rare, c, d), jnp.where(rare, d, c))
-    n = c + d
-    return n * p, n * q, jnp.where(rare, gap, -gap), logits - kept
+    low = kept < 0
+    odds = jnp.exp(-jnp.abs(kept))
+    high, rest = log_quotient(odds, jnp.ones_like(odds))
+    lost = (-jnp.abs(kept) - high) - rest
+    common = 1.0 / (1.0 + odds)
+    p, q = jnp.where(low, odds, 1.0) * common, jnp.where(low, 1.0, odds) * common
+    rare, other = jnp.where(low, d, c), jnp.where(low, c, d)
+    gap = common * (product_gap(rare, odds, other) + rare * odds * lost)
+    return p, q, jnp.where(low, gap, -gap), logits - kept
+
+
+@with_partials(
+    lambda c, d, logits: -sigmoid(-logits),
+    lambda c, d, logits: sigmoid(logits),
+    lambda c, d, logits: (c + d) * sigmoid(logits) * sigmoid(-logits),
+)
+def _odds_gap(c, d, logits):
+    """n p - c."""
+    return _odds_parts(c, d, logits)[2]
 
 
 @with_partials(
@@ -226,8 +250,8 @@ def _odds_parts(c, d, logits):
     lambda c, d, logits: -sigmoid(-logits),
 )
 def _divergence_slope_c(c, d, logits):
-    np_, _, gap, beyond = _odds_parts(c, d, logits)
-    return log_ratio(c, np_, gap) - jnp.minimum(beyond, 0.0)
+    p, _, gap, beyond = _odds_parts(c, d, logits)
+    return log_ratio(c, (c + d) * p, gap) - jnp.minimum(beyond, 0.0)
 
 
 @with_partials(
@@ -236,21 +260,19 @@ def _divergence_slope_c(c, d, logits):
     lambda c, d, logits: sigmoid(logits),
 )
 def _divergence_slope_d(c, d, logits):
-    _, nq, gap, beyond = _odds_parts(c, d, logits)
-    return log_ratio(d, nq, -gap) + jnp.maximum(beyond, 0.0)
+    _, q, gap, beyond = _odds_parts(c, d, logits)
+    return log_ratio(d, (c + d) * q, -gap) + jnp.maximum(beyond, 0.0)
 
 
-@with_partials(
-    _divergence_slope_c, _divergence_slope_d, lambda c, d, logits: _odds_parts(c, d, logits)[2]
-)
+@with_partials(_divergence_slope_c, _divergence_slope_d, _odds_gap)
 def _divergence(c, d, logits):
     """D(c, n p) + D(d, n q), n = c + d, q = 1 - p; slope n p - c in the logits of p.
 
     Where p or q is nearly below the smallest float, it is linear in the logarithm of that.
     """
-    np_, nq, gap, beyond = _odds_parts(c, d, logits)
+    p, q, gap, beyond = _odds_parts(c, d, logits)
     linear = jnp.where(beyond > 0, d, -c) * beyond
-    return gap_deviance(c, np_, gap) + gap_deviance(d, nq, -gap) + linear
+    return gap_deviance(c, (c + d) * p, gap) + gap_deviance(d, (c + d) * q, -gap) + linear
 
 
 def binomial_log_pmf(k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayLike) -> Array:
@@ -284,22 +306,85 @@ def _times_log(x, log_y):
     return jnp.where((x != 0) & jnp.isinf(log_y), log_y, x * safe)
 
 
+def _negative_binomial_failures(k, r, logits):
+    """D(r, n q) and log(r / (n q)).
+
+    For r < 1 <= k without r log r - r and log r: lgamma(r) = lgamma(1 + r) - log r has them.
+    """
+    _, q, gap, _ = _odds_parts(k, r, logits)
+    nq, small = (k + r) * q, (r < 1.0) & (k > 0)
+    d, log = deviance_and_log(jnp.where(small, 1.0, r), nq, jnp.where(small, nq - 1.0, -gap))
+    return jnp.where(small, nq + r * log, d), log
+
+
+@with_partials(
+    lambda k, r, logits: trigamma(k + r),
+    lambda k, r, logits: trigamma_step(r, k),
+    lambda k, r, logits: -sigmoid(logits),
+)
+def _negative_binomial_slope_r(k, r, logits):
+    # log q + digamma(n) - digamma(r).
+    n, small = k + r, (r < 1.0) & (k > 0)
+    log = _negative_binomial_failures(k, r, logits)[1]
+    beyond = jnp.maximum(_odds_parts(k, r, logits)[3], 0.0)
+    top, low = jnp.maximum(n, 1.0), jnp.maximum(r, 1.0)
+    slope = stirling(1, True)(top)
+    large = (slope - stirling(1, True)(low)) + 0.5 * (k / n) / r
+    s = jnp.where(small, r, 0.0)
+    below = (slope - 0.5 / top) - polynomial(DIGAMMA1P, s) + 1.0 / r
+    return jnp.where(small, below, large) - (log + beyond)
+
+
+def _negative_binomial_slope_k(k, r, logits):
+    # log p + digamma(n) - digamma(k + 1).
+    p, _, gap, beyond = _odds_parts(k, r, logits)
+    c = jnp.where(k == 0, 1.0, k)
+    many = digamma_minus_log(c + r) - digamma_minus_log(c) - 1.0 / c
+    many = many - log_ratio(c, (c + r) * p, jnp.where(k == 0, (c + r) * p - c, gap))
+    return jnp.where(k == 0, jnp.log(p) + digamma(r) + _EULER, many) + jnp.minimum(beyond, 0.0)
+
+
+@with_partials(
+    _negative_binomial_slope_k,
+    _negative_binomial_slope_r,
+    lambda k, r, logits: -_odds_gap(k, r, logits),
+)
+def _negative_binomial(k, r, logits):
+    p, _, gap, beyond = _odds_parts(k, r, logits)
+    n, none = k + r, k == 0
+    small = (r < 1.0) & ~none
+    c, s = jnp.where(none, 1.0, k), jnp.where(small, r, 0.0)
+    saddle = gap_deviance(k, n * p, gap) + _negative_binomial_failures(k, r, logits)[0]
+    linear = jnp.where(beyond > 0, r, -k) * jnp.where(none & (beyond < 0), 0.0, beyond)
+    # One logarithm: of r / (n c), or of 1 / (n c) where log r is left apart.
+    half_log = 0.5 * jnp.log((jnp.where(small, 1.0, r) / n) / c)
+    delta = stirling(0, True)
+    rest = jnp.where(small, lgamma1p(s) - jnp.log(r), delta(jnp.maximum(r, 1.0)))
+    rest = rest + jnp.where(none, 0.0, delta(c) + jnp.where(small, 0.0, _HALF_LOG_2PI))
+    return half_log + (delta(jnp.maximum(n, 1.0)) - rest) - saddle - linear
+
+
+def negative_binomial_log_mass(k: ArrayLike, r: ArrayLike, logits: ArrayLike) -> Array:
+    """log of C(k + r - 1, k) q^r p^k for k = 0, 1, ..., r > 0 and real logits of p.
+
+    Loader: delta(n) - delta(k) - delta(r) - D(k, n p) - D(r, n q) + log(r / (2 pi n k)) / 2, n = k + r, n p - k from
+    the smaller of p and q; for r < 1 lgamma(r) as it is. Slopes k - n p in the logits and log q + digamma(n)
+    - digamma(r) in r, which share the logarithms of the value.
+    """
+    return _negative_binomial(*jnp.broadcast_arrays(*as_floats(k, r, logits)))
+
+
 def negative_binomial_log_pmf(
     k: ArrayLike, r: ArrayLike, log_p: ArrayLike, log_q: ArrayLike
 ) -> Array:
-    """log of C(k + r - 1, k) q^r p^k, k >= 0, r > 0, with log_p, log_q as in `binomial_log_pmf`.
+    """`negative_binomial_log_mass` with log_p, log_q as in `binomial_log_pmf`.
 
-    Loader: delta(n) - delta(k) - delta(r) - D(k, n p) - D(r, n q) + log(r / (2 pi n k)) / 2, n = k
-      + r.
-    k = 0 gives r log_q; p = 0 gives 0 there and -inf elsewhere.
+    p = 0 gives 0 at k = 0 and -inf elsewhere.
     """
     k, r, log_p, log_q = jnp.broadcast_arrays(*as_floats(k, r, log_p, log_q))
     sure = jnp.isinf(log_p) | jnp.isinf(log_q)
-    inside = ~((k == 0) | sure)
-    c, s = jnp.where(inside, k, 1.0), jnp.where(inside, r, 1.0)
-    far = _divergence(c, s, jnp.where(inside, log_p, 0.0) - jnp.where(inside, log_q, 0.0))
-    saddle = _negative_binomial_terms(c, s) - far
-    out = jnp.where(inside, saddle, jnp.where(k == 0, _times_log(r, log_q), -jnp.inf))
+    out = _negative_binomial(k, r, jnp.where(sure, 0.0, log_p) - jnp.where(sure, 0.0, log_q))
+    out = jnp.where(sure, jnp.where(k == 0, _times_log(r, log_q), -jnp.inf), out)
     return jnp.where(jnp.isnan(log_p + log_q + k + r), jnp.nan, out)
 
 
@@ -372,25 +457,29 @@ def student_t_log_normalizer(df: ArrayLike) -> Array:
     """lgamma((df + 1)/2) - lgamma(df/2) - log(pi df)/2 for df > 0; tends to -log(2 pi)/2 as df ->
     inf.
 
-    With n = df/2: delta(n + 1/2) - delta(n) + n [log1p(1/2n) - 1/2n] - log(2 pi)/2.
+    -log(2 pi)/2 - log(1 + 1/(df (df + 2)))/2 and an interpolant: the logarithm takes the singularities at 0, -1
+    and half of that at -2.
     """
     (df,) = as_floats(df)
     return _student_t_normalizer(df)
 
 
+def _student_t_curve(df):
+    s = 3.0 / (3.0 + df)
+    scaled, bend = jax.jvp(lambda s: polynomial(STUDENT_SLOPE, s), (s,), (s * s / 3.0,))
+    slope = (0.25 / df) / (df + 1.0)
+    return -slope * (scaled * (1.0 / df + 1.0 / (df + 1.0)) + bend)
+
+
+@with_partials(_student_t_curve)
 def _student_t_slope(df):
-    n = 0.5 * df
-    u = 0.5 / n
-    # [log1p(u) - u] + [digamma - log](n + 1/2) - [digamma - log](n), over 2.
-    return 0.5 * (log1pmx(u) + digamma_minus_log_step(n, jnp.full_like(n, 0.5)))
+    return polynomial(STUDENT_SLOPE, 3.0 / (3.0 + df)) * ((0.25 / df) / (df + 1.0))
 
 
 @with_partials(_student_t_slope)
 def _student_t_normalizer(df):
-    n = 0.5 * df
-    finite = jnp.where(jnp.isinf(n), 1.0, n)
-    out = finite * log1pmx(0.5 / finite) + (stirling(0)(finite + 0.5) - stirling(0)(finite))
-    return jnp.where(jnp.isinf(n), 0.0, out) - _HALF_LOG_2PI
+    part = 0.5 * jnp.log(1.0 + 1.0 / (df * (df + 2.0)))
+    return (polynomial(STUDENT, 3.0 / (3.0 + df)) - part) - _HALF_LOG_2PI
 
 
 def dirichlet_log_pdf(x: ArrayLike, concentration: ArrayLike) -> Array:

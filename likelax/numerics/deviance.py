@@ -58,6 +58,25 @@ def _log_quotient(x: Array, m: Array) -> Array:
     return log + jnp.where(large, 2 * power * _LOG2, jnp.where(small, -2 * power * _LOG2, 0.0))
 
 
+def deviance_and_log(x, m, gap):
+    """D(x, m) and log(x / m), given gap = m - x, of one series and one logarithm. No derivative rule: for those
+    who write one.
+    """
+    # v = (x - m) / (x + m) is named once: XLA's CPU backend gives a quotient with two uses a loop of
+    # its own, and an array.
+    near = jnp.abs(gap) < 0.42 * (x + m)
+    v = jnp.where(near, -gap / (x + m), 0.0)
+    # x = (x + m) (1 + v) / 2, so that D = (x - m) v + 2 x (atanh(v) - v): the second part is the
+    # smaller.
+    tail = 2.0 * v * v * v * _atanh_tail(v)
+    zero = x == 0
+    far = jnp.where(near | zero, 1.0, x)
+    log = _log_quotient(far, jnp.where(near | zero, 1.0, m))
+    deviance = jnp.where(near, -gap * v + x * tail, jnp.where(zero, m, far * log + gap))
+    log = jnp.where(near, 2.0 * v + tail, jnp.where(zero, -jnp.inf, log))
+    return jnp.where(jnp.isinf(m) ^ jnp.isinf(x), jnp.inf, deviance), log
+
+
 @with_partials(lambda x, m, gap: 1.0 / x, lambda x, m, gap: -1.0 / m, None)
 def log_ratio(x, m, gap):
     """log(x / m), given gap = m - x (perhaps to more digits than x and m have). Slopes of log x -
@@ -84,18 +103,7 @@ def _deviance_slope_m(x, m, gap):
 @with_partials(log_ratio, _deviance_slope_m, None)
 def gap_deviance(x, m, gap):
     """D(x, m), given gap = m - x."""
-    # v = (x - m) / (x + m) is named once: XLA's CPU backend gives a quotient with two uses a loop of
-    # its own, and an array.
-    near = jnp.abs(gap) < 0.42 * (x + m)
-    w = jnp.where(near, -gap / (x + m), 0.0)
-    # x = (x + m) (1 + v) / 2, so that D = (x - m) v + 2 x (atanh(v) - v): the second part is the
-    # smaller.
-    series = -gap * w + 2.0 * x * w * w * w * _atanh_tail(w)
-    zero = x == 0
-    far = jnp.where(near | zero, 1.0, x)
-    plain = far * _log_quotient(far, jnp.where(near | zero, 1.0, m)) + gap
-    out = jnp.where(near, series, jnp.where(zero, m, plain))
-    return jnp.where(jnp.isinf(m) ^ jnp.isinf(x), jnp.inf, out)
+    return deviance_and_log(x, m, gap)[0]
 
 
 def deviance(x: ArrayLike, m: ArrayLike) -> Array:

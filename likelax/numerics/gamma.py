@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._gamma_tables import LGAMMA1P, STIRLING, polynomial
+from likelax.numerics._gamma_tables import DIGAMMA1P, LGAMMA1P, STIRLING, polynomial
 from likelax.numerics._rules import with_partials
 from likelax.numerics.deviance import log_ratio
 from likelax.numerics.logspace import as_floats, log1p
@@ -85,25 +85,27 @@ def _trigamma_slope(x):
 
 @with_partials(_lgamma_slope)
 def _lgamma(x):
-    # Below 3 by lgamma(1 + s) = s (s - 1) g(s), s in [0, 1], exactly 0 at 1 and 2; above by
-    # Stirling.
-    low = x < 3.0
-    y = jnp.where(low, x, 1.0)
-    s = jnp.where(y < 1.0, y, jnp.where(y < 2.0, y - 1.0, y - 2.0))
-    shift = jnp.where(y < 1.0, -jnp.log(jnp.where(y < 1.0, y, 1.0)), 0.0)
-    shift = shift + jnp.where(y >= 2.0, log1p(jnp.where(y >= 2.0, y - 2.0, 0.0)), 0.0)
-    below = lgamma1p(s) + shift
+    # Below 3 by lgamma(1 + s) = s (s - 1) g(s), s in [0, 1], exactly 0 at 1 and 2; above by Stirling. x - 1 is exact,
+    # and one logarithm serves all.
+    first, second, low = x < 1.0, x < 2.0, x < 3.0
+    y = jnp.where(low, x, 2.0)
+    s = y - jnp.where(first, 0.0, jnp.where(second, 1.0, 2.0))
+    log = jnp.log(jnp.where(first | ~low, x, jnp.where(second, 1.0, y - 1.0)))
+    below = lgamma1p(s) + jnp.where(first, -log, log)
     z = jnp.where(low, 3.0, x)
-    above = (z - 0.5) * (jnp.log(z) - 1.0) + ((_HALF_LOG_2PI - 0.5) + stirling(0)(z))
+    above = (z - 0.5) * (log - 1.0) + ((_HALF_LOG_2PI - 0.5) + stirling(0, True)(z))
     return jnp.where(low, below, jnp.where(jnp.isinf(x), jnp.inf, above))
 
 
 @with_partials(_digamma_slope)
 def _digamma(x):
-    below = x < 1.0
-    y = jnp.where(below, 1.0 + x, x)
-    out = jnp.log(y) - 0.5 / y + stirling(1)(y)
-    return jnp.where(below, out - 1.0 / jnp.where(below, x, 1.0), out)
+    # Below 2 by an interpolant of digamma(1 + s).
+    first, low = x < 1.0, x < 2.0
+    y = jnp.where(low, x, 1.0)
+    below = polynomial(DIGAMMA1P, jnp.where(first, y, y - 1.0))
+    below = below - jnp.where(first, 1.0 / jnp.where(first, x, 1.0), 0.0)
+    z = jnp.where(low, 2.0, x)
+    return jnp.where(low, below, jnp.log(z) - 0.5 / z + stirling(1, True)(z))
 
 
 @with_partials(_trigamma_slope)

@@ -1,0 +1,67 @@
+"""Implicit gradients of samples against the score-function estimate of the same derivatives.
+
+Mixtures: tests/distributions/test_mixture.py.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import likelax as lx
+
+DRAWS = 20_000
+BOUND = 4.5  # errors of the mean: a false alarm in 1e5, and the keys are fixed
+
+FAMILIES = {
+    "Gamma below 1": (lx.Gamma, (0.6, 1.5)),
+    "Gamma": (lx.Gamma, (4.0, 1.5)),
+    "Beta": (lx.Beta, (0.7, 2.5)),
+    "Dirichlet": (lx.Dirichlet, ([0.6, 1.5, 3.0],)),
+    "StudentT": (lx.StudentT, (1.5, 0.3, 0.6)),
+    "VonMises": (lx.VonMises, (0.8, 2.5)),
+}
+
+
+def of_interest(x):
+    """Of no symmetry that would make a derivative of its mean 0."""
+    weights = jnp.asarray([1.0, -0.5, 2.0]) if x.ndim > 1 else 1.0
+    each = weights * (jnp.log1p(x**2) + 0.5 * x)
+    return each.sum(-1) if x.ndim > 1 else each
+
+
+def estimates(family, params):
+    """Both estimates, draw by draw: two lists of arrays `(draw, parameter)`."""
+    params = [jnp.broadcast_to(jnp.asarray(p, jnp.float32), (DRAWS, *np.shape(p))) for p in params]
+
+    def value(x):
+        # No jump where the circle closes.
+        return of_interest(jnp.sin(x) if family is lx.VonMises else x)
+
+    def pathwise(params):
+        x = family(*params).sample(jax.random.key(2))
+        return value(x).sum(), x
+
+    @jax.jit
+    def both(params):
+        grads, x = jax.grad(pathwise, has_aux=True)(params)
+        f = value(x)
+        score = jax.grad(lambda p: ((f - f.mean()) * family(*p).log_prob(x)).sum())(params)
+        return grads, score
+
+    return [[np.asarray(g, np.float64).reshape(DRAWS, -1) for g in part] for part in both(params)]
+
+
+def off(path, score):
+    """By how many errors of their difference the two means are apart."""
+    difference = path - score
+    return np.abs(difference.mean(0)) / (difference.std(0) / np.sqrt(DRAWS))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_implicit_gradients_agree_with_the_score_function(name):
+    path, score = estimates(*FAMILIES[name])
+    for p, s in zip(path, score, strict=True):
+        assert np.all(off(p, s) < BOUND), (off(p, s), p.mean(0), s.mean(0))
+        # Controls: a gradient that leaves out half, as of one of two ways that a parameter goes.
+        assert np.all(off(0.5 * p, s) > BOUND), (off(0.5 * p, s), p.mean(0), s.mean(0))
