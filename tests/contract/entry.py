@@ -114,7 +114,10 @@ def _partial(
     up, down = at(1), at(-1)
     usable = [mp.isfinite(side) and mp.im(side) == 0 for side in (up, down)]
     if all(usable):
-        return float((up - down) / (2 * step))
+        above, below = (up - value) / step, (value - down) / step
+        if abs(above - below) * mp.mpf(float(length)) < mp.mpf(10) ** -8:
+            return float((up - down) / (2 * step))
+        return np.nan  # a kink, as where a tail begins
     if any(usable):
         return float((up - value) / step if usable[0] else (value - down) / step)
     return np.nan
