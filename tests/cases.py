@@ -358,6 +358,12 @@ FAMILIES = [
         lambda x: stats.invgamma.logpdf(x, a([1.5, 6]), 0, a([0.5, 2])),
     ),
     Case(
+        "InverseGaussian",
+        lambda: lx.InverseGaussian(f(1.5, 6), f(0.5, 20)),
+        POSITIVE,
+        lambda x: stats.invgauss.logpdf(x, a([1.5, 6]) / a([0.5, 20]), 0, a([0.5, 20])),
+    ),
+    Case(
         "Beta",
         lambda: lx.Beta(f(0.75, 6), f(2, 1.5)),
         UNIT,

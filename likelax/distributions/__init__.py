@@ -29,6 +29,7 @@ from likelax.distributions.generalized_extremes import (
     GeneralizedPareto,
 )
 from likelax.distributions.inflated import Hurdle, ZeroInflated
+from likelax.distributions.inverse_gaussian import InverseGaussian
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber, Laplace, Logistic
@@ -66,6 +67,7 @@ __all__ = [
     "Hurdle",
     "Independent",
     "InverseGamma",
+    "InverseGaussian",
     "Kumaraswamy",
     "Laplace",
     "LinearCategorical",
