@@ -161,43 +161,58 @@ def _log_tails(frame: Frame) -> tuple[Array, Array]:
     return log_lower, log_upper
 
 
-def _cdf_slope(index, factor, x, mu, lam):
-    """`factor` times that of P(X <= x) over f phi(a)."""
-    a, b, e, _ = _frame(x, mu, lam)
+def _flow(factor, frame, primals, tangents):
+    """`factor` times the change of P(X <= x) over f phi(a)."""
+    a, b, e, _ = frame
     excess = _excess_upper(b)
     mills = 1.0 / (b + excess)
-    part, by = (
-        (jnp.ones_like(x), x),
-        (-2.0 * (e * mills), mu),
-        (mills * (a - excess), lam),
-    )[index]
-    return divide(factor * part, by)
+    parts = 1.0, -2.0 * (e * mills), mills * (a - excess)
+    # The quotient last: by a large or small parameter alone a part may leave the floats.
+    changes = zip(parts, primals, tangents, strict=True)
+    return sum(divide(factor * part, value) * change for part, value, change in changes)
 
 
-def _tail_slope(upper_tail: bool, index: int):
-    def partial(x, mu, lam):
-        frame = _frame(x, mu, lam)
-        above, falls, lower, upper = _parts(frame)
-        density = frame.f * normal_pdf(frame.a)
-        if upper_tail:
-            rest = 1.0 - jnp.where(falls, 0.0, normal_pdf(frame.a) * lower)
-            factor = jnp.where(falls, -1.0 / jnp.where(falls, upper, 1.0), -density / rest)
-        else:
-            rest = 1.0 - jnp.where(above, density * upper, 0.0)
-            factor = jnp.where(above, density / rest, frame.f / lower)
-        return _cdf_slope(index, factor, x, mu, lam)
-
-    return partial
-
-
-@with_partials(*(_tail_slope(False, index) for index in range(3)))
-def _log_cdf(x, mu, lam):
+@jax.custom_jvp
+def _log_cdf(x: Array, mu: Array, lam: Array) -> Array:
     return _log_tails(_frame(x, mu, lam))[0]
 
 
-@with_partials(*(_tail_slope(True, index) for index in range(3)))
-def _log_survival(x, mu, lam):
+@_log_cdf.defjvp
+def _log_cdf_jvp(primals, tangents):
+    frame = _frame(*primals)
+    above, _, lower, upper = _parts(frame)
+    density = frame.f * normal_pdf(frame.a)
+    rest = 1.0 - jnp.where(above, density * upper, 0.0)
+    factor = jnp.where(above, density / rest, frame.f / lower)
+    return _log_cdf(*primals), _flow(factor, frame, primals, tangents)
+
+
+@jax.custom_jvp
+def _log_survival(x: Array, mu: Array, lam: Array) -> Array:
     return _log_tails(_frame(x, mu, lam))[1]
+
+
+@_log_survival.defjvp
+def _log_survival_jvp(primals, tangents):
+    frame = _frame(*primals)
+    _, falls, lower, upper = _parts(frame)
+    pdf = normal_pdf(frame.a)
+    rest = 1.0 - jnp.where(falls, 0.0, pdf * lower)
+    factor = jnp.where(falls, -1.0 / jnp.where(falls, upper, 1.0), -frame.f * pdf / rest)
+    return _log_survival(*primals), _flow(factor, frame, primals, tangents)
+
+
+# Not exp of the logarithms, whose slopes may be infinite where these are 0.
+@jax.custom_jvp
+def _probability(x: Array, mu: Array, lam: Array, log_tail: Array, sign: Array) -> Array:
+    return jnp.exp(log_tail)
+
+
+@_probability.defjvp
+def _probability_jvp(primals, tangents):
+    frame, sign = _frame(*primals[:3]), primals[4]
+    factor = sign * frame.f * normal_pdf(frame.a)
+    return _probability(*primals), _flow(factor, frame, primals[:3], tangents[:3])
 
 
 def inverse_gaussian_log_cdf(x: ArrayLike, loc: ArrayLike, concentration: ArrayLike) -> Array:
@@ -210,36 +225,18 @@ def inverse_gaussian_log_survival(x: ArrayLike, loc: ArrayLike, concentration: A
     return _log_survival(*jnp.broadcast_arrays(*as_floats(x, loc, concentration)))
 
 
-def _probability_slopes(sign: float):
-    def partial(index):
-        def slope(x, mu, lam):
-            frame = _frame(x, mu, lam)
-            return _cdf_slope(index, sign * frame.f * normal_pdf(frame.a), x, mu, lam)
-
-        return slope
-
-    return map(partial, range(3))
-
-
-# Not exp of the logarithms, whose slopes may be infinite where these are 0.
-@with_partials(*_probability_slopes(1.0))
-def _cdf(x, mu, lam):
-    return jnp.exp(_log_tails(_frame(x, mu, lam))[0])
-
-
-@with_partials(*_probability_slopes(-1.0))
-def _survival(x, mu, lam):
-    return jnp.exp(_log_tails(_frame(x, mu, lam))[1])
-
-
 def inverse_gaussian_cdf(x: ArrayLike, loc: ArrayLike, concentration: ArrayLike) -> Array:
     """P(X <= x)."""
-    return _cdf(*jnp.broadcast_arrays(*as_floats(x, loc, concentration)))
+    values = jnp.broadcast_arrays(*as_floats(x, loc, concentration))
+    log_tail = jax.lax.stop_gradient(_log_cdf(*values))
+    return _probability(*values, log_tail, jnp.ones_like(log_tail))
 
 
 def inverse_gaussian_survival(x: ArrayLike, loc: ArrayLike, concentration: ArrayLike) -> Array:
     """P(X > x)."""
-    return _survival(*jnp.broadcast_arrays(*as_floats(x, loc, concentration)))
+    values = jnp.broadcast_arrays(*as_floats(x, loc, concentration))
+    log_tail = jax.lax.stop_gradient(_log_survival(*values))
+    return _probability(*values, log_tail, -jnp.ones_like(log_tail))
 
 
 # ---- samples ----
