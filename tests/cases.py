@@ -382,6 +382,12 @@ FAMILIES = [
         lambda x: stats.uniform.logpdf(x, a([-2, 3]), a([2.5, 8])),
     ),
     Case(
+        "Triangular",
+        lambda: lx.Triangular(f(-2, 3), f(0.5, 11), f(-0.25, 3)),
+        a([[-1.5, 3.5], [0.25, 8]]),
+        lambda x: stats.triang.logpdf(x, a([0.7, 0]), a([-2, 3]), a([2.5, 8])),
+    ),
+    Case(
         "VonMises",
         lambda: lx.VonMises(f(-1, 2.5), f(0.625, 6)),
         a([[-3.0], [0.5], [2.5]]),

@@ -6,7 +6,7 @@ from likelax.distributions.allocations import (
     Multinomial,
 )
 from likelax.distributions.base import Distribution, Independent, Masked
-from likelax.distributions.beta import Beta, Kumaraswamy, Uniform
+from likelax.distributions.beta import Beta, Kumaraswamy
 from likelax.distributions.categorical import (
     Bernoulli,
     Categorical,
@@ -41,6 +41,7 @@ from likelax.distributions.quantized import Quantized
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
 from likelax.distributions.truncated import Censored, Truncated
+from likelax.distributions.uniform import Triangular, Uniform
 
 __all__ = [
     "AsymmetricLaplace",
@@ -90,6 +91,7 @@ __all__ = [
     "Quantized",
     "StudentT",
     "Transformed",
+    "Triangular",
     "Truncated",
     "Uniform",
     "VonMises",
