@@ -392,6 +392,12 @@ FAMILIES = [
         lambda x: stats.invgamma.logpdf(x, a([1.5, 6]), 0, a([0.5, 2])),
     ),
     Case(
+        "InverseGaussian",
+        lambda: lx.InverseGaussian(f(1.5, 6), f(0.5, 20)),
+        POSITIVE,
+        lambda x: stats.invgauss.logpdf(x, a([1.5, 6]) / a([0.5, 20]), 0, a([0.5, 20])),
+    ),
+    Case(
         "Beta",
         lambda: lx.Beta(f(0.75, 6), f(2, 1.5)),
         UNIT,
@@ -421,6 +427,12 @@ FAMILIES = [
         lambda: lx.Uniform(f(-2, 3), f(0.5, 11)),
         a([[-1.5, 3], [0.5, 8]]),
         lambda x: stats.uniform.logpdf(x, a([-2, 3]), a([2.5, 8])),
+    ),
+    Case(
+        "Triangular",
+        lambda: lx.Triangular(f(-2, 3), f(0.5, 11), f(-0.25, 3)),
+        a([[-1.5, 3.5], [0.25, 8]]),
+        lambda x: stats.triang.logpdf(x, a([0.7, 0]), a([-2, 3]), a([2.5, 8])),
     ),
     Case(
         "VonMises",

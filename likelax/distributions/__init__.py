@@ -6,7 +6,7 @@ from likelax.distributions.allocations import (
     Multinomial,
 )
 from likelax.distributions.base import Distribution, Independent, Masked
-from likelax.distributions.beta import Beta, Kumaraswamy, Uniform
+from likelax.distributions.beta import Beta, Kumaraswamy
 from likelax.distributions.categorical import (
     Bernoulli,
     Categorical,
@@ -29,6 +29,7 @@ from likelax.distributions.generalized_extremes import (
     GeneralizedPareto,
 )
 from likelax.distributions.inflated import Hurdle, ZeroInflated
+from likelax.distributions.inverse_gaussian import InverseGaussian
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.linear_categorical import LinearCategorical
 from likelax.distributions.location_scale import AsymmetricLaplace, Delta, Huber, Laplace, Logistic
@@ -45,6 +46,7 @@ from likelax.distributions.skew_normal import SkewNormal
 from likelax.distributions.student_t import Cauchy, StudentT
 from likelax.distributions.transformed import LogNormal, Transformed
 from likelax.distributions.truncated import Censored, Truncated
+from likelax.distributions.uniform import Triangular, Uniform
 
 __all__ = [
     "AsymmetricLaplace",
@@ -71,6 +73,7 @@ __all__ = [
     "Hurdle",
     "Independent",
     "InverseGamma",
+    "InverseGaussian",
     "Kumaraswamy",
     "Laplace",
     "LinearCategorical",
@@ -99,6 +102,7 @@ __all__ = [
     "RelaxedOneHotCategorical",
     "StudentT",
     "Transformed",
+    "Triangular",
     "Truncated",
     "Uniform",
     "VonMises",

@@ -1,4 +1,4 @@
-"""Families on a bounded interval: the Beta, the Kumaraswamy and the Uniform."""
+"""Families on the unit interval: the Beta and the Kumaraswamy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from likelax import _checks, supports
+from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.extremes import log_upper_tail
@@ -176,70 +176,3 @@ class Kumaraswamy(Distribution):
         harmonic = digamma(b + 1) + _EULER
         excess = 1 - divide(1.0, b) + (1 - divide(1.0, a)) * harmonic
         return excess - jnp.log(a) - jnp.log(b)
-
-
-class Uniform(Distribution):
-    """The uniform distribution: log p(x) = -log(high - low), low <= x <= high.
-
-    Its mode is given as the midpoint; every value of the interval is one.
-
-    Parameters, of the batch's shape: `low` and `high`, low < high. A head cannot learn them, as no
-    link
-    keeps one below the other and the data between them: fix them.
-    """
-
-    low: Array = param()
-    high: Array = param()
-
-    @property
-    def support(self) -> supports.Interval:
-        """The closed interval from low to high."""
-        return supports.interval(self.low, self.high)
-
-    def _check_params(self) -> None:
-        super()._check_params()
-        low, high = jnp.broadcast_arrays(self.low, self.high)
-        _checks.check_values(
-            low < high,
-            high - low,
-            "Uniform: low must be below high; at {index} high - low is {value}",
-        )
-
-    def _width(self) -> Array:
-        return self.high - self.low
-
-    def log_prob(self, value: Array) -> Array:
-        return -jnp.log(self._width()) + jnp.where(jnp.isnan(value), value, 0)
-
-    def cdf(self, value: Array) -> Array:
-        return divide(value - self.low, self._width())
-
-    def survival(self, value: Array) -> Array:
-        return divide(self.high - value, self._width())
-
-    def quantile(self, q: Array) -> Array:
-        return self.low + self._width() * q
-
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        return self.low + self._width() * jax.random.uniform(key, self._shape(shape), self.dtype)
-
-    def mean(self) -> Array:
-        return self.low + 0.5 * self._width()
-
-    def mode(self) -> Array:
-        return self.mean()
-
-    def variance(self) -> Array:
-        return self._width() ** 2 / 12
-
-    def stddev(self) -> Array:
-        return self._width() / math.sqrt(12)
-
-    def entropy(self) -> Array:
-        return jnp.log(self._width())
-
-
-@register_kl(Uniform, Uniform)
-def _kl_uniform(p: Uniform, q: Uniform) -> Array:
-    contained = (q.low <= p.low) & (p.high <= q.high)
-    return jnp.where(contained, q.entropy() - p.entropy(), jnp.inf)

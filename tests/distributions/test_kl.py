@@ -49,6 +49,12 @@ PAIRS = {
         (2.5, 0.5),
         (1.75, 1.5),
     ),
+    "InverseGaussian": (
+        lx.InverseGaussian,
+        lambda m, c: stats.invgauss(m / c, scale=c),
+        (1.5, 2.0),
+        (0.75, 1.25),
+    ),
     "Beta": (lx.Beta, stats.beta, (2.5, 0.75), (1.25, 3.0)),
     "VonMises": (lx.VonMises, lambda m, k: stats.vonmises(k, m), (0.25, 1.5), (-1.0, 4.0)),
 }
@@ -73,7 +79,7 @@ def quadrature(p, q, low, high):
 
 
 HALF_LINE = (lx.HalfNormal, lx.HalfCauchy, lx.LogNormal, lx.Weibull, lx.Exponential, lx.Gamma)
-HALF_LINE += (lx.InverseGamma,)
+HALF_LINE += (lx.InverseGamma, lx.InverseGaussian)
 
 
 def ends(name):

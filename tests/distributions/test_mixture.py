@@ -12,13 +12,13 @@ import scipy.stats
 
 import likelax as lx
 from likelax import supports
-from likelax.distributions.beta import Uniform
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.counts import Poisson
 from likelax.distributions.gamma import Exponential, Gamma
 from likelax.distributions.mixture import Mixture
 from likelax.distributions.multivariate import MultivariateNormal
 from likelax.distributions.normal import Normal
+from likelax.distributions.uniform import Uniform
 from likelax.testing.subject import quick_jit
 
 WEIGHTS = np.array([0.2, 0.5, 0.3])
