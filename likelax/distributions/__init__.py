@@ -21,7 +21,7 @@ from likelax.distributions.counts import (
     NegativeBinomial2,
     Poisson,
 )
-from likelax.distributions.dirichlet import Dirichlet
+from likelax.distributions.dirichlet import Dirichlet, LogisticNormal
 from likelax.distributions.extremes import Gumbel, Weibull
 from likelax.distributions.gamma import Exponential, Gamma, InverseGamma
 from likelax.distributions.inflated import Hurdle, ZeroInflated
@@ -69,6 +69,7 @@ __all__ = [
     "LogLogistic",
     "LogNormal",
     "Logistic",
+    "LogisticNormal",
     "LowRankMultivariateNormal",
     "Masked",
     "Mixture",
