@@ -659,6 +659,17 @@ VECTORS_OF = [
         same_as="RelaxedOneHotCategorical-logits",
     ),
     Case(
+        "LogisticNormal",
+        lambda: lx.LogisticNormal(f(*MEANS), f([0.5, 2], [1.25, 4])),
+        a([[[0.125, 0.25, 0.625]] * 2, [[0.5, 0.25, 0.25]] * 2]),
+        lambda x: (
+            stats.norm.logpdf(np.log(x[..., :2] / x[..., 2:]), MEANS, a([[0.5, 2], [1.25, 4]])).sum(
+                -1
+            )
+            - np.log(x).sum(-1)
+        ),
+    ),
+    Case(
         "Dirichlet",
         lambda: lx.Dirichlet(f([0.75, 2, 3], [4, 1.5, 2])),
         a([[[0.125, 0.25, 0.625]] * 2, [[0.5, 0.25, 0.25]] * 2]),

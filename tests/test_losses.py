@@ -24,6 +24,7 @@ COIN = RNG.integers(0, 2, N)
 SOFT = RNG.dirichlet(np.ones(3), N).astype(np.float32)
 POSITIVE = RNG.gamma(2.0, size=N).astype(np.float32)
 ALLOCATED = RNG.multinomial(10, [0.2, 0.3, 0.5], N)
+TRIPLES = RNG.normal(size=(N, 3)).astype(np.float32)
 
 
 def fitted(head, target, objective=lx.Likelihood, **batch):
@@ -280,3 +281,27 @@ def test_counts_of_classes():
         for x, a in zip(ALLOCATED, np.exp(raw), strict=True)
     ]
     assert loss == pytest.approx(-np.mean(each), rel=1e-5)
+
+
+def test_vectors_with_common_causes_or_outliers():
+    loss, _, raw = fitted(lx.Head(lx.LowRankMultivariateNormal, event_shape=3, rank=1), TRIPLES)
+    each = [
+        stats.multivariate_normal.logpdf(
+            x, r[:3], np.outer(r[3:6], r[3:6]) + np.diag(np.exp(r[6:]))
+        )
+        for x, r in zip(TRIPLES, raw, strict=True)
+    ]
+    assert loss == pytest.approx(-np.mean(each), rel=1e-6)
+    loss, _, raw = fitted(lx.Head(lx.MultivariateStudentT, event_shape=3, df=4.0), TRIPLES)
+
+    def shape(r):
+        """L L^T: each row of L times the exponential of its last number."""
+        rows = [[1, 0, 0], [r[1], 1, 0], [r[3], r[4], 1]]
+        tril = np.exp([[r[0]], [r[2]], [r[5]]]) * rows
+        return tril @ tril.T
+
+    each = [
+        stats.multivariate_t.logpdf(x, r[:3], shape(r[3:]), 4.0)
+        for x, r in zip(TRIPLES, raw, strict=True)
+    ]
+    assert loss == pytest.approx(-np.mean(each), rel=1e-6)

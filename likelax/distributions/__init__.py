@@ -21,7 +21,7 @@ from likelax.distributions.counts import (
     NegativeBinomial2,
     Poisson,
 )
-from likelax.distributions.dirichlet import Dirichlet
+from likelax.distributions.dirichlet import Dirichlet, LogisticNormal
 from likelax.distributions.extremes import Gumbel, Weibull
 from likelax.distributions.gamma import Exponential, Gamma, InverseGamma
 from likelax.distributions.generalized_extremes import (
@@ -80,6 +80,7 @@ __all__ = [
     "LogLogistic",
     "LogNormal",
     "Logistic",
+    "LogisticNormal",
     "LowRankMultivariateNormal",
     "Masked",
     "Mixture",

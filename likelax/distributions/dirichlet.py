@@ -1,9 +1,11 @@
-"""The Dirichlet distribution over vectors of probabilities."""
+"""Distributions over vectors of probabilities: the Dirichlet and the LogisticNormal."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from likelax import supports
@@ -15,10 +17,13 @@ from likelax.distributions.gamma import (
     sample_standard_gamma,
     stirling_bregman,
 )
-from likelax.distributions.kl import register_kl
+from likelax.distributions.kl import kl_divergence, register_kl
+from likelax.distributions.multivariate import MultivariateNormalDiag
 from likelax.numerics.densities import dirichlet_log_pdf
 from likelax.numerics.deviance import deviance
 from likelax.numerics.logspace import divide, log_softmax
+from likelax.numerics.normal import log_normal_pdf
+from likelax.numerics.pairs import standardized_log
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -92,3 +97,67 @@ def _kl_dirichlet(p: Dirichlet, q: Dirichlet) -> Array:
     shares = deviance(a, total_q[..., None] * divide(b, total_p[..., None]))
     each = jnp.sum(shares + stirling_bregman(a, b), axis=-1)
     return each - stirling_bregman(total_q, total_p)
+
+
+class LogisticNormal(Distribution):
+    """The distribution of softmax([u_1, ..., u_n, 0]) for independent Normal u: log p(x) = sum_i [log
+    phi((u_i - loc_i)/scale_i) - log scale_i] - sum_k log x_k, u_i = log(x_i/x_K), K = n + 1.
+
+    In nats; the density is against the volume of all elements of x but one. **A value is one longer
+    than `loc`**: its last element is the category that the log-ratios refer to, and has no parameters
+    of its own. Where an element of x is 0 the density is 0. Samples are pathwise; their elements are
+    kept off 0, by the smallest normal number. The log-density has all digits for scales from 1e-3 on;
+    smaller ones magnify what is left of the logarithm's rounding.
+
+    Unlike the Dirichlet's its elements may go together, and what a network predicts of it is a Normal.
+    Mean, mode, variance and entropy have no closed form; the median of x_i/x_K is exp(loc_i). KL is
+    that of the Normals.
+
+    Parameters, `(*batch, num_ratios)`, K - 1 of them: `loc`, real; `scale`, positive.
+
+    Source: Aitchison and Shen (1980), "Logistic-normal distributions: some properties and uses".
+    """
+
+    loc: Array = param(supports.real, shape=("num_ratios",))
+    scale: Array = param(supports.positive, shape=("num_ratios",))
+    support = supports.simplex
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """One more than there are log-ratios."""
+        return (self.loc.shape[-1] + 1,)
+
+    @property
+    def _ratios(self) -> MultivariateNormalDiag:
+        """The distribution of the log-ratios."""
+        return MultivariateNormalDiag(self.loc, self.scale)
+
+    def _log_density(self, z: Array, log_value: Array) -> Array:
+        """The log-density at a value of these logarithms, from its standardised log-ratios."""
+        each = log_normal_pdf(z) - jnp.log(self.scale)
+        return jnp.sum(each, axis=-1) - jnp.sum(log_value, axis=-1)
+
+    def log_prob(self, value: Array) -> Array:
+        never = jnp.any(value == 0, axis=-1)
+        x = jnp.where(never[..., None], self.support.inside(value), value)
+        z = standardized_log(x[..., :-1], x[..., -1:], self.loc, self.scale)
+        return jnp.where(never, -jnp.inf, self._log_density(z, jnp.log(x)))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return self._draw(key, shape)[1]
+
+    def sample_and_log_prob(self, key: Array, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        z, value, log_value = self._draw(key, shape)
+        return value, self._log_density(z, log_value)
+
+    def _draw(self, key: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """Standard Normals, the values that they give, and the logarithms of those."""
+        z = jax.random.normal(key, (*shape, *self.batch_shape, self.loc.shape[-1]), self.dtype)
+        u = self.loc + self.scale * z
+        logs = log_softmax(jnp.concatenate([u, jnp.zeros_like(u[..., :1])], axis=-1))
+        return z, jnp.maximum(jnp.exp(logs), jnp.finfo(self.dtype).tiny), logs
+
+
+@register_kl(LogisticNormal, LogisticNormal)
+def _kl_logistic_normal(p: Any, q: Any) -> Array:
+    return kl_divergence(p._ratios, q._ratios)

@@ -39,7 +39,11 @@ class SkewNormal(LocationScale):
     skewness: Array = param(supports.real)
 
     def log_prob(self, value: Array) -> Array:
-        return scaled_log_prob(self, value) + skew_normal_log_slant(self._z(value), self.skewness)
+        z = self._z(value)
+        if self.given("log_scale"):
+            # By way of the scale the slope in its logarithm, (a z)^2, would be divided by it in between.
+            z = (value - self.loc) * jnp.exp(-self.log_scale)
+        return scaled_log_prob(self, value) + skew_normal_log_slant(z, self.skewness)
 
     def log_cdf(self, value: Array) -> Array:
         return skew_normal_log_cdf(self._z(value), self.skewness)

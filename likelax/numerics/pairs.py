@@ -167,3 +167,20 @@ def _log_over(x, m):
 def log_over(x: ArrayLike, m: ArrayLike) -> Array:
     """log(x / m) for x, m >= 0 to one rounding, also where the quotient overflows. Slopes 1/x, -1/m."""
     return _log_over(*jnp.broadcast_arrays(*as_floats(x, m)))
+
+
+@with_partials(
+    lambda x, m, loc, s: divide(divide(1.0, x), s),
+    lambda x, m, loc, s: divide(divide(-1.0, m), s),
+    lambda x, m, loc, s: divide(-jnp.ones_like(x), s),
+    lambda x, m, loc, s: divide(-_standardized_log(x, m, loc, s), s),
+)
+def _standardized_log(x, m, loc, s):
+    return rounded(pair_over(pair_sum(log_quotient(x, m), word(-loc)), s))
+
+
+def standardized_log(x: ArrayLike, m: ArrayLike, loc: ArrayLike, s: ArrayLike) -> Array:
+    """(log(x / m) - loc) / s for x, m, s > 0, rounded once: the logarithm's rounding is not magnified
+    by 1 / s.
+    """
+    return _standardized_log(*jnp.broadcast_arrays(*as_floats(x, m, loc, s)))

@@ -28,7 +28,9 @@ def gamma_draw(generator, n):
 
 def gamma_tails_draw(generator, n):
     """Where mpmath is quick."""
-    a = np.where(generator.random(n) < 0.6, powers(generator, n, -1, 2), powers(generator, n, -20, 4))
+    a = np.where(
+        generator.random(n) < 0.6, powers(generator, n, -1, 2), powers(generator, n, -20, 4)
+    )
     rate = powers(generator, n, -20, 20)
     step = generator.normal(size=n) * 3 / np.sqrt(a)
     near = np.where(step > -0.9, 1 + step, np.exp(step))
@@ -79,7 +81,9 @@ def upper(a, x):
 
 def series(a, x):
     """P(a, x) by DLMF 8.7.1."""
-    return mp.exp(a * mp.log(x) - x - mp.loggamma(a + 1)) * mp.hyp1f1(1, a + 1, x) if x else mp.mpf(0)
+    return (
+        mp.exp(a * mp.log(x) - x - mp.loggamma(a + 1)) * mp.hyp1f1(1, a + 1, x) if x else mp.mpf(0)
+    )
 
 
 def inverse_gamma_log_prob(x, a, s):

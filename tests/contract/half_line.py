@@ -166,7 +166,9 @@ def lognormal_draw(generator, n):
     """z to 1e9; a scale far below the rounding of the logarithm makes it larger by itself."""
     some = generator.random(n) < 0.5
     scale = np.where(some, powers(generator, n, -1, 1), powers(generator, n, -17, 20))
-    loc = np.where(generator.random(n) < 0.5, generator.normal(size=n), generator.uniform(-80, 80, n))
+    loc = np.where(
+        generator.random(n) < 0.5, generator.normal(size=n), generator.uniform(-80, 80, n)
+    )
     z = generator.normal(size=n) * 3
     far = generator.uniform(-85, 85, n)
     log_x = np.where(generator.random(n) < 0.7, np.clip(loc + scale * z, -85, 85), far)
@@ -191,7 +193,9 @@ ENTRIES = [
         times_scale(-30, 9),
         on_half_line(
             lambda x, s: mp.log(2) - LOG_2PI / 2 - mp.log(s) - (x / s) ** 2 / 2,
-            lambda x, s: log(mp.erf(x / s / mp.sqrt(2))) if x < s else mp.log1p(-mp.erfc(x / s / mp.sqrt(2))),
+            lambda x, s: (
+                log(mp.erf(x / s / mp.sqrt(2))) if x < s else mp.log1p(-mp.erfc(x / s / mp.sqrt(2)))
+            ),
             lambda x, s: mp.log(mp.erfc(x / s / mp.sqrt(2))),
         ),
         itself,
@@ -203,8 +207,14 @@ ENTRIES = [
         times_scale(-30, 30),
         on_half_line(
             lambda x, s: mp.log(2 / mp.pi) - mp.log(s) - mp.log1p((x / s) ** 2),
-            lambda x, s: log(2 / mp.pi * mp.atan(x / s)) if x < s else mp.log1p(-2 / mp.pi * mp.atan(s / x)),
-            lambda x, s: mp.log(2 / mp.pi * mp.atan(s / x)) if x > s else mp.log1p(-2 / mp.pi * mp.atan(x / s)),
+            lambda x, s: (
+                log(2 / mp.pi * mp.atan(x / s)) if x < s else mp.log1p(-2 / mp.pi * mp.atan(s / x))
+            ),
+            lambda x, s: (
+                mp.log(2 / mp.pi * mp.atan(s / x))
+                if x > s
+                else mp.log1p(-2 / mp.pi * mp.atan(x / s))
+            ),
         ),
         itself,
         edges=EDGES,
@@ -214,18 +224,27 @@ ENTRIES = [
         lx.LogNormal,
         lognormal_draw,
         {
-            "log_prob": lambda x, loc, s: -mp.inf
-            if x <= 0
-            else -(lognormal_z(x, loc, s) ** 2) / 2 - LOG_2PI / 2 - mp.log(s) - mp.log(x),
+            "log_prob": lambda x, loc, s: (
+                -mp.inf
+                if x <= 0
+                else -(lognormal_z(x, loc, s) ** 2) / 2 - LOG_2PI / 2 - mp.log(s) - mp.log(x)
+            ),
             "log_cdf": lambda x, loc, s: -mp.inf if x <= 0 else log_ndtr(lognormal_z(x, loc, s)),
-            "log_survival": lambda x, loc, s: mp.mpf(0)
-            if x <= 0
-            else log_ndtr(-lognormal_z(x, loc, s)),
+            "log_survival": lambda x, loc, s: (
+                mp.mpf(0) if x <= 0 else log_ndtr(-lognormal_z(x, loc, s))
+            ),
         },
         lognormal_lengths,
         edges=[(-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (1.0, 0.0, 1e-20)],
     ),
-    Entry("Exponential", lx.Exponential, rates(times_scale(-30, 30)), EXPONENTIAL, rate_lengths, edges=EDGES),
+    Entry(
+        "Exponential",
+        lx.Exponential,
+        rates(times_scale(-30, 30)),
+        EXPONENTIAL,
+        rate_lengths,
+        edges=EDGES,
+    ),
     Entry(
         "Exponential(log_rate)",
         lambda log_rate: lx.Exponential(log_rate=log_rate),
