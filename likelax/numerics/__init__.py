@@ -8,7 +8,7 @@ The rooms: `logspace` (sums, differences, sigmoids, divisions), `normal`, `besse
 function's family: `deviance`, `gamma` (lgamma and its derivatives), `densities`, `incomplete`
 (tails), `inverses` (quantiles). `indexing` chooses entries of an axis; `half_line` has densities
 that look after their own support; `pairs` has floats of two words, `powers` (extremes, lifetimes,
-power laws) and `reciprocal` (the inverse Gamma) the densities that need them, as has `relaxed` (softened
-draws); `ranking` has the shares of rankings, `score_matching` has
-losses of a model of the score.
+power laws), `reciprocal` (the inverse Gamma), `relaxed` (softened draws) and `multinomial` the
+densities that need them; `ranking` has the shares of rankings, `score_matching` losses of a model of
+the score.
 """
