@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics.deviance import gap_deviance
 from likelax.numerics.gamma import lgamma, stirling
+from likelax.numerics.indexing import whole
 from likelax.numerics.logspace import as_floats, log_softmax, xlogy
 from likelax.numerics.pairs import (
     Pair,
@@ -96,7 +97,8 @@ def multinomial_log_pmf(x: ArrayLike, logits: ArrayLike) -> Array:
     Poissons of rates n p_i given their sum (Loader), their gaps n p_i - x_i to a few ulp. Slopes x_i -
     n p_i.
     """
-    x, logits = jnp.broadcast_arrays(*as_floats(x, logits))
+    x, logits = jnp.broadcast_arrays(*map(whole, as_floats(x, logits)))
+    x = x + jnp.zeros_like(logits)  # divided over a mesh as these are
     held = jax.lax.stop_gradient(logits)
     return _multinomial(x, *_softmax(held), log_softmax(held), logits)
 
@@ -105,6 +107,7 @@ def multinomial_probs_log_pmf(x: ArrayLike, p: ArrayLike) -> Array:
     """`multinomial_log_pmf` of probabilities p (..., K), by their shares of their sum. An infinite slope,
     at p = 0, is taken as 0.
     """
-    x, p = jnp.broadcast_arrays(*as_floats(x, p))
+    x, p = jnp.broadcast_arrays(*map(whole, as_floats(x, p)))
+    x = x + jnp.zeros_like(p)
     held = jax.lax.stop_gradient(p)
     return _multinomial(x, *_shares(word(held)), xlogy(1.0, held), xlogy(1.0, p))
