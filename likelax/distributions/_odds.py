@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from likelax import supports
@@ -11,6 +12,7 @@ from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.numerics.deviance import log1pmx
 from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, softplus, xlog1py, xlogy
+from likelax.numerics.pairs import Pair, log_quotient, pair_sum, two_sum, word
 
 
 class Odds(Distribution):
@@ -37,6 +39,14 @@ class Odds(Distribution):
 
     def _q(self) -> Array:
         return 1 - self.probs if self.given("probs") else sigmoid(-self.logits)
+
+    def _log_odds_pair(self) -> Pair:
+        """log(p/(1-p)) as a pair of floats, without derivatives."""
+        if not self.given("probs"):
+            return word(self.logits)
+        p = jax.lax.stop_gradient(self.probs)
+        high, low = two_sum(jnp.ones_like(p), -p)
+        return pair_sum(log_quotient(p, high), word(jnp.where(high == 0, 0, -low / high)))
 
     def _weigh(self, successes: Array, failures: Array) -> Array:
         """successes log p + failures log(1-p), with 0 log 0 = 0."""

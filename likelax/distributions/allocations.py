@@ -14,8 +14,9 @@ from likelax.distributions._odds import kl_term, log_of, multiply, to_int
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
-from likelax.numerics.densities import dirichlet_multinomial_log_pmf, multinomial_log_pmf
+from likelax.numerics.densities import dirichlet_multinomial_log_pmf
 from likelax.numerics.logspace import divide, log_sigmoid, log_softmax
+from likelax.numerics.multinomial import multinomial_log_pmf, multinomial_probs_log_pmf
 
 
 class BetaBinomial(Distribution):
@@ -134,9 +135,9 @@ class Multinomial(_Allocation):
         return log_of(self.probs) if self.given("probs") else log_softmax(self.logits)
 
     def log_prob(self, value: Array) -> Array:
-        log_p = self._log_probs()
-        p = self.probs if self.given("probs") else jnp.exp(log_p)
-        return multinomial_log_pmf(value, jax.lax.stop_gradient(p), log_p)
+        if self.given("probs"):
+            return multinomial_probs_log_pmf(value, self.probs)
+        return multinomial_log_pmf(value, self.logits)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         return self._allocate(key, jax.lax.stop_gradient(self._log_probs()), shape)

@@ -149,7 +149,8 @@ class Binomial(Odds):
         return supports.integer_interval(0, self.total_count)
 
     def log_prob(self, value: Array) -> Array:
-        return binomial_log_pmf(value, self.total_count, self._log_p(), self._log_q())
+        log_p, log_q = self._log_p(), self._log_q()
+        return binomial_log_pmf(value, self.total_count, log_p, log_q, self._log_odds_pair())
 
     def _failures(self, value: Array) -> Array:
         """n - k, at least 1 where the tails are asked for (n = 0 has none)."""

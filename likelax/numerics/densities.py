@@ -45,7 +45,7 @@ from likelax.numerics.gamma import (
     trigamma_step,
 )
 from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
-from likelax.numerics.pairs import log_quotient
+from likelax.numerics.pairs import Pair, log_quotient
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _EULER = 0.57721566490153286  # -digamma(1)
@@ -216,70 +216,85 @@ def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
 _LARGEST_LOGIT = 80.0
 
 
-def _odds_parts(c, d, logits):
+def _odds_parts(c, d, logits, low=0.0):
     """p, q, n p - c = d - n q, n = c + d, and by how much the logits are beyond the largest.
 
     With e = exp(logits) the gap is (d e - c) / (1 + e), to the digits of e as a pair: p's own rounding would count n
-    times. Where logits > 0 the same with the sides exchanged.
+    times. Where logits > 0 the same with the sides exchanged. `low` has digits that the logits lack.
     """
     kept = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
-    low = kept < 0
+    is_rare = kept < 0
     odds = jnp.exp(-jnp.abs(kept))
     high, rest = log_quotient(odds, jnp.ones_like(odds))
-    lost = (-jnp.abs(kept) - high) - rest
+    lost = odds * (((-jnp.abs(kept) - high) - rest) + jnp.where(is_rare, low, -low))
     common = 1.0 / (1.0 + odds)
-    p, q = jnp.where(low, odds, 1.0) * common, jnp.where(low, 1.0, odds) * common
-    rare, other = jnp.where(low, d, c), jnp.where(low, c, d)
-    gap = common * (product_gap(rare, odds, other) + rare * odds * lost)
-    return p, q, jnp.where(low, gap, -gap), logits - kept
+    p, q = (jnp.where(is_rare == first, odds + lost, 1.0) * common for first in (True, False))
+    rare, other = jnp.where(is_rare, d, c), jnp.where(is_rare, c, d)
+    gap = common * (product_gap(rare, odds, other) + rare * lost)
+    return p, q, jnp.where(is_rare, gap, -gap), logits - kept
 
 
 @with_partials(
-    lambda c, d, logits: -sigmoid(-logits),
-    lambda c, d, logits: sigmoid(logits),
-    lambda c, d, logits: (c + d) * sigmoid(logits) * sigmoid(-logits),
+    lambda c, d, logits, low: -sigmoid(-logits),
+    lambda c, d, logits, low: sigmoid(logits),
+    lambda c, d, logits, low: (c + d) * (sigmoid(logits) * sigmoid(-logits)),
+    None,
 )
-def _odds_gap(c, d, logits):
+def _odds_gap(c, d, logits, low):
     """n p - c."""
-    return _odds_parts(c, d, logits)[2]
+    return _odds_parts(c, d, logits, low)[2]
 
 
 @with_partials(
-    lambda c, d, logits: (d / (c + d)) * (1.0 / c),
-    lambda c, d, logits: -1.0 / (c + d),
-    lambda c, d, logits: -sigmoid(-logits),
+    lambda c, d, logits, low: (d / (c + d)) * (1.0 / c),
+    lambda c, d, logits, low: -1.0 / (c + d),
+    lambda c, d, logits, low: -sigmoid(-logits),
+    None,
 )
-def _divergence_slope_c(c, d, logits):
-    p, _, gap, beyond = _odds_parts(c, d, logits)
+def _divergence_slope_c(c, d, logits, low):
+    p, _, gap, beyond = _odds_parts(c, d, logits, low)
     return log_ratio(c, (c + d) * p, gap) - jnp.minimum(beyond, 0.0)
 
 
 @with_partials(
-    lambda c, d, logits: -1.0 / (c + d),
-    lambda c, d, logits: (c / (c + d)) * (1.0 / d),
-    lambda c, d, logits: sigmoid(logits),
+    lambda c, d, logits, low: -1.0 / (c + d),
+    lambda c, d, logits, low: (c / (c + d)) * (1.0 / d),
+    lambda c, d, logits, low: sigmoid(logits),
+    None,
 )
-def _divergence_slope_d(c, d, logits):
-    _, q, gap, beyond = _odds_parts(c, d, logits)
+def _divergence_slope_d(c, d, logits, low):
+    _, q, gap, beyond = _odds_parts(c, d, logits, low)
     return log_ratio(d, (c + d) * q, -gap) + jnp.maximum(beyond, 0.0)
 
 
-@with_partials(_divergence_slope_c, _divergence_slope_d, _odds_gap)
-def _divergence(c, d, logits):
+@with_partials(_divergence_slope_c, _divergence_slope_d, _odds_gap, None)
+def _divergence(c, d, logits, low):
     """D(c, n p) + D(d, n q), n = c + d, q = 1 - p; slope n p - c in the logits of p.
 
     Where p or q is nearly below the smallest float, it is linear in the logarithm of that.
     """
-    p, q, gap, beyond = _odds_parts(c, d, logits)
+    p, q, gap, beyond = _odds_parts(c, d, logits, low)
     linear = jnp.where(beyond > 0, d, -c) * beyond
     return gap_deviance(c, (c + d) * p, gap) + gap_deviance(d, (c + d) * q, -gap) + linear
 
 
-def binomial_log_pmf(k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayLike) -> Array:
+def _divergence_of(c, d, inside, log_p, log_q, log_odds):
+    """By log_p - log_q, which carries the derivatives, with the digits of the log-odds where they are given."""
+    logits = jnp.where(inside, log_p, 0.0) - jnp.where(inside, log_q, 0.0)
+    if log_odds is None:
+        return _divergence(c, d, logits, jnp.zeros_like(logits))
+    high, low = (jnp.where(inside, jax.lax.stop_gradient(part), 0.0) for part in log_odds)
+    return _divergence(c, d, logits, (high - jax.lax.stop_gradient(logits)) + low)
+
+
+def binomial_log_pmf(
+    k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayLike, log_odds: Pair | None = None
+) -> Array:
     """log of C(n, k) p^k q^(n-k), 0 <= k <= n, with log_p = log_sigmoid(logits), log_q =
     log_sigmoid(-logits).
 
-    The two logarithms enter as log_p - log_q, so that their rounding need not keep p + q = 1; the
+    The two logarithms enter as log_p - log_q, so that their rounding need not keep p + q = 1; its
+    digits are those of `log_odds`, a pair of floats, where that is given. The
     slopes in them are k - n p and its negative, which carry over to the logits without
     cancellation. k = 0 and k = n are n log_q and n log_p; p = 0 or 1 gives 0 or -inf, with slopes 0
     there.
@@ -291,7 +306,7 @@ def binomial_log_pmf(k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayL
     c, d = jnp.where(inside, k, 1.0), jnp.where(inside, n - k, 1.0)
     m = c + d
     small, large = in_order(c, d)
-    saddle = -_divergence(c, d, jnp.where(inside, log_p, 0.0) - jnp.where(inside, log_q, 0.0))
+    saddle = -_divergence_of(c, d, inside, log_p, log_q, log_odds)
     saddle = saddle + (0.5 * (log1p(small / large) - jnp.log(small)) - _HALF_LOG_2PI)
     saddle = saddle + ((stirling(0)(m) - stirling(0)(large)) - stirling(0)(small))
     # n = 0 has probability one whatever p is, also where the other logarithm is -inf.
@@ -347,7 +362,7 @@ def _negative_binomial_slope_k(k, r, logits):
 @with_partials(
     _negative_binomial_slope_k,
     _negative_binomial_slope_r,
-    lambda k, r, logits: -_odds_gap(k, r, logits),
+    lambda k, r, logits: -_odds_gap(k, r, logits, jnp.zeros_like(logits)),
 )
 def _negative_binomial(k, r, logits):
     p, _, gap, beyond = _odds_parts(k, r, logits)
@@ -585,56 +600,3 @@ def dirichlet_multinomial_log_pmf(x: ArrayLike, concentration: ArrayLike) -> Arr
     less the same of the sums. Counts x have none.
     """
     return _dirichlet_multinomial_log_pmf(*jnp.broadcast_arrays(*as_floats(x, concentration)))
-
-
-def _shares(p: Array) -> Array:
-    return p / jnp.sum(p, axis=-1, keepdims=True)
-
-
-@jax.custom_jvp
-def _multinomial_gap(x: Array, p: Array, log_p: Array) -> Array:
-    """n p_i / sum(p) - x_i, n = sum(x), to the digits of p; log_p carries the derivatives."""
-    gap = product_gap(jnp.sum(x, axis=-1, keepdims=True), p, x)
-    # The sum of all is n (sum(p) - 1), the rounding of the probabilities.
-    return gap - _shares(p) * jnp.sum(gap, axis=-1, keepdims=True)
-
-
-@_multinomial_gap.defjvp
-def _multinomial_gap_jvp(primals, tangents):
-    x, p, log_p = primals
-    share = _shares(p)
-    moved = tangents[2] - jnp.sum(share * tangents[2], axis=-1, keepdims=True)
-    return _multinomial_gap(*primals), jnp.sum(x, axis=-1, keepdims=True) * share * moved
-
-
-@jax.custom_jvp
-def _multinomial_log_pmf(x: Array, p: Array, log_p: Array) -> Array:
-    n = jnp.sum(x, axis=-1, keepdims=True)
-    lost, none = p < jnp.finfo(p.dtype).tiny, x == 0
-    inside = ~(lost | none)
-    c, gap = jnp.where(inside, x, 1.0), jnp.where(inside, _multinomial_gap(x, p, log_p), 0.0)
-    m = jnp.where(inside, n * _shares(p), 1.0)
-    saddle = -gap_deviance(c, m, gap) - stirling(0)(c) - (0.5 * jnp.log(c) + _HALF_LOG_2PI)
-    # A probability below the smallest float: x log(n p) - log x!.
-    far = x * (jnp.log(jnp.where(n == 0, 1.0, n)) + jnp.where(none, 0.0, log_p)) - lgamma(x + 1.0)
-    parts = jnp.where(none, -_multinomial_gap(x, p, log_p), jnp.where(lost, far, saddle))
-    m = jnp.where(n == 0, 1.0, n)[..., 0]
-    total = stirling(0)(m) + 0.5 * jnp.log(m) + _HALF_LOG_2PI
-    return jnp.where(n[..., 0] == 0, 0.0, jnp.sum(parts, axis=-1) + total)
-
-
-@_multinomial_log_pmf.defjvp
-def _multinomial_log_pmf_jvp(primals, tangents):
-    slope = -_multinomial_gap(*primals)
-    return _multinomial_log_pmf(*primals), jnp.sum(slope * tangents[2], axis=-1)
-
-
-def multinomial_log_pmf(x: ArrayLike, p: ArrayLike, log_p: ArrayLike) -> Array:
-    """log of n! prod p_i^x_i / x_i! over the last axis, x (..., K) >= 0 with sum n and p (..., K) on the
-    simplex.
-
-    Poissons of rates n p_i given their sum (Loader), their gaps n p_i - x_i error-free and against
-    the sum of p as it is, so that p's rounding counts for sqrt(n) and not for n counts. p has the
-    digits, log_p the derivatives, which are those of any logits: x_i - n p_i.
-    """
-    return _multinomial_log_pmf(*jnp.broadcast_arrays(*as_floats(x, p, log_p)))

@@ -37,8 +37,7 @@ def _log_2_parts(x):
 
 
 def _half_square(pair):
-    high = 0.5 * pair[0] * pair[0]
-    return high, product_gap(0.5 * pair[0], pair[0], high) + pair[0] * pair[1]
+    return pair_product((0.5 * pair[0], 0.5 * pair[1]), pair)
 
 
 def two_sum(a: Array, b: Array) -> Pair:
@@ -77,6 +76,12 @@ def pair_times(c: Array, pair: Pair) -> Pair:
     return high, _finite(product_gap(c, pair[0], high) + c * pair[1])
 
 
+def pair_product(a: Pair, b: Pair) -> Pair:
+    """The product of two pairs."""
+    high = a[0] * b[0]
+    return high, _finite(product_gap(a[0], b[0], high) + (a[0] * b[1] + a[1] * b[0]))
+
+
 def pair_over(pair: Pair, s: Array) -> Pair:
     """A pair over s."""
     high = pair[0] / s
@@ -106,25 +111,25 @@ def rounded(pair: Pair) -> Array:
 
 
 def exp_to_pair(pair: Pair) -> Pair:
-    """exp of a pair, with some 12 digits more than a float has: 1 + expm1(t) for t of 1/8 of what powers
-    of 2 leave, doubled three times.
+    """exp of a pair, with about half as many digits again as a float: the first terms of its series, as
+    pairs, for what powers of 2 leave.
     """
     high, low = pair
     log_2, rest = _log_2_parts(high)
     inside = jnp.abs(high) < 0.69 * jnp.finfo(high.dtype).maxexp
     kept = jnp.where(inside, high, 0.0)
     n = jnp.round(kept / (log_2 + rest))
-    t = two_sum(0.125 * (kept - n * log_2), 0.125 * (jnp.where(inside, low, 0.0) - n * rest))
+    t = two_sum(kept - n * log_2, jnp.where(inside, low, 0.0) - n * rest)
+    square = pair_product((0.5 * t[0], 0.5 * t[1]), t)
+    cube = pair_product(square, pair_over(t, 3.0 * jnp.ones_like(high)))
     tail = jnp.zeros_like(high)
-    for k in reversed(range(3, 3 + terms(high, 5, 12))):
+    for k in reversed(range(4, 4 + terms(high, 6, 14))):
         tail = (1.0 / math.factorial(k)) + t[0] * tail
-    out = pair_sum(t, _half_square(t), word(t[0] * t[0] * t[0] * tail))
-    for _ in range(3):
-        square = _half_square(out)
-        out = pair_sum(out, out, square, square)
-    out = pair_sum(word(jnp.ones_like(high)), out)
-    high = jnp.where(inside, jnp.ldexp(out[0], n.astype(jnp.int32)), jnp.exp(high))
-    return high, jnp.where(inside, jnp.ldexp(out[1], n.astype(jnp.int32)), 0.0)
+    fourth = word(4.0 * square[0] * square[0] * tail)
+    out = pair_sum(word(jnp.ones_like(high)), pair_sum(t, square, cube, fourth))
+    power = n.astype(jnp.int32)
+    high = jnp.where(inside, jnp.ldexp(out[0], power), jnp.exp(high))
+    return high, jnp.where(inside, jnp.ldexp(out[1], power), 0.0)
 
 
 def exp_pair(pair: Pair) -> Array:

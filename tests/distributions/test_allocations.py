@@ -102,23 +102,52 @@ def of_logits(x, logits):
     curves = jax.jvp(
         jax.grad(lambda l: total(l)[0]), (logits,), (jnp.ones_like(logits) * f32([1, 0, 0]),)
     )
-    return log_prob, slopes, curves[1]
+    rounded = lx.Multinomial(x.sum(-1), probs=jax.nn.softmax(logits)).log_prob(x)
+    return log_prob, slopes, curves[1], rounded
 
 
 def test_multinomial():
-    log_prob, slopes, curves = of_logits(DRAWS, LOGITS)
+    log_prob, slopes, curves, rounded = of_logits(DRAWS, LOGITS)
     want = exact(multinomial, DRAWS, LOGITS)
     logits, n = LOGITS.astype(float), DRAWS.sum(-1, keepdims=True)
     p = np.exp(logits - logits.max(-1, keepdims=True))
     p = p / p.sum(-1, keepdims=True)
-    # A rounding of p counts for how far the counts are from their mean.
-    unit = np.maximum(np.maximum(1, np.abs(want)), np.abs(DRAWS - n * p).sum(-1))
+    unit = np.maximum(1, np.abs(want))
     assert (np.abs(log_prob - want) <= 8 * EPS * unit).all()
-    assert (np.abs(slopes - (DRAWS - n * p)) <= 8 * EPS * (n * p + 1)).all()
+    want_slopes = DRAWS - n * p
+    assert (np.abs(slopes - want_slopes) <= 8 * EPS * np.maximum(1, np.abs(want_slopes))).all()
     np.testing.assert_allclose(curves[:, 1], n[:, 0] * p[:, 0] * p[:, 1], rtol=2e-6, atol=1e-30)
     plain = jax.lax.lgamma(n[:, 0] + 1) - jax.lax.lgamma(DRAWS + 1).sum(-1)
     plain = plain + (DRAWS * jax.nn.log_softmax(LOGITS)).sum(-1)
-    assert (np.abs(plain - want) > 8 * EPS * unit)[1]  # the control
+    assert (np.abs(plain - want) > 8 * EPS * unit)[1]  # the controls
+    assert (np.abs(rounded - want) > 8 * EPS * unit).any()  # of probabilities of one float
+
+
+def binomial(row, logit):
+    (k, n), (l,) = row, logit
+    log_p, log_q = -mp.log1p(mp.exp(-l)), -mp.log1p(mp.exp(l))
+    return mp.log(mp.binomial(n, k)) + k * log_p + (n - k) * log_q
+
+
+def test_binomial_of_many_trials():
+    """Where a rounding of p is as large as the slope."""
+    trials = f32([[1340772, 9e6], [2644800, 9.1e6], [3, 1e7], [6543210, 8765432], [4e6, 9e6]])
+    logits = f32([[-1.7425], [-0.8912], [-15.2], [1.079], [0.3]])
+
+    @quick_jit
+    def both(l):
+        of_logits = lambda l: lx.Binomial(trials[:, 1], logits=l).log_prob(trials[:, 0])  # noqa: E731
+        plain = lx.Binomial(trials[:, 1], probs=jax.nn.sigmoid(l)).log_prob(trials[:, 0])
+        return of_logits(l), jax.grad(lambda l: of_logits(l).sum())(l), plain
+
+    value, slope, plain = both(logits[:, 0])
+    want = exact(binomial, trials, logits)
+    unit = 8 * EPS * np.maximum(1, np.abs(want))
+    assert (np.abs(value - want) <= unit).all() and (np.abs(plain - want) > unit).any()
+    with mp.workdps(40):
+        each = zip(trials.tolist(), logits[:, 0].tolist(), strict=True)
+        exact_slope = np.array([float(k - n / (1 + mp.exp(-mp.mpf(l)))) for (k, n), l in each])
+    assert (np.abs(slope - exact_slope) <= 32 * EPS * np.maximum(1, np.abs(exact_slope))).all()
 
 
 def test_certain_probs():

@@ -131,8 +131,8 @@ def test_pairs(dtype):
         number = np.vectorize(lambda a: mp.mpf(float(a)), otypes=[object])
         want = np.vectorize(mp.exp, otypes=[object])(number(x))
         error = abs((number(exp[0]) + number(exp[1])) / want - 1).max()
-        assert error < 2.0**-35 and abs(number(exp[0]) / want - 1).max() > np.finfo(dtype).eps / 8
-        assert error < np.finfo(dtype).eps * 2.0**-10
+        assert error < np.finfo(dtype).eps * 2.0**-8
+        assert abs(number(exp[0]) / want - 1).max() > np.finfo(dtype).eps / 8
         sums = number(total[0]) + number(total[1]) - number(x).sum(-1)
         assert abs(sums).max() < 5 * 60 * np.finfo(dtype).eps ** 2
         # XLA takes (1 + b) - 1 for b where the 1 is a constant.
