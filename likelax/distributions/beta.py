@@ -67,9 +67,10 @@ class Beta(Distribution):
         return betainc_inverse(self.concentration1, self.concentration0, q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        key1, key0 = jax.random.split(key)
-        _, log1 = sample_standard_gamma(key1, self.concentration1, self._shape(shape))
-        _, log0 = sample_standard_gamma(key0, self.concentration0, self._shape(shape))
+        # Both at once: a sampler is compiled for each call.
+        shape = self._shape(shape)
+        pair = [jnp.broadcast_to(a, shape) for a in (self.concentration1, self.concentration0)]
+        _, (log1, log0) = sample_standard_gamma(key, jnp.stack(pair), (2, *shape))
         info = jnp.finfo(self.dtype)
         return jnp.clip(sigmoid(log1 - log0), info.tiny, 1 - info.epsneg)
 

@@ -375,8 +375,9 @@ def _negative_binomial(k, r, logits):
     half_log = 0.5 * jnp.log((jnp.where(small, 1.0, r) / n) / c)
     delta = stirling(0, True)
     rest = jnp.where(small, lgamma1p(s) - jnp.log(r), delta(jnp.maximum(r, 1.0)))
-    rest = rest + jnp.where(none, 0.0, delta(c) + jnp.where(small, 0.0, _HALF_LOG_2PI))
-    return half_log + (delta(jnp.maximum(n, 1.0)) - rest) - saddle - linear
+    rest = rest + (delta(c) + jnp.where(small, 0.0, _HALF_LOG_2PI))
+    terms = jnp.where(none, 0.0, half_log + (delta(jnp.maximum(n, 1.0)) - rest))
+    return terms - saddle - linear
 
 
 def negative_binomial_log_mass(k: ArrayLike, r: ArrayLike, logits: ArrayLike) -> Array:
