@@ -45,7 +45,17 @@ from likelax.numerics.gamma import (
     trigamma_step,
 )
 from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
-from likelax.numerics.pairs import Pair, log_quotient
+from likelax.numerics.pairs import (
+    Pair,
+    exp_to_pair,
+    log_quotient,
+    pair_product,
+    pair_ratio,
+    pair_sum,
+    rounded,
+    two_sum,
+    word,
+)
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _EULER = 0.57721566490153286  # -digamma(1)
@@ -216,33 +226,45 @@ def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
 _LARGEST_LOGIT = 80.0
 
 
-def _odds_parts(c, d, logits, low=0.0):
+def _odds_parts(c, d, logits):
     """p, q, n p - c = d - n q, n = c + d, and by how much the logits are beyond the largest.
 
-    With e = exp(logits) the gap is (d e - c) / (1 + e), to the digits of e as a pair: p's own rounding would count n
-    times. Where logits > 0 the same with the sides exchanged. `low` has digits that the logits lack.
+    With e = exp(logits) the gap is (d e - c) / (1 + e), to some digits of e more than a float has: p's own rounding would
+    count n times. Where logits > 0 the same with the sides exchanged.
     """
     kept = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
     is_rare = kept < 0
     odds = jnp.exp(-jnp.abs(kept))
     high, rest = log_quotient(odds, jnp.ones_like(odds))
-    lost = odds * (((-jnp.abs(kept) - high) - rest) + jnp.where(is_rare, low, -low))
+    lost = (-jnp.abs(kept) - high) - rest
     common = 1.0 / (1.0 + odds)
-    p, q = (jnp.where(is_rare == first, odds + lost, 1.0) * common for first in (True, False))
+    p, q = (jnp.where(is_rare == first, odds, 1.0) * common for first in (True, False))
     rare, other = jnp.where(is_rare, d, c), jnp.where(is_rare, c, d)
-    gap = common * (product_gap(rare, odds, other) + rare * lost)
+    gap = common * (product_gap(rare, odds, other) + rare * odds * lost)
+    return p, q, jnp.where(is_rare, gap, -gap), logits - kept
+
+
+def _exact_odds_parts(c, d, logits, low):
+    """`_odds_parts` of logits + low, with all of e as a pair: 10^7 trials magnify a rounding to whole counts."""
+    kept = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    is_rare = kept < 0
+    odds = exp_to_pair((-jnp.abs(kept), jnp.where(is_rare, low, -low)))
+    total = pair_sum(word(jnp.ones_like(c)), odds)
+    share, common = pair_ratio(odds, total), 1.0 / total[0]
+    p, q = (jnp.where(is_rare == first, rounded(share), common) for first in (True, False))
+    other = word(-jnp.where(is_rare, c, d))
+    gap = rounded(pair_sum(pair_product(two_sum(c, d), share), other))
     return p, q, jnp.where(is_rare, gap, -gap), logits - kept
 
 
 @with_partials(
-    lambda c, d, logits, low: -sigmoid(-logits),
-    lambda c, d, logits, low: sigmoid(logits),
-    lambda c, d, logits, low: (c + d) * (sigmoid(logits) * sigmoid(-logits)),
-    None,
+    lambda c, d, logits: -sigmoid(-logits),
+    lambda c, d, logits: sigmoid(logits),
+    lambda c, d, logits: (c + d) * (sigmoid(logits) * sigmoid(-logits)),
 )
-def _odds_gap(c, d, logits, low):
+def _odds_gap(c, d, logits):
     """n p - c."""
-    return _odds_parts(c, d, logits, low)[2]
+    return _odds_parts(c, d, logits)[2]
 
 
 @with_partials(
@@ -252,7 +274,7 @@ def _odds_gap(c, d, logits, low):
     None,
 )
 def _divergence_slope_c(c, d, logits, low):
-    p, _, gap, beyond = _odds_parts(c, d, logits, low)
+    p, _, gap, beyond = _exact_odds_parts(c, d, logits, low)
     return log_ratio(c, (c + d) * p, gap) - jnp.minimum(beyond, 0.0)
 
 
@@ -263,17 +285,27 @@ def _divergence_slope_c(c, d, logits, low):
     None,
 )
 def _divergence_slope_d(c, d, logits, low):
-    _, q, gap, beyond = _odds_parts(c, d, logits, low)
+    _, q, gap, beyond = _exact_odds_parts(c, d, logits, low)
     return log_ratio(d, (c + d) * q, -gap) + jnp.maximum(beyond, 0.0)
 
 
-@with_partials(_divergence_slope_c, _divergence_slope_d, _odds_gap, None)
+@with_partials(
+    lambda c, d, logits, low: -sigmoid(-logits),
+    lambda c, d, logits, low: sigmoid(logits),
+    lambda c, d, logits, low: (c + d) * (sigmoid(logits) * sigmoid(-logits)),
+    None,
+)
+def _exact_odds_gap(c, d, logits, low):
+    return _exact_odds_parts(c, d, logits, low)[2]
+
+
+@with_partials(_divergence_slope_c, _divergence_slope_d, _exact_odds_gap, None)
 def _divergence(c, d, logits, low):
-    """D(c, n p) + D(d, n q), n = c + d, q = 1 - p; slope n p - c in the logits of p.
+    """D(c, n p) + D(d, n q), n = c + d, q = 1 - p, logits + low those of p; slope n p - c in them.
 
     Where p or q is nearly below the smallest float, it is linear in the logarithm of that.
     """
-    p, q, gap, beyond = _odds_parts(c, d, logits, low)
+    p, q, gap, beyond = _exact_odds_parts(c, d, logits, low)
     linear = jnp.where(beyond > 0, d, -c) * beyond
     return gap_deviance(c, (c + d) * p, gap) + gap_deviance(d, (c + d) * q, -gap) + linear
 
@@ -362,7 +394,7 @@ def _negative_binomial_slope_k(k, r, logits):
 @with_partials(
     _negative_binomial_slope_k,
     _negative_binomial_slope_r,
-    lambda k, r, logits: -_odds_gap(k, r, logits, jnp.zeros_like(logits)),
+    lambda k, r, logits: -_odds_gap(k, r, logits),
 )
 def _negative_binomial(k, r, logits):
     p, _, gap, beyond = _odds_parts(k, r, logits)

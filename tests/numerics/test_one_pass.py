@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from likelax.numerics import densities, student
+from likelax.numerics import densities, student_t
 from numerics.reference import DTYPES, all_derivatives, check, check_fails, loggamma
 
 
@@ -45,7 +45,7 @@ def test_students_kernel(dtype):
     z, df = np.asarray(KERNEL, dtype).T.astype(np.float64)
     slopes, curves = per_logarithm(z, df)
     options = {"value": 4, "slope": 8, "curve": 32, "floors": (1, slopes, curves), "digits": 140}
-    check(student.student_t_kernel, mp_kernel, KERNEL, dtype, **options)
+    check(student_t.student_t_kernel, mp_kernel, KERNEL, dtype, **options)
 
     def plain(z, df):
         return (df + 1) / 2 * jnp.log1p(z * z / df)
@@ -72,11 +72,11 @@ def test_negative_binomial_of_logits(dtype):
 
 def test_edges_have_no_nan():
     _, derivatives = all_derivatives(
-        student.student_t_kernel, np.float32([0, 0]), np.float32([1, 1e8])
+        student_t.student_t_kernel, np.float32([0, 0]), np.float32([1, 1e8])
     )
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(derivatives))
-    assert student.student_t_kernel(jnp.inf, 3.0) == jnp.inf
+    assert student_t.student_t_kernel(jnp.inf, 3.0) == jnp.inf
     f = densities.negative_binomial_log_mass
     np.testing.assert_allclose(f(np.float32([0, 2]), 3.0, -jnp.inf), [0, -np.inf], atol=1e-30)
     assert f(2.0, 3.0, jnp.inf) == -jnp.inf and np.isnan(f(2.0, 3.0, jnp.nan))
-    assert np.isnan(f(2.0, jnp.nan, 0.0)) and np.isnan(student.student_t_kernel(jnp.nan, 1.0))
+    assert np.isnan(f(2.0, jnp.nan, 0.0)) and np.isnan(student_t.student_t_kernel(jnp.nan, 1.0))
