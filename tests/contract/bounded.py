@@ -98,7 +98,9 @@ def kumaraswamy_log_survival(x, a, b):
 
 
 def kumaraswamy_log_cdf(x, a, b):
-    return -mp.inf if x == 0 else log1mexp(-kumaraswamy_log_survival(x, a, b)) if x < 1 else mp.mpf(0)
+    return (
+        -mp.inf if x == 0 else log1mexp(-kumaraswamy_log_survival(x, a, b)) if x < 1 else mp.mpf(0)
+    )
 
 
 UNIT_EDGES = [
@@ -131,7 +133,11 @@ def uniform_draw(generator, n):
 def uniform(method):
     def exact(x, low, high):
         if x < low or x > high:
-            return mp.mpf(0) if (method == "log_cdf") == (x > high) and method != "log_prob" else -mp.inf
+            return (
+                mp.mpf(0)
+                if (method == "log_cdf") == (x > high) and method != "log_prob"
+                else -mp.inf
+            )
         width = high - low
         if method == "log_prob":
             return -mp.log(width)
@@ -150,20 +156,14 @@ def uniform_lengths(x, low, high):
 
 def angle_draw(generator, n):
     """Both angles within one turn, near one another, opposite, or anywhere; some two turns off."""
-    k = np.where(generator.random(n) < 0.5, powers(generator, n, -1, 2), powers(generator, n, -20, 20))
+    k = np.where(
+        generator.random(n) < 0.5, powers(generator, n, -1, 2), powers(generator, n, -20, 20)
+    )
     loc = generator.uniform(-3.1, 3.1, n)
     step = generator.normal(size=n) * 3 / np.sqrt(1 + k)
     x = np.where(generator.random(n) < 0.5, loc + step, generator.uniform(-3.1, 3.1, n))
     turns = np.where(generator.random(n) < 0.2, generator.integers(-2, 3, n), 0)
     return x + 2 * np.pi * turns, loc, k
-
-
-def angle_tails_draw(generator, n):
-    x, loc, k = angle_draw(generator, n)
-    k = np.where(generator.random(n) < 0.7, powers(generator, n, -1, 2), powers(generator, n, -20, 5))
-    near = loc + generator.normal(size=n) * 3 / np.sqrt(1 + k)
-    x = np.where(generator.random(n) < 0.5, near, x)
-    return np.where(np.abs(x) < 3.14, x, generator.uniform(-3.1, 3.1, n)), loc, k
 
 
 def angle_lengths(x, loc, k):
@@ -177,17 +177,6 @@ def log_i0(k):
 
 def von_mises_log_prob(x, loc, k):
     return k * mp.cos(x - loc) - mp.log(2 * mp.pi) - log_i0(k)
-
-
-def angle_part(start, end, k):
-    """The integral of exp(k cos t - k) from start to end, in steps of the density's width."""
-    step = 1 / mp.sqrt(1 + k)
-    near, far = (-12 * step, 12 * step)
-    cuts = sorted({start, end, *(c for c in (near, -4 * step, 0, 4 * step, far) if start < c < end)})
-    total = mp.mpf(0)
-    for left, right in zip(cuts, cuts[1:], strict=False):
-        total += mp.quad(lambda t: mp.exp(-2 * k * mp.sin(t / 2) ** 2), [left, right])
-    return total
 
 
 ENTRIES = [

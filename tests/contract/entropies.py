@@ -47,7 +47,12 @@ def beta_entropy(a, b):
 def student_entropy(df, loc, scale):
     n = df / 2
     log_beta = mp.loggamma(n) + mp.loggamma(mp.mpf(1) / 2) - mp.loggamma(n + mp.mpf(1) / 2)
-    return (n + mp.mpf(1) / 2) * (psi(n + mp.mpf(1) / 2) - psi(n)) + mp.log(df) / 2 + log_beta + mp.log(scale)
+    return (
+        (n + mp.mpf(1) / 2) * (psi(n + mp.mpf(1) / 2) - psi(n))
+        + mp.log(df) / 2
+        + log_beta
+        + mp.log(scale)
+    )
 
 
 def huber_entropy(loc, scale, delta):
@@ -102,7 +107,7 @@ ENTRIES = [
     entry(
         "StudentT",
         lx.StudentT,
-        lambda generator, n: (draw_shape((-20, 8))(generator, n)[0], *draw_loc_scale(generator, n)),
+        lambda generator, n: (draw_shape((-18, 8))(generator, n)[0], *draw_loc_scale(generator, n)),
         student_entropy,
         lambda df, loc, s: (df, s, s),
         edges=[(1.0, 0.0, 1.0), (1e8, 0.0, 1.0)],
@@ -118,14 +123,21 @@ ENTRIES = [
     entry(
         "Huber",
         lx.Huber,
-        lambda generator, n: (*draw_loc_scale(generator, n), draw_shape((-20, 15))(generator, n)[0]),
+        lambda generator, n: (
+            *draw_loc_scale(generator, n),
+            draw_shape((-20, 15))(generator, n)[0],
+        ),
         huber_entropy,
         loc_lengths,
         edges=[(0.0, 1.0, 1.0)],
     ),
     entry("Gamma", lx.Gamma, draw_shape(WIDE, WIDE), gamma_entropy, edges=[(1.0, 1.0)]),
     entry(
-        "InverseGamma", lx.InverseGamma, draw_shape(WIDE, WIDE), inverse_gamma_entropy, edges=[(1.0, 1.0)]
+        "InverseGamma",
+        lx.InverseGamma,
+        draw_shape(WIDE, WIDE),
+        inverse_gamma_entropy,
+        edges=[(1.0, 1.0)],
     ),
     entry(
         "Weibull",
@@ -137,7 +149,11 @@ ENTRIES = [
     entry("Pareto", lx.Pareto, draw_shape(WIDE, WIDE), lambda a, s: 1 + 1 / a + mp.log(s / a)),
     entry("LogLogistic", lx.LogLogistic, draw_shape(WIDE, WIDE), lambda k, s: 2 + mp.log(s / k)),
     entry(
-        "Beta", lx.Beta, draw_shape(WIDE, WIDE), beta_entropy, edges=[(1.0, 1.0), (1.0, 2.5), (0.5, 0.5)]
+        "Beta",
+        lx.Beta,
+        draw_shape(WIDE, WIDE),
+        beta_entropy,
+        edges=[(1.0, 1.0), (1.0, 2.5), (0.5, 0.5)],
     ),
     entry(
         "Kumaraswamy",

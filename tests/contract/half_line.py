@@ -166,15 +166,36 @@ def lognormal_draw(generator, n):
     """z to 1e9; a scale far below the rounding of the logarithm makes it larger by itself."""
     some = generator.random(n) < 0.5
     scale = np.where(some, powers(generator, n, -1, 1), powers(generator, n, -17, 20))
-    loc = np.where(generator.random(n) < 0.5, generator.normal(size=n), generator.uniform(-80, 80, n))
+    loc = np.where(
+        generator.random(n) < 0.5, generator.normal(size=n), generator.uniform(-80, 80, n)
+    )
     z = generator.normal(size=n) * 3
     far = generator.uniform(-85, 85, n)
     log_x = np.where(generator.random(n) < 0.7, np.clip(loc + scale * z, -85, 85), far)
     return np.exp(log_x), loc, scale
 
 
+def wide_lognormal_draw(generator, n):
+    """Scales from 1 on, beside which the rounding of the logarithm is small."""
+    x, loc, scale = lognormal_draw(generator, n)
+    return x, np.where(np.abs(loc) < 4, loc, loc / 20), np.maximum(scale, 1 / scale)
+
+
 def lognormal_z(x, loc, scale):
     return (mp.log(x) - loc) / scale
+
+
+def lognormal_log_prob(x, loc, scale):
+    if x <= 0:
+        return -mp.inf
+    return -(lognormal_z(x, loc, scale) ** 2) / 2 - LOG_2PI / 2 - mp.log(scale) - mp.log(x)
+
+
+LOG_NORMAL = {
+    "log_prob": lognormal_log_prob,
+    "log_cdf": lambda x, loc, s: -mp.inf if x <= 0 else log_ndtr(lognormal_z(x, loc, s)),
+    "log_survival": lambda x, loc, s: mp.mpf(0) if x <= 0 else log_ndtr(-lognormal_z(x, loc, s)),
+}
 
 
 def lognormal_lengths(x, loc, scale):
@@ -191,7 +212,9 @@ ENTRIES = [
         times_scale(-30, 9),
         on_half_line(
             lambda x, s: mp.log(2) - LOG_2PI / 2 - mp.log(s) - (x / s) ** 2 / 2,
-            lambda x, s: log(mp.erf(x / s / mp.sqrt(2))) if x < s else mp.log1p(-mp.erfc(x / s / mp.sqrt(2))),
+            lambda x, s: (
+                log(mp.erf(x / s / mp.sqrt(2))) if x < s else mp.log1p(-mp.erfc(x / s / mp.sqrt(2)))
+            ),
             lambda x, s: mp.log(mp.erfc(x / s / mp.sqrt(2))),
         ),
         itself,
@@ -203,8 +226,14 @@ ENTRIES = [
         times_scale(-30, 30),
         on_half_line(
             lambda x, s: mp.log(2 / mp.pi) - mp.log(s) - mp.log1p((x / s) ** 2),
-            lambda x, s: log(2 / mp.pi * mp.atan(x / s)) if x < s else mp.log1p(-2 / mp.pi * mp.atan(s / x)),
-            lambda x, s: mp.log(2 / mp.pi * mp.atan(s / x)) if x > s else mp.log1p(-2 / mp.pi * mp.atan(x / s)),
+            lambda x, s: (
+                log(2 / mp.pi * mp.atan(x / s)) if x < s else mp.log1p(-2 / mp.pi * mp.atan(s / x))
+            ),
+            lambda x, s: (
+                mp.log(2 / mp.pi * mp.atan(s / x))
+                if x > s
+                else mp.log1p(-2 / mp.pi * mp.atan(x / s))
+            ),
         ),
         itself,
         edges=EDGES,
@@ -213,19 +242,26 @@ ENTRIES = [
         "LogNormal",
         lx.LogNormal,
         lognormal_draw,
-        {
-            "log_prob": lambda x, loc, s: -mp.inf
-            if x <= 0
-            else -(lognormal_z(x, loc, s) ** 2) / 2 - LOG_2PI / 2 - mp.log(s) - mp.log(x),
-            "log_cdf": lambda x, loc, s: -mp.inf if x <= 0 else log_ndtr(lognormal_z(x, loc, s)),
-            "log_survival": lambda x, loc, s: mp.mpf(0)
-            if x <= 0
-            else log_ndtr(-lognormal_z(x, loc, s)),
-        },
+        LOG_NORMAL,
         lognormal_lengths,
         edges=[(-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (1.0, 0.0, 1e-20)],
     ),
-    Entry("Exponential", lx.Exponential, rates(times_scale(-30, 30)), EXPONENTIAL, rate_lengths, edges=EDGES),
+    Entry(
+        "LogNormal wide",
+        lx.LogNormal,
+        wide_lognormal_draw,
+        {"log_prob": LOG_NORMAL["log_prob"]},
+        lognormal_lengths,
+        edges=[(-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (1.0, 0.0, 1.0)],
+    ),
+    Entry(
+        "Exponential",
+        lx.Exponential,
+        rates(times_scale(-30, 30)),
+        EXPONENTIAL,
+        rate_lengths,
+        edges=EDGES,
+    ),
     Entry(
         "Exponential(log_rate)",
         lambda log_rate: lx.Exponential(log_rate=log_rate),

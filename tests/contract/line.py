@@ -48,7 +48,13 @@ def log_rest(log_p):
 
 def cauchy_tail(z):
     """log P(Z < z)."""
-    return mp.log(mp.atan(-1 / z) / mp.pi) if z < 0 else mp.log1p(-mp.acot(z) / mp.pi) if z else -mp.log(2)
+    return (
+        mp.log(mp.atan(-1 / z) / mp.pi)
+        if z < 0
+        else mp.log1p(-mp.acot(z) / mp.pi)
+        if z
+        else -mp.log(2)
+    )
 
 
 NORMAL = {"log_prob": of_z(lambda z: -(z**2) / 2 - LOG_2PI / 2), **tails(log_ndtr)}
@@ -250,7 +256,6 @@ ENTRIES = [
         student_tails_draw,
         {
             "log_cdf": lambda x, df, loc, scale: student_lower((x - loc) / scale, df),
-            "log_survival": lambda x, df, loc, scale: student_lower((loc - x) / scale, df),
         },
         lambda x, df, loc, scale: (scale, df, scale, scale),
         edges=[(0.0, 1.0, 0.0, 1.0)],
