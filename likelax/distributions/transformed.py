@@ -329,7 +329,9 @@ class LogNormal(Distribution):
         return jnp.expm1(self.scale**2) * jnp.exp(2 * self.loc + self.scale**2)
 
     def entropy(self) -> Array:
-        return self.loc + 0.5 + _LOG_SQRT_2PI + self.log_scale
+        if self.given("scale"):
+            return log_gap(self.scale, -self.loc) + (0.5 + _LOG_SQRT_2PI)
+        return self.loc + self.log_scale + (0.5 + _LOG_SQRT_2PI)
 
 
 @register_kl(LogNormal, LogNormal)

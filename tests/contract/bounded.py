@@ -132,6 +132,8 @@ def uniform_draw(generator, n):
 
 def uniform(method):
     def exact(x, low, high):
+        if high <= low:
+            return mp.nan
         if x < low or x > high:
             return (
                 mp.mpf(0)

@@ -166,7 +166,7 @@ ENTRIES = [
         "Uniform",
         lx.Uniform,
         lambda generator, n: uniform_draw(generator, n)[1:],
-        lambda low, high: mp.log(high - low),
+        lambda low, high: mp.log(high - low) if high > low else mp.nan,
         lambda low, high: (high - low, high - low),
     ),
     entry(
