@@ -18,11 +18,12 @@ from likelax.numerics.densities import gamma_log_pdf
 from likelax.numerics.deviance import deviance, log1pmx
 from likelax.numerics.gamma import digamma, stirling_error
 from likelax.numerics.half_line import exponential_log_pdf
-from likelax.numerics.incomplete import log_gammainc, log_gammaincc
 from likelax.numerics.inverses import gammainc_inverse, gammaincc_inverse
 from likelax.numerics.logspace import divide, log1mexp
 from likelax.numerics.pairs import log_over
 from likelax.numerics.reciprocal import (
+    gamma_log_cdf,
+    gamma_log_survival,
     inverse_gamma_log_cdf,
     inverse_gamma_log_pdf,
     inverse_gamma_log_survival,
@@ -126,10 +127,10 @@ class Gamma(Distribution):
         return gamma_log_pdf(value, self.concentration, self.rate)
 
     def log_cdf(self, value: Array) -> Array:
-        return log_gammainc(self.concentration, self.rate * value)
+        return gamma_log_cdf(value, self.concentration, self.rate)
 
     def log_survival(self, value: Array) -> Array:
-        return log_gammaincc(self.concentration, self.rate * value)
+        return gamma_log_survival(value, self.concentration, self.rate)
 
     def quantile(self, q: Array) -> Array:
         return divide(gammainc_inverse(self.concentration, q), self.rate)

@@ -14,7 +14,7 @@ from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale
-from likelax.numerics.logspace import divide, standardize
+from likelax.numerics.logspace import divide, log1p, standardize
 from likelax.numerics.normal import (
     log_ndtr,
     log_ndtr_interval,
@@ -130,14 +130,14 @@ class HalfNormal(Distribution):
         # From the smaller of the two tails, which holds the digits.
         z = self._z(value)
         near, far = jnp.where(z < 1, z, 1.0), jnp.where(z < 1, 1.0, z)
-        return jnp.where(z < 1, _LOG_2 + log_ndtr_interval(0.0, near), jnp.log1p(-2 * ndtr(-far)))
+        return jnp.where(z < 1, _LOG_2 + log_ndtr_interval(0.0, near), log1p(-2 * ndtr(-far)))
 
     def survival(self, value: Array) -> Array:
         return 2 * ndtr(-self._z(value))
 
     def log_survival(self, value: Array) -> Array:
         z = self._z(value)
-        near = jnp.log1p(-jax.lax.erf(jnp.where(z < 1, z, 1.0) / math.sqrt(2)))
+        near = log1p(-jax.lax.erf(jnp.where(z < 1, z, 1.0) / math.sqrt(2)))
         return jnp.where(z < 1, near, _LOG_2 + log_ndtr(-z))
 
     def quantile(self, q: Array) -> Array:

@@ -183,7 +183,10 @@ def _beta_slope_a(x, a, b):
     # log x + digamma(n) - digamma(a), without log x at x = 0, where n x - a is put to n - a.
     edge = x == 0
     gap = jnp.where(edge, b, beta_gap(x, a, b))
-    return -log_ratio(a, (a + b) * jnp.where(edge, 1.0, x), gap) + digamma_minus_log_step(a, b)
+    # Both sides of the ratio in larger units: n x may be below the smallest float.
+    unit = jnp.where(a + b < 1.0, 2.0**80, 1.0)
+    share = (a + b) * (jnp.where(edge, 1.0, x) * unit)
+    return -log_ratio(a * unit, share, gap * unit) + digamma_minus_log_step(a, b)
 
 
 @with_partials(

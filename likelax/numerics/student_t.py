@@ -25,9 +25,11 @@ _LARGE = 5e8
 
 @jax.custom_jvp
 def log1p_square(t: Array) -> Array:
-    """log(1 + t^2), which is 2 log(1 + |t|) where the square would overflow."""
-    large = jnp.abs(t) > _LARGE
-    return jnp.where(large, 2.0, 1.0) * jnp.log1p(jnp.abs(t) * jnp.where(large, 1.0, jnp.abs(t)))
+    """log(1 + t^2), which is 2 log|t| where the square would overflow."""
+    size = jnp.abs(t)
+    large = size > _LARGE
+    square = jnp.where(large, 1.0, size) * size
+    return jnp.where(large, 2.0, 1.0) * jnp.log1p(jnp.where(large, size - 1.0, square))
 
 
 @log1p_square.defjvp
