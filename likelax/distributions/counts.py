@@ -20,6 +20,7 @@ from likelax.numerics.densities import (
     negative_binomial_log_pmf,
     negative_binomial_mean_log_pmf,
     poisson_log_pmf,
+    poisson_log_rate_log_pmf,
 )
 from likelax.numerics.deviance import deviance
 from likelax.numerics.incomplete import log_betainc, log_betaincc, log_gammainc, log_gammaincc
@@ -100,8 +101,7 @@ class Poisson(Distribution):
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):
             return poisson_log_pmf(value, self.rate)
-        kept, rest, excess = _split_log_rate(self.log_rate)
-        return poisson_log_pmf(value, kept) + multiply(value, rest) + excess
+        return poisson_log_rate_log_pmf(value, self.log_rate)
 
     def log_cdf(self, value: Array) -> Array:
         return log_gammaincc(value + 1, self.rate)

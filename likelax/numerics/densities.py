@@ -37,6 +37,7 @@ from likelax.numerics.gamma import (
     trigamma_step,
 )
 from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
+from likelax.numerics.pairs import exp_two
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _EULER = 0.57721566490153286  # -digamma(1)
@@ -78,6 +79,50 @@ def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     allowed.
     """
     return _poisson_log_pmf(*jnp.broadcast_arrays(*as_floats(k, rate)))
+
+
+_LOWEST_LOG_RATE = -80.0  # exp() of what is a little lower is no normal number in float32
+
+
+def _rate_parts(k, log_rate):
+    """The rate, or exp(-80) where it is lower, the gap rate - k in its digits, and what is beyond.
+
+    At a rate of 1e7 the rounding of the rate alone would cost the density hundreds of units in its
+    last place: it is carried in two floats.
+    """
+    low = log_rate < _LOWEST_LOG_RATE
+    rate, rest = exp_two(jnp.where(low, _LOWEST_LOG_RATE, log_rate))
+    return rate, (rate - k) + rest, jnp.where(low, log_rate - _LOWEST_LOG_RATE, 0.0)
+
+
+def _poisson_log_slope_k(k, log_rate):
+    return jax.jvp(lambda k: _poisson_log(k, log_rate), (k,), (jnp.ones_like(k),))[1]
+
+
+@with_partials(lambda k, log_rate: jnp.ones_like(k), lambda k, log_rate: -jnp.exp(log_rate))
+def _poisson_log_slope(k, log_rate):
+    rate, gap, beyond = _rate_parts(k, log_rate)
+    return jnp.where(beyond < 0, k, -gap)
+
+
+def _poisson_log(k, log_rate):
+    rate, gap, beyond = _rate_parts(k, log_rate)
+    small = k < 1.0
+    c = jnp.where(small, 1.0, k)
+    gap = jnp.where(small, rate - c, gap)
+    z = jnp.where(small, k, 0.0)
+    saddle = (
+        -gap_deviance(c, rate, gap) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0, True)(c)
+    )
+    return jnp.where(small, z * log_rate - rate - lgamma1p(z), saddle + c * beyond)
+
+
+_poisson_log_rate = with_partials(_poisson_log_slope_k, _poisson_log_slope)(_poisson_log)
+
+
+def poisson_log_rate_log_pmf(k: ArrayLike, log_rate: ArrayLike) -> Array:
+    """`poisson_log_pmf` of the rate's logarithm, to the same digits at rates of 1e20. Slope k - rate."""
+    return _poisson_log_rate(*jnp.broadcast_arrays(*as_floats(k, log_rate)))
 
 
 def _gamma_curve_x(x, a, rate):

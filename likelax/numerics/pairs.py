@@ -11,11 +11,12 @@ technique for extending the available precision"; Knuth, TAOCP 2, 4.2.2.
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._rules import with_partials
+from likelax.numerics._rules import terms, with_partials
 from likelax.numerics.deviance import _atanh_tail, product_gap
 from likelax.numerics.logspace import as_floats, divide
 
@@ -25,17 +26,30 @@ _SQRT_HALF = math.sqrt(0.5)
 # log 2 as its first 15 or 40 binary digits, whose product with an exponent is exact, and the rest.
 _LOG_2_SINGLE = 22713 / 2.0**15, 1.4286068203094173e-06
 _LOG_2_DOUBLE = 762123384785 / 2.0**40, 7.371002565167799e-13
+# log(2)/2 in three parts, the first two short enough for exact products with exponents, and
+# sqrt(2) in three, the first two of half of the digits.
+_HALF_LOG_2_SINGLE = 22713 / 2.0**16, 24543 / 2.0**35, 8.09925509332828e-12
+_HALF_LOG_2_DOUBLE = 762123384785 / 2.0**41, 891099531747 / 2.0**81, 2.9014944917978452e-25
+_ROOT_SINGLE = 1.4140625, 0.00015091896057128906, 1.434125237597392e-07
+_ROOT_DOUBLE = 1.4142135381698608, 2.4203234083586267e-08, 1.2537167179050217e-16
+_SIXTH = 21.0 / 128.0  # few digits of 1/6
 
 
 def _finite(low):
     return jnp.where(jnp.isfinite(low), low, 0.0)
 
 
-def two_sum(a: Array, b: Array) -> Pair:
-    """a + b, exactly."""
+def _sum(a: Array, b: Array) -> Pair:
+    """a + b, exactly, of finite numbers."""
     high = a + b
     part = high - a
-    return high, _finite((a - (high - part)) + (b - part))
+    return high, (a - (high - part)) + (b - part)
+
+
+def two_sum(a: Array, b: Array) -> Pair:
+    """a + b, exactly."""
+    high, low = _sum(a, b)
+    return high, _finite(low)
 
 
 def pair_sum(*pairs: Pair) -> Pair:
@@ -78,6 +92,58 @@ def exp_pair(pair: Pair) -> Array:
     """exp of a pair, as a float."""
     low = jnp.where(jnp.abs(pair[0]) < 1000.0, pair[1], 0.0)  # beyond, exp is 0 or inf
     return jnp.exp(pair[0]) * (1.0 + low)
+
+
+def exp_two(x: Array) -> Pair:
+    """exp(x) as a pair, to a ten-thousandth of a rounding; inf and 0 beyond the normal floats.
+
+    x = n log(2)/2 + r, |r| < 0.174, and r = u + v with a quarter of the digits in u. Every product
+    that is large enough for its rounding to count is one of few digits, and exact: a compiler may
+    fuse any other one into a sum, unrounded in one place and rounded in the next.
+    """
+    single = x.dtype == jnp.float32
+    low, high = (-86.0, 88.72) if single else (-700.0, 709.78)
+    y = jnp.clip(x, low, high)
+    n = jnp.round(y * (2.0 / math.log(2.0)))
+    first, second, third = _HALF_LOG_2_SINGLE if single else _HALF_LOG_2_DOUBLE
+    r, r_low = _sum(y - n * first, -n * second)
+    exponent, quarter, half = (8, 5, 11) if single else (11, 12, 25)
+    u = jax.lax.reduce_precision(r, exponent, quarter)
+    v = r - u
+    series = jnp.full_like(r, 1.0 / math.factorial(8 if single else 16))
+    for k in reversed(range(4, 8 if single else 16)):
+        series = series * r + 1.0 / math.factorial(k)
+    # exp(r) = 1 + (u + u^2/2) + v + u v + u^3/6 + what is small.
+    square = u * u
+    cube = square * u
+    small = cube * (1.0 / 6.0 - _SIXTH) + 0.5 * v * (v * (1.0 + v * (1.0 / 3.0)) + u * (u + v))
+    small = small + (r * r) * (r * r) * series + (r_low - n * third) * (1.0 + r * (1.0 + 0.5 * r))
+    # Not a constant 1, which XLA would add to the one that is taken off again.
+    one = jnp.where(x > high, 2.0, 1.0).astype(x.dtype)
+    top, lost = _sum(one, u + 0.5 * square)
+    for part in (v, u * v, _SIXTH * cube):
+        top, more = _sum(top, part)
+        lost = lost + more
+    top, lost = _sum(top, lost + small)
+    odd = n - 2.0 * jnp.floor(0.5 * n) > 0
+    parts = _ROOT_SINGLE if single else _ROOT_DOUBLE
+    root, root_2, root_3 = (
+        jnp.where(odd, part, even).astype(x.dtype)
+        for part, even in zip(parts, (1.0, 0.0, 0.0), strict=True)
+    )
+    lead = jax.lax.reduce_precision(top, exponent, half)
+    rest = top - lead
+    out, lost_1 = _sum(lead * root, rest * root)
+    out, lost_2 = _sum(out, lead * root_2)
+    lost = (lost_1 + lost_2) + (rest * root_2 + (top * root_3 + lost * root))
+    out, lost = _sum(out, lost)
+    # 2^(n/2 - 1): 2^128 is no float32, and the product with it may be one.
+    bits, bias = (23, 127) if single else (52, 1023)
+    power = (jnp.floor(0.5 * n) + (bias - 1)).astype(jnp.int32 if single else jnp.int64)
+    scale = jax.lax.bitcast_convert_type(power << bits, x.dtype)
+    value, rest = 2.0 * (scale * out), 2.0 * (scale * lost)
+    value = jnp.where(x > high, jnp.inf, jnp.where(x < low, 0.0, value))
+    return value, jnp.where((x > high) | (x < low), 0.0, rest)
 
 
 def standardize_pair(x: Array, loc: Array, s: Array) -> Pair:
