@@ -111,9 +111,7 @@ def _poisson_log(k, log_rate):
     c = jnp.where(small, 1.0, k)
     gap = jnp.where(small, rate - c, gap)
     z = jnp.where(small, k, 0.0)
-    saddle = (
-        -gap_deviance(c, rate, gap) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0, True)(c)
-    )
+    saddle = -gap_deviance(c, rate, gap) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0, True)(c)
     return jnp.where(small, z * log_rate - rate - lgamma1p(z), saddle + c * beyond)
 
 
@@ -469,13 +467,17 @@ def _others(x: Array) -> Array:
     )
 
 
+def _crossed(x, a, x_rest, a_rest):
+    """x A - n a = x a_rest - a x_rest, error-free."""
+    product = a * x_rest
+    return product_gap(x, a_rest, product) - product_gap(a, x_rest, product)
+
+
 def _log_excess(x, a, x_rest, a_rest):
     """log of (1 + x / a) / (1 + n / A), n = x + x_rest and A = a + a_rest."""
     n, total = x + x_rest, a + a_rest
-    # 1 + u, from the error-free x A - n a = x a_rest - a x_rest.
-    product = a * x_rest
-    # Not gap / a / m, which XLA turns into gap / (a m), beyond the floats.
-    gap = product_gap(x, a_rest, product) - product_gap(a, x_rest, product)
+    # 1 + u. Not gap / a / m, which XLA turns into gap / (a m), beyond the floats.
+    gap = _crossed(x, a, x_rest, a_rest)
     u = (gap / a) * (1.0 / (total + n))
     low = u <= -0.5
     first, second = (a + x) / (total + n), total / a
@@ -496,15 +498,24 @@ def _stirling_rest(a):
 def _dirichlet_multinomial(x: Array, a: Array) -> Array:
     n, total = jnp.sum(x, axis=-1), jnp.sum(a, axis=-1)
     m = (n / total)[..., None] * a
+    x_rest, a_rest = _others(x), _others(a)
+    less = -_crossed(x, a, x_rest, a_rest) / total[..., None]  # m - x
     # The largest count and the sum are taken together: their logarithms would cancel.
     most = jnp.arange(x.shape[-1]) == jnp.argmax(x, axis=-1, keepdims=True)
-    parts = jnp.where(most, 0.0, negative_binomial_mean_log_pmf(x, a, m))
-    k, r, mean, k_rest, r_rest = (
-        jnp.sum(jnp.where(most, part, 0.0), axis=-1) for part in (x, a, m, _others(x), _others(a))
+    none = x == 0
+    c = jnp.where(none, 1.0, x)
+    np, nq, _ = _mean_parts(c, a, m)
+    gap = jnp.where(none, m - 1.0, less) * (a / (a + m))
+    parts = _negative_binomial_terms(c, a) - gap_deviance(c, np, gap) - gap_deviance(a, nq, -gap)
+    parts = jnp.where(none, -a * log_ratio(a + m, a, -m), parts)
+    parts = jnp.where(most, 0.0, parts)
+    k, r, mean, less, k_rest, r_rest = (
+        jnp.sum(jnp.where(most, part, 0.0), axis=-1) for part in (x, a, m, less, x_rest, a_rest)
     )
     empty = n == 0
     k, n = jnp.where(empty, 1.0, k), jnp.where(empty, 1.0, n)
-    np, nq, gap = _mean_parts(k, r, mean)
+    np, nq, _ = _mean_parts(k, r, mean)
+    gap = less * (r / (r + mean))
     half = log_ratio(r, total, r_rest) + log1p(r_rest / (1.0 + r))
     half = half - _log_excess(k, r, k_rest, r_rest) - log_ratio(k, n, k_rest)
     delta = stirling(0, True)
