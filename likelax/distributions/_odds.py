@@ -10,6 +10,7 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.numerics.deviance import log1pmx
+from likelax.numerics.divergences import trial_divergence, trial_divergence_of_probs
 from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, softplus, xlog1py, xlogy
 
 
@@ -74,6 +75,15 @@ def kl_term(log_p: Array, log_q: Array) -> Array:
 def trial_kl(p: Any, q: Any) -> Array:
     """KL of one trial, between two distributions that have `_log_p` and `_log_q`."""
     return kl_term(p._log_p(), q._log_p()) + kl_term(p._log_q(), q._log_q())
+
+
+def one_trial_kl(p: Any, q: Any) -> Array:
+    """`trial_kl` of two `Odds`, to the digits of their parameters."""
+    if p.given("probs") and q.given("probs"):
+        return trial_divergence_of_probs(p.probs, q.probs)
+    if p.given("logits") and q.given("logits"):
+        return trial_divergence(p.logits, q.logits)
+    return trial_kl(p, q)
 
 
 def to_int(x: Array) -> Array:

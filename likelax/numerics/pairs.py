@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._rules import terms, with_partials
+from likelax.numerics._rules import with_partials
 from likelax.numerics.deviance import _atanh_tail, product_gap
 from likelax.numerics.logspace import as_floats, divide
 
