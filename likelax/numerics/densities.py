@@ -102,7 +102,7 @@ def _poisson_log_slope_k(k, log_rate):
 @with_partials(lambda k, log_rate: jnp.ones_like(k), lambda k, log_rate: -jnp.exp(log_rate))
 def _poisson_log_slope(k, log_rate):
     rate, gap, beyond = _rate_parts(k, log_rate)
-    return jnp.where(beyond < 0, k, -gap)
+    return jnp.where(log_rate == -jnp.inf, 0.0, jnp.where(beyond < 0, k, -gap))
 
 
 def _poisson_log(k, log_rate):
@@ -112,7 +112,9 @@ def _poisson_log(k, log_rate):
     gap = jnp.where(small, rate - c, gap)
     z = jnp.where(small, k, 0.0)
     saddle = -gap_deviance(c, rate, gap) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0, True)(c)
-    return jnp.where(small, z * log_rate - rate - lgamma1p(z), saddle + c * beyond)
+    power = z * jnp.where(z == 0, 0.0, log_rate)
+    rate = jnp.where(beyond < 0, jnp.exp(log_rate), rate)
+    return jnp.where(small, power - rate - lgamma1p(z), saddle + c * beyond)
 
 
 _poisson_log_rate = with_partials(_poisson_log_slope_k, _poisson_log_slope)(_poisson_log)
