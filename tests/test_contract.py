@@ -10,13 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from contract import misses_discrete
 from contract.entries import BY_NAME
 from contract.measure import TABLES, evaluate, load, of_distribution, rows
 
 # Rows that miss, with the 99th percentile that they are known to have and why. A row that does better
 # than a quarter of its figure is to be taken off.
-MISSES: dict[tuple[str, str], tuple[float, str]] = {}
-MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {}
+# An infinite figure is that of a row with a NaN, an infinity or a support that is wrong.
+MISSES: dict[tuple[str, str], tuple[float, str]] = {**misses_discrete.MISSES}
+MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {**misses_discrete.MISSES_FLOAT64}
 FRESH = 4  # rows of each entry that are moved and computed anew
 
 
@@ -58,11 +60,12 @@ def test_contract(name):
             bound = row.bound
             if (name, row.quantity) in misses:
                 bound = misses[name, row.quantity][0]
-                assert row.percentile > bound / 4, (row.quantity, "holds: take it off the list")
+                held = row.percentile <= bound / 4 if np.isfinite(bound) else not row.broken
+                assert not held, (row.quantity, "holds: take it off the list")
             at = int(np.argmax(row.errors)) // (row.errors.size // len(columns[0]))
             told = (row.quantity, row.percentile, row.worst, row.mistakes, [c[at] for c in columns])
             assert row.percentile <= bound, told
-            assert row.mistakes == 0, told
+            assert row.mistakes == 0 or np.isinf(bound), told
 
 
 def test_every_table_has_an_entry():
