@@ -11,7 +11,8 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.distributions.location_scale import LocationScale
+from likelax.distributions.location_scale import LocationScale, scale_ratio
+from likelax.numerics.divergences import exp_excess
 from likelax.numerics.gamma import lgamma, log_binomial, zeta
 from likelax.numerics.logspace import divide, log1mexp, log_mean_decay
 from likelax.numerics.pairs import log_over
@@ -66,12 +67,12 @@ def log_upper_tail(z: Array) -> Array:
 def _kl_standard(shift: Array, ratio: Array) -> Array:
     """From the standard Gumbel to that of `shift + ratio X`: two terms that are never negative."""
     v = lgamma(1 + ratio) - shift
-    return (jnp.expm1(v) - v) + (lgamma(ratio) + _EULER * (ratio - 1))
+    return exp_excess(v) + (lgamma(ratio) + _EULER * (ratio - 1))
 
 
 @register_kl(Gumbel, Gumbel)
 def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
-    return _kl_standard(divide(p.loc - q.loc, q.scale), jnp.exp(p.log_scale - q.log_scale))
+    return _kl_standard(divide(p.loc - q.loc, q.scale), scale_ratio(p, q))
 
 
 class Weibull(Distribution):

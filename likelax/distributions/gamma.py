@@ -16,6 +16,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import gamma_log_pdf
 from likelax.numerics.deviance import deviance, log1pmx
+from likelax.numerics.divergences import exp_excess, ratio_excess
 from likelax.numerics.gamma import digamma, stirling_error
 from likelax.numerics.half_line import exponential_log_pdf
 from likelax.numerics.inverses import gammainc_inverse, gammaincc_inverse
@@ -88,8 +89,9 @@ class Exponential(Distribution):
 
 @register_kl(Exponential, Exponential)
 def _kl_exponential(p: Exponential, q: Exponential) -> Array:
-    log_ratio = q.log_rate - p.log_rate
-    return jnp.expm1(log_ratio) - log_ratio
+    if p.given("rate") and q.given("rate"):
+        return ratio_excess(q.rate, p.rate)
+    return exp_excess(q.log_rate - p.log_rate)
 
 
 def _times_exp(value: Array, log_rate: Array) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.numerics.divergences import exp_excess, laplace_divergence
 from likelax.numerics.logspace import (
     divide,
     inverse,
@@ -122,9 +123,17 @@ class Laplace(LocationScale):
 
 @register_kl(Laplace, Laplace)
 def _kl_laplace(p: Laplace, q: Laplace) -> Array:
-    log_ratio = p.log_scale - q.log_scale
-    z = jnp.abs(standardize(p.loc, q.loc, p.scale))
-    return jnp.exp(log_ratio) * (z + jnp.expm1(-z)) + jnp.expm1(log_ratio) - log_ratio
+    if p.given("scale") and q.given("scale"):
+        return laplace_divergence(p.loc - q.loc, p.scale, q.scale)
+    z, log_ratio = jnp.abs(standardize(p.loc, q.loc, p.scale)), p.log_scale - q.log_scale
+    return exp_excess(log_ratio) + jnp.exp(log_ratio) * exp_excess(-z)
+
+
+def scale_ratio(p: Any, q: Any) -> Array:
+    """The scale of p over that of q."""
+    if p.given("scale") and q.given("scale"):
+        return divide(p.scale, q.scale)
+    return jnp.exp(p.log_scale - q.log_scale)
 
 
 class AsymmetricLaplace(LocationScale):

@@ -183,7 +183,7 @@ def _harmonic_slope(x):
 @with_partials(_harmonic_slope)
 def _harmonic(x):
     # Eight steps of 1/n - 1/(x + n), and digamma(x + 9) - digamma(9): nothing cancels.
-    total = _digamma_step(jnp.full_like(x, 9.0), x)
+    total = digamma_step(jnp.full_like(x, 9.0), x)
     for n in range(1, 9):
         total = total + (x / (x + n)) / n
     # Of the last difference a series keeps what is far below its rounding.

@@ -1,6 +1,34 @@
 """Every entry of the contract. A family's entries lie in the file of its group."""
 
-from contract import bounded, entropies, gammas, half_line, line, location_scale
+from contract import (
+    bounded,
+    classes,
+    counts,
+    discrete_divergences,
+    discrete_entropies,
+    divergences,
+    entropies,
+    gammas,
+    half_line,
+    line,
+    location_scale,
+    vectors,
+    wrappers,
+)
 
-GROUPS = [location_scale, line, half_line, gammas, bounded, entropies]
+GROUPS = [
+    location_scale,
+    line,
+    half_line,
+    gammas,
+    bounded,
+    counts,
+    classes,
+    vectors,
+    wrappers,
+    divergences,
+    discrete_divergences,
+    entropies,
+    discrete_entropies,
+]
 BY_NAME = {entry.name: entry for group in GROUPS for entry in group.ENTRIES}
