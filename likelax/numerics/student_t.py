@@ -28,8 +28,10 @@ def log1p_square(t: Array) -> Array:
     """log(1 + t^2), which is 2 log|t| where the square would overflow."""
     size = jnp.abs(t)
     large = size > _LARGE
-    square = jnp.where(large, 1.0, size) * size
-    return jnp.where(large, 2.0, 1.0) * jnp.log1p(jnp.where(large, size - 1.0, square))
+    argument = size * jnp.where(large, 1.0, size)
+    if t.dtype != jnp.float32:  # which does not see the 1 there
+        argument = jnp.where(large, size - 1.0, argument)
+    return jnp.where(large, 2.0, 1.0) * jnp.log1p(argument)
 
 
 @log1p_square.defjvp
