@@ -299,7 +299,7 @@ FUNCTIONS = [
     (densities.poisson_log_pmf, (3.0, 2.5)),
     (densities.gamma_log_pdf, (0.75, 2.5, 1.5)),
     (densities.beta_log_pdf, (0.25, 2.5, 1.5)),
-    (densities.binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
+    (trials.binomial_logits_log_pmf, (3.0, 5.0, -0.5)),
     (densities.negative_binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
     (densities.negative_binomial_mean_log_pmf, (3.0, 5.0, 2.5)),
     (densities.student_t_log_normalizer, (5.0,)),
