@@ -88,13 +88,14 @@ def test_plain_formulas_break_the_contract():
 @pytest.mark.parametrize(
     "name", [name for name, entry in BY_NAME.items() if "log_prob" in entry.exact]
 )
-def test_bfloat16_arguments_are_exact_and_computed_in_float32(name):
+def test_bfloat16_parameters_are_exact_and_computed_with_in_float32(name):
     log_prob = of_distribution(BY_NAME[name], "log_prob")
-    columns = [jnp.asarray(c[:64], jnp.bfloat16) for c in load(name)[0]]
+    value, *params = (c[:64] for c in load(name)[0])
+    half = [jnp.asarray(c, jnp.bfloat16) for c in params]
     both = jax.jit(
-        jax.vmap(lambda *row: (log_prob(*row), log_prob(*(c.astype(jnp.float32) for c in row))))
+        jax.vmap(lambda x, *p: (log_prob(x, *p), log_prob(x, *(c.astype(jnp.float32) for c in p))))
     )
-    got, want = map(np.asarray, both(*columns))
+    got, want = map(np.asarray, both(value, *half))
     assert got.dtype == np.float32
     assert np.isfinite(want).any()
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
