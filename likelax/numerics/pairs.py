@@ -10,9 +10,11 @@ technique for extending the available precision"; Knuth, TAOCP 2, 4.2.2.
 """
 
 import math
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -23,6 +25,7 @@ from likelax.numerics.logspace import as_floats, divide
 Pair = tuple[Array, Array]
 
 _SQRT_HALF = math.sqrt(0.5)
+_LOG_2 = Fraction("0.6931471805599453094172321214581765680755001343602552541206800")
 # log 2 as its first 15 or 40 binary digits, whose product with an exponent is exact, and the rest.
 _LOG_2_SINGLE = 22713 / 2.0**15, 1.4286068203094173e-06
 _LOG_2_DOUBLE = 762123384785 / 2.0**40, 7.371002565167799e-13
@@ -36,7 +39,8 @@ def _log_2_parts(x):
     return _LOG_2_SINGLE if x.dtype == jnp.float32 else _LOG_2_DOUBLE
 
 
-def _half_square(pair):
+def half_square(pair: Pair) -> Pair:
+    """pair^2 / 2."""
     return pair_product((0.5 * pair[0], 0.5 * pair[1]), pair)
 
 
@@ -174,6 +178,43 @@ def log_over(x: ArrayLike, m: ArrayLike) -> Array:
     return _log_over(*jnp.broadcast_arrays(*as_floats(x, m)))
 
 
+def _pair_of(c: Fraction, like: Array) -> Pair:
+    """A constant in two floats."""
+    high = float(np.asarray(float(c), like.dtype))
+    return jnp.full_like(like, high), jnp.full_like(like, float(c - Fraction(high)))
+
+
+def _log_beyond(x: Array, m: Array, loc: Array) -> Pair:
+    """log(x / m) - loc for x, m > 0, to about the square of a rounding of 1.
+
+    As `log_quotient`, with the first terms of atanh's series as pairs, and with loc taken from the
+    powers of 2 before the rest is added.
+    """
+    (a, i), (b, j) = jnp.frexp(x), jnp.frexp(m)
+    up, down = a < _SQRT_HALF * b, b < _SQRT_HALF * a
+    a, b = jnp.where(up, 2.0 * a, a), jnp.where(down, 2.0 * b, b)
+    n = (i - j - up + down).astype(x.dtype)
+    f = pair_ratio(word(a - b), two_sum(a, b))
+    square = pair_product(f, f)
+    series = jnp.zeros_like(x)
+    for k in reversed(range(4, 4 + terms(x, 5, 12))):
+        series = 1.0 / (2 * k + 1) + square[0] * series
+    total = word(series)
+    for k in (3, 2, 1):
+        total = pair_sum(_pair_of(Fraction(1, 2 * k + 1), x), pair_product(square, total))
+    tail = pair_product(pair_product(square, f), total)
+    log_2 = _log_2_parts(x)[0]
+    rest = _pair_of(_LOG_2 - Fraction(log_2), x)
+    powers = pair_sum(two_sum(n * log_2, -loc), pair_times(n, rest))
+    atanh = pair_sum(f, tail)
+    return pair_sum(powers, (2.0 * atanh[0], 2.0 * atanh[1]))
+
+
+def standardized_log_pair(x: Array, m: Array, loc: Array, s: Array) -> Pair:
+    """(log(x / m) - loc) / s for x, m, s > 0."""
+    return pair_over(_log_beyond(x, m, loc), s)
+
+
 @with_partials(
     lambda x, m, loc, s: divide(divide(1.0, x), s),
     lambda x, m, loc, s: divide(divide(-1.0, m), s),
@@ -181,7 +222,7 @@ def log_over(x: ArrayLike, m: ArrayLike) -> Array:
     lambda x, m, loc, s: divide(-_standardized_log(x, m, loc, s), s),
 )
 def _standardized_log(x, m, loc, s):
-    return rounded(pair_over(pair_sum(log_quotient(x, m), word(-loc)), s))
+    return rounded(standardized_log_pair(x, m, loc, s))
 
 
 def standardized_log(x: ArrayLike, m: ArrayLike, loc: ArrayLike, s: ArrayLike) -> Array:
