@@ -93,6 +93,11 @@ class Circle(Real):
     lower, upper = -math.pi, math.pi
 
 
+def _room(bound: jax.Array) -> jax.Array:
+    """A distance that takes a float off a bound of its size: 1, unless that is below its rounding."""
+    return jnp.maximum(jnp.abs(bound) / 64, 1)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Interval(Support):
     """The numbers from `lower` to `upper`, the ends inside unless open.
@@ -142,9 +147,11 @@ class Interval(Support):
             one_sided = jnp.where(ended, low + 1, jnp.where(topped, high - 1, 0))
             point = jnp.where(ended & topped, 0.5 * (low + high), one_sided)
         elif self.lower is not None:
-            point = jnp.asarray(self.lower) + 1
+            low = jnp.asarray(self.lower)
+            point = low + _room(low)
         elif self.upper is not None:
-            point = jnp.asarray(self.upper) - 1
+            high = jnp.asarray(self.upper)
+            point = high - _room(high)
         else:
             point = jnp.asarray(0.0)
         if not self.is_discrete:

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from likelax._pytree import Array
-from likelax.numerics.densities import binomial_log_pmf, poisson_log_pmf
+from likelax.numerics.densities import poisson_log_pmf
+from likelax.numerics.trials import binomial_logits_log_pmf
 
 # Below this mean the counts are found by adding up probabilities; Hormann's constants hold above
 # it.
@@ -113,17 +114,16 @@ def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int,
         lambda k: (n_few - k) / (k + 1) * odds,
     )
     m, p = jnp.where(few, 4 * _FEW, n), jnp.where(few, 0.5, rare)
-    log_ps = jnp.where(few, jnp.log(p), log_rare), jnp.where(few, jnp.log(p), log_often)
+    logits = jnp.where(few, 0.0, log_rare - log_often)
     spread = jnp.sqrt(m * p * (1 - p))
     b = 1.15 + 2.53 * spread
     a = -0.0873 + 0.0248 * b + 0.01 * p
-    log_top = binomial_log_pmf(jnp.floor((m + 1) * p), m, *log_ps)
+    log_top = binomial_logits_log_pmf(jnp.floor((m + 1) * p), m, logits)
 
     def log_ratio(k: Array) -> Array:
         inside = (k >= 0) & (k <= m)
-        return jnp.where(
-            inside, binomial_log_pmf(jnp.where(inside, k, 0.0), m, *log_ps) - log_top, -jnp.inf
-        )
+        log_prob = binomial_logits_log_pmf(jnp.where(inside, k, 0.0), m, logits)
+        return jnp.where(inside, log_prob - log_top, -jnp.inf)
 
     scale = (2.83 + 5.1 / b) * spread
     rejected = _by_rejection(key_many, shape, m * p + 0.5, a, b, scale, log_ratio)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.numerics.deviance import log1pmx
+from likelax.numerics.divergences import trial_divergence, trial_divergence_of_probs
 from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, softplus, xlog1py, xlogy
-from likelax.numerics.pairs import Pair, log_quotient, pair_sum, two_sum, word
 
 
 class Odds(Distribution):
@@ -39,14 +38,6 @@ class Odds(Distribution):
 
     def _q(self) -> Array:
         return 1 - self.probs if self.given("probs") else sigmoid(-self.logits)
-
-    def _log_odds_pair(self) -> Pair:
-        """log(p/(1-p)) as a pair of floats, without derivatives."""
-        if not self.given("probs"):
-            return word(self.logits)
-        p = jax.lax.stop_gradient(self.probs)
-        high, low = two_sum(jnp.ones_like(p), -p)
-        return pair_sum(log_quotient(p, high), word(jnp.where(high == 0, 0, -low / high)))
 
     def _weigh(self, successes: Array, failures: Array) -> Array:
         """successes log p + failures log(1-p), with 0 log 0 = 0."""
@@ -84,6 +75,15 @@ def kl_term(log_p: Array, log_q: Array) -> Array:
 def trial_kl(p: Any, q: Any) -> Array:
     """KL of one trial, between two distributions that have `_log_p` and `_log_q`."""
     return kl_term(p._log_p(), q._log_p()) + kl_term(p._log_q(), q._log_q())
+
+
+def one_trial_kl(p: Any, q: Any) -> Array:
+    """`trial_kl` of two `Odds`, to the digits of their parameters."""
+    if p.given("probs") and q.given("probs"):
+        return trial_divergence_of_probs(p.probs, q.probs)
+    if p.given("logits") and q.given("logits"):
+        return trial_divergence(p.logits, q.logits)
+    return trial_kl(p, q)
 
 
 def to_int(x: Array) -> Array:

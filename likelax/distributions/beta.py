@@ -20,7 +20,7 @@ from likelax.distributions.gamma import (
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import beta_log_pdf
 from likelax.numerics.deviance import deviance
-from likelax.numerics.gamma import digamma, log_beta
+from likelax.numerics.gamma import harmonic, log_beta
 from likelax.numerics.incomplete import log_betainc, log_betaincc
 from likelax.numerics.inverses import betainc_inverse
 from likelax.numerics.logspace import divide, log1mexp, sigmoid
@@ -30,7 +30,6 @@ from likelax.numerics.powers import (
     log_one_minus_power,
 )
 
-_EULER = 0.57721566490153286
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -174,6 +173,5 @@ class Kumaraswamy(Distribution):
 
     def entropy(self) -> Array:
         a, b = self.concentration1, self.concentration0
-        harmonic = digamma(b + 1) + _EULER
-        excess = 1 - divide(1.0, b) + (1 - divide(1.0, a)) * harmonic
+        excess = 1 - divide(1.0, b) + (1 - divide(1.0, a)) * harmonic(b)
         return excess - jnp.log(a) - jnp.log(b)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, param
-from likelax.distributions._odds import Odds, kl_term, log_of, multiply, to_int, trial_kl
+from likelax.distributions._odds import Odds, kl_term, log_of, multiply, one_trial_kl, to_int
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.indexing import pick, take
@@ -77,7 +77,7 @@ class Bernoulli(Odds):
 
 @register_kl(Bernoulli, Bernoulli)
 def _kl_bernoulli(p: Bernoulli, q: Bernoulli) -> Array:
-    return trial_kl(p, q)
+    return one_trial_kl(p, q)
 
 
 class _Labels(Distribution):

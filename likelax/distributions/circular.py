@@ -12,12 +12,14 @@ from likelax._pytree import Array, param
 from likelax.distributions._invert import solve_decreasing
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.numerics.angles import versine_between
 from likelax.numerics.bessel import (
     bessel_ratio,
     bessel_ratio_defect,
     log_i0e,
     log_von_mises_tail,
     von_mises_cdf,
+    von_mises_spread,
 )
 from likelax.numerics.logspace import log1mexp, log_add_exp, log_sub_exp
 
@@ -44,7 +46,7 @@ class VonMises(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         # k (cos d - 1) without its cancellation, over exp(-k) I0(k).
-        drop = 2 * self.concentration * jnp.sin(0.5 * (value - self.loc)) ** 2
+        drop = self.concentration * versine_between(value, self.loc)
         return -drop - _LOG_2PI - log_i0e(self.concentration)
 
     def _arc(self, start: Array, end: Array) -> Array:
@@ -117,8 +119,7 @@ class VonMises(Distribution):
         return bessel_ratio_defect(self.concentration)
 
     def entropy(self) -> Array:
-        k = self.concentration
-        return _LOG_2PI + log_i0e(k) + k * bessel_ratio_defect(k)
+        return _LOG_2PI + von_mises_spread(self.concentration)
 
 
 @register_kl(VonMises, VonMises)

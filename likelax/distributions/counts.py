@@ -11,23 +11,27 @@ from jax.typing import ArrayLike
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions import _count_samplers
-from likelax.distributions._odds import Odds, log_of, multiply, to_int, trial_kl
+from likelax.distributions._odds import Odds, log_of, multiply, one_trial_kl, to_int, trial_kl
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import (
-    binomial_log_pmf,
     negative_binomial_log_mass,
     negative_binomial_log_pmf,
     negative_binomial_mean_log_pmf,
     poisson_log_pmf,
+    poisson_log_rate_log_pmf,
 )
 from likelax.numerics.deviance import deviance
+from likelax.numerics.divergences import wait_divergence
 from likelax.numerics.incomplete import log_betainc, log_betaincc, log_gammainc, log_gammaincc
-from likelax.numerics.logspace import divide, log_sigmoid, log_sub_exp
+from likelax.numerics.logspace import divide, log_mean_decay, log_sigmoid, log_sub_exp
+from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_pmf
 
 # exp() of anything lower is no normal number in float32.
 _LOWEST_LOG_RATE = -80.0
+# Here a slope a / exp() is still below the largest float.
+_LOWEST_LOG_TRIAL = -70.0
 # Above this the rate would overflow in a step or two, and 1 / rate is no part of a sum any more.
 _HIGHEST_LOG_RATE = 60.0
 
@@ -75,8 +79,10 @@ def _split_log_rate(log_rate: Array) -> tuple[Array, Array, Array]:
 def _log_beta_tail(a: Array, b: Array, log_x: Array, log_y: Array) -> Array:
     """log I_x(a, b) with y = 1 - x, computed from the smaller of the two: 1 - 1e-8 is 1 in float32."""
     rare = log_x <= log_y
-    z = jnp.exp(jnp.where(rare, log_x, log_y))
-    return jnp.where(rare, log_betainc(a, b, z), log_betaincc(b, a, z))
+    z = jnp.exp(jnp.maximum(jnp.where(rare, log_x, log_y), _LOWEST_LOG_TRIAL))
+    # Below that, I_x is proportional to x^a.
+    beyond = a * jnp.minimum(jnp.where(rare, log_x, 0) - _LOWEST_LOG_TRIAL, 0)
+    return jnp.where(rare, log_betainc(a, b, z) + beyond, log_betaincc(b, a, z))
 
 
 class Poisson(Distribution):
@@ -101,8 +107,7 @@ class Poisson(Distribution):
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):
             return poisson_log_pmf(value, self.rate)
-        kept, rest, excess = _split_log_rate(self.log_rate)
-        return poisson_log_pmf(value, kept) + multiply(value, rest) + excess
+        return poisson_log_rate_log_pmf(value, self.log_rate)
 
     def log_cdf(self, value: Array) -> Array:
         return log_gammaincc(value + 1, self.rate)
@@ -149,8 +154,9 @@ class Binomial(Odds):
         return supports.integer_interval(0, self.total_count)
 
     def log_prob(self, value: Array) -> Array:
-        log_p, log_q = self._log_p(), self._log_q()
-        return binomial_log_pmf(value, self.total_count, log_p, log_q, self._log_odds_pair())
+        if self.given("probs"):
+            return binomial_probs_log_pmf(value, self.total_count, self.probs)
+        return binomial_logits_log_pmf(value, self.total_count, self.logits)
 
     def _failures(self, value: Array) -> Array:
         """n - k, at least 1 where the tails are asked for (n = 0 has none)."""
@@ -181,7 +187,7 @@ class Binomial(Odds):
 
 @register_kl(Binomial, Binomial)
 def _kl_binomial(p: Binomial, q: Binomial) -> Array:
-    kl = multiply(p.total_count, trial_kl(p, q))
+    kl = multiply(p.total_count, one_trial_kl(p, q))
     return jnp.where(p.total_count == q.total_count, kl, jnp.nan)
 
 
@@ -206,7 +212,13 @@ class Geometric(Odds):
         return self._log_survival(value)
 
     def log_cdf(self, value: Array) -> Array:
-        return log_sub_exp(0.0, self._log_survival(value))
+        plain = log_sub_exp(0.0, self._log_survival(value))
+        if self.given("probs"):
+            return plain
+        # Where p is below all rounding: log(1 - exp(-(k + 1) p)), p = exp(logits).
+        rare = self.logits < -20
+        log_mean = jnp.log(value + 1) + jnp.where(rare, self.logits, -20)
+        return jnp.where(rare, log_mean + log_mean_decay(jnp.exp(log_mean)), plain)
 
     def survival(self, value: Array) -> Array:
         return jnp.exp(self._log_survival(value))
@@ -250,7 +262,9 @@ class Geometric(Odds):
 
 @register_kl(Geometric, Geometric)
 def _kl_geometric(p: Geometric, q: Geometric) -> Array:
-    return divide(trial_kl(p, q), p._p())
+    if p.given("logits") and q.given("logits"):
+        return wait_divergence(p.logits, q.logits)
+    return divide(one_trial_kl(p, q), p._p())
 
 
 class _GammaPoisson(Distribution):

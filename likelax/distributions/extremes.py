@@ -11,8 +11,9 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.distributions.location_scale import LocationScale
-from likelax.numerics.gamma import lgamma, log_binomial
+from likelax.distributions.location_scale import LocationScale, scale_ratio
+from likelax.numerics.divergences import exp_excess
+from likelax.numerics.gamma import lgamma, log_binomial, zeta
 from likelax.numerics.logspace import divide, log1mexp, log_mean_decay
 from likelax.numerics.pairs import log_over
 from likelax.numerics.powers import exp_minus, gumbel_log_kernel, power, weibull_log_pdf
@@ -66,12 +67,12 @@ def log_upper_tail(z: Array) -> Array:
 def _kl_standard(shift: Array, ratio: Array) -> Array:
     """From the standard Gumbel to that of `shift + ratio X`: two terms that are never negative."""
     v = lgamma(1 + ratio) - shift
-    return (jnp.expm1(v) - v) + (lgamma(ratio) + _EULER * (ratio - 1))
+    return exp_excess(v) + (lgamma(ratio) + _EULER * (ratio - 1))
 
 
 @register_kl(Gumbel, Gumbel)
 def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
-    return _kl_standard(divide(p.loc - q.loc, q.scale), jnp.exp(p.log_scale - q.log_scale))
+    return _kl_standard(divide(p.loc - q.loc, q.scale), scale_ratio(p, q))
 
 
 class Weibull(Distribution):
@@ -128,14 +129,6 @@ class Weibull(Distribution):
     def entropy(self) -> Array:
         u = divide(1.0, self.concentration)
         return 1 + _EULER * (1 - u) - log_over(self.concentration, self.scale)
-
-
-def zeta(k: int) -> float:
-    """The sum of n^-k over n >= 1, k >= 2, its tail by Euler and Maclaurin."""
-    n = 64.0
-    tail = n ** (1 - k) / (k - 1) - 0.5 * n**-k + k / 12 * n ** (-k - 1)
-    tail -= k * (k + 1) * (k + 2) / 720 * n ** (-k - 3)
-    return sum(i**-k for i in range(1, 65)) + tail
 
 
 # log Gamma(1 + 2u) - 2 log Gamma(1 + u) in powers of -u from the second on.

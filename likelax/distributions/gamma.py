@@ -16,13 +16,15 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import gamma_log_pdf
 from likelax.numerics.deviance import deviance, log1pmx
+from likelax.numerics.divergences import exp_excess, ratio_excess
 from likelax.numerics.gamma import digamma, stirling_error
 from likelax.numerics.half_line import exponential_log_pdf
-from likelax.numerics.incomplete import log_gammainc, log_gammaincc
 from likelax.numerics.inverses import gammainc_inverse, gammaincc_inverse
 from likelax.numerics.logspace import divide, log1mexp
 from likelax.numerics.pairs import log_over
 from likelax.numerics.reciprocal import (
+    gamma_log_cdf,
+    gamma_log_survival,
     inverse_gamma_log_cdf,
     inverse_gamma_log_pdf,
     inverse_gamma_log_survival,
@@ -87,8 +89,9 @@ class Exponential(Distribution):
 
 @register_kl(Exponential, Exponential)
 def _kl_exponential(p: Exponential, q: Exponential) -> Array:
-    log_ratio = q.log_rate - p.log_rate
-    return jnp.expm1(log_ratio) - log_ratio
+    if p.given("rate") and q.given("rate"):
+        return ratio_excess(q.rate, p.rate)
+    return exp_excess(q.log_rate - p.log_rate)
 
 
 def _times_exp(value: Array, log_rate: Array) -> tuple[Array, Array]:
@@ -126,10 +129,10 @@ class Gamma(Distribution):
         return gamma_log_pdf(value, self.concentration, self.rate)
 
     def log_cdf(self, value: Array) -> Array:
-        return log_gammainc(self.concentration, self.rate * value)
+        return gamma_log_cdf(value, self.concentration, self.rate)
 
     def log_survival(self, value: Array) -> Array:
-        return log_gammaincc(self.concentration, self.rate * value)
+        return gamma_log_survival(value, self.concentration, self.rate)
 
     def quantile(self, q: Array) -> Array:
         return divide(gammainc_inverse(self.concentration, q), self.rate)

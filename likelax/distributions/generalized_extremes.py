@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
-from likelax.distributions.extremes import LOG_CENTRAL, log_upper_tail, zeta
+from likelax.distributions.extremes import LOG_CENTRAL, log_upper_tail
 from likelax.numerics.extremes import (
     generalized_extreme_value_log_pdf,
     generalized_pareto_log_cdf,
@@ -22,7 +22,7 @@ from likelax.numerics.extremes import (
     tail_rise,
     tail_stretch,
 )
-from likelax.numerics.gamma import lgamma
+from likelax.numerics.gamma import lgamma, zeta
 from likelax.numerics.logspace import divide, log1p
 
 _EULER = 0.57721566490153286

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,22 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.numerics.divergences import exp_excess, laplace_divergence
 from likelax.numerics.logspace import (
     divide,
+    inverse,
     log1mexp,
+    log1p,
     log_add_exp,
     log_logistic_pdf,
     log_sigmoid,
-    logcosh,
     logit,
     sigmoid,
     standardize,
 )
 from likelax.numerics.normal import log_ndtr_interval, ndtr, ndtri
+from likelax.numerics.pairs import log_gap, log_over
+from likelax.numerics.two_sided import log_upper_rest, two_sided_loss
 
 _LOG_2 = math.log(2)
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -45,6 +49,12 @@ class LocationScale(Distribution):
 
     def _z(self, value: Array) -> Array:
         return standardize(value, self.loc, self.scale)
+
+    def _log_scale_over(self, m: Array) -> Array:
+        """log(scale / m), also where the two logarithms nearly cancel."""
+        if self.given("scale"):
+            return log_over(self.scale, m)
+        return -log_gap(m, self.log_scale)
 
     def mean(self) -> Array:
         return self.loc
@@ -78,11 +88,11 @@ class Laplace(LocationScale):
 
     def log_cdf(self, value: Array) -> Array:
         z = self._z(value)
-        return jnp.where(z < 0, z - _LOG_2, jnp.log1p(-0.5 * jnp.exp(-jnp.abs(z))))
+        return jnp.where(z < 0, z - _LOG_2, log1p(-0.5 * jnp.exp(-jnp.abs(z))))
 
     def log_survival(self, value: Array) -> Array:
         z = self._z(value)
-        return jnp.where(z < 0, jnp.log1p(-0.5 * jnp.exp(-jnp.abs(z))), -z - _LOG_2)
+        return jnp.where(z < 0, log1p(-0.5 * jnp.exp(-jnp.abs(z))), -z - _LOG_2)
 
     def log_interval_prob(self, low: Array, width: ArrayLike) -> Array:
         """log P(low < X <= low + width), also for widths far below the scale; see `Quantized`."""
@@ -113,9 +123,17 @@ class Laplace(LocationScale):
 
 @register_kl(Laplace, Laplace)
 def _kl_laplace(p: Laplace, q: Laplace) -> Array:
-    log_ratio = p.log_scale - q.log_scale
-    z = jnp.abs(standardize(p.loc, q.loc, p.scale))
-    return jnp.exp(log_ratio) * (z + jnp.expm1(-z)) + jnp.expm1(log_ratio) - log_ratio
+    if p.given("scale") and q.given("scale"):
+        return laplace_divergence(p.loc - q.loc, p.scale, q.scale)
+    z, log_ratio = jnp.abs(standardize(p.loc, q.loc, p.scale)), p.log_scale - q.log_scale
+    return exp_excess(log_ratio) + jnp.exp(log_ratio) * exp_excess(-z)
+
+
+def scale_ratio(p: Any, q: Any) -> Array:
+    """The scale of p over that of q."""
+    if p.given("scale") and q.given("scale"):
+        return divide(p.scale, q.scale)
+    return jnp.exp(p.log_scale - q.log_scale)
 
 
 class AsymmetricLaplace(LocationScale):
@@ -163,21 +181,23 @@ class AsymmetricLaplace(LocationScale):
 
     def _log_normalizer(self) -> Array:
         """log(a + 1/a) + log scale."""
-        return logcosh(jnp.log(self.asymmetry)) + _LOG_2 + self.log_scale
+        a = self.asymmetry
+        low = a < 1
+        small = jnp.where(low, a, inverse(jnp.where(low, 1, a)))
+        return jnp.log1p(small * small) + self._log_scale_over(small)
 
     def log_prob(self, value: Array) -> Array:
-        z = self._z(value)
-        return -jnp.maximum(z * self.asymmetry, -z / self.asymmetry) - self._log_normalizer()
+        return -two_sided_loss(self._z(value), self.asymmetry) - self._log_normalizer()
 
     def log_cdf(self, value: Array) -> Array:
         z, a = self._z(value), self.asymmetry
-        upper = log1mexp(jnp.where(z < 0, 1, z * a - self._log_above()))
-        return jnp.where(z < 0, self._log_below() + z / a, upper)
+        below, above = jnp.where(z < 0, z, 0), jnp.where(z < 0, 0, z)
+        return jnp.where(z < 0, self._log_below() + divide(below, a), log_upper_rest(above, a))
 
     def log_survival(self, value: Array) -> Array:
         z, a = self._z(value), self.asymmetry
-        lower = log1mexp(jnp.where(z < 0, -z / a - self._log_below(), 1))
-        return jnp.where(z < 0, lower, self._log_above() - z * a)
+        below, above = jnp.where(z < 0, -z, 0), jnp.where(z < 0, 0, z)
+        return jnp.where(z < 0, log_upper_rest(below, inverse(a)), self._log_above() - above * a)
 
     def quantile(self, q: Array) -> Array:
         a = self.asymmetry
@@ -241,27 +261,35 @@ class Huber(LocationScale):
         line = self.delta * (jnp.abs(z) - 0.5 * self.delta)
         return jnp.where(near, 0.5 * jnp.where(near, z, 0) ** 2, line)
 
-    def _log_masses(self) -> tuple[Array, Array, Array]:
-        """log of the mass within delta, of that in both tails, and of their sum Z."""
-        middle = _LOG_SQRT_2PI + log_ndtr_interval(-self.delta, self.delta)
-        tails = _LOG_2 - jnp.log(self.delta) - 0.5 * self.delta**2
-        return middle, tails, log_add_exp(middle, tails)
+    def _log_masses(self) -> tuple[Array, Array]:
+        """log of the mass in both tails and of all of it, Z, times min(delta, 1)."""
+        unit, over = self._units()
+        middle = _LOG_SQRT_2PI + log_ndtr_interval(-self.delta, self.delta) + jnp.log(unit)
+        tails = _LOG_2 - 0.5 * self.delta**2 - jnp.log(over)
+        return tails, log_add_exp(middle, tails)
+
+    def _units(self) -> tuple[Array, Array]:
+        """min(delta, 1) and max(delta, 1): Z delta is 2 in the limit 0, Z sqrt(2 pi) in that of infinity."""
+        low = self.delta < 1
+        return jnp.where(low, self.delta, 1), jnp.where(low, 1, self.delta)
 
     def _log_normalizer(self) -> Array:
-        return self._log_masses()[2]
+        """log Z + log scale."""
+        return self._log_masses()[1] + self._log_scale_over(self._units()[0])
 
     def log_prob(self, value: Array) -> Array:
-        return -self._loss(self._z(value)) - self._log_normalizer() - self.log_scale
+        return -self._loss(self._z(value)) - self._log_normalizer()
 
     def _log_tail(self, z: Array) -> Array:
         """log P(Z <= z) for z <= 0."""
-        middle, tails, log_z = self._log_masses()
+        _, total = self._log_masses()
         far = z <= -self.delta
         edge = jnp.where(far, z, -self.delta)
-        tail = -self._loss(edge) - jnp.log(self.delta) - log_z
+        unit, over = self._units()
+        tail = -self._loss(edge) - total - jnp.log(over)
         inside = jnp.where(far, -self.delta, z)
-        within = _LOG_SQRT_2PI + log_ndtr_interval(-self.delta, inside) - log_z
-        return jnp.where(far, tail, log_add_exp(tail, within))
+        within = _LOG_SQRT_2PI + log_ndtr_interval(-self.delta, inside) + jnp.log(unit)
+        return jnp.where(far, tail, log_add_exp(tail, within - total))
 
     def log_cdf(self, value: Array) -> Array:
         z = self._z(value)
@@ -275,13 +303,15 @@ class Huber(LocationScale):
 
     def _standard_quantile(self, q: Array) -> Array:
         """The quantile of (x - loc)/scale for q <= 1/2."""
-        _, tails, log_z = self._log_masses()
-        in_tail = jnp.log(2 * q) < tails - log_z
-        log_q = jnp.where(in_tail, jnp.log(q), tails - log_z - _LOG_2)
-        tail = (log_q + log_z + jnp.log(self.delta)) / self.delta - 0.5 * self.delta
+        tails, total = self._log_masses()
+        in_tail = jnp.log(2 * q) < tails - total
+        log_q = jnp.where(in_tail, jnp.log(q), tails - total - _LOG_2)
+        unit, over = self._units()
+        tail = (log_q + total + jnp.log(over)) / self.delta - 0.5 * self.delta
         # Phi(z) = Phi(-delta) + (q - P(Z < -delta)) Z / sqrt(2 pi).
-        edge = ndtr(-self.delta) - jnp.exp(tails - _LOG_2 - _LOG_SQRT_2PI)
-        phi = jnp.exp(log_z - _LOG_SQRT_2PI) * q + edge
+        log_unit = jnp.log(unit)
+        edge = ndtr(-self.delta) - jnp.exp(tails - log_unit - _LOG_2 - _LOG_SQRT_2PI)
+        phi = jnp.exp(total - log_unit - _LOG_SQRT_2PI) * q + edge
         middle = ndtri(jnp.where(in_tail, 0.5, phi))
         return jnp.where(in_tail, tail, middle)
 
@@ -298,14 +328,14 @@ class Huber(LocationScale):
         return self.loc + self.scale * sign * self._standard_quantile(q)
 
     def _tail_share(self) -> Array:
-        _, tails, log_z = self._log_masses()
-        return jnp.exp(tails - log_z)
+        tails, total = self._log_masses()
+        return jnp.exp(tails - total)
 
     def variance(self) -> Array:
         return self.scale**2 * (1 + self._tail_share() * (1 + 2 / self.delta**2))
 
     def entropy(self) -> Array:
-        return 0.5 * (1 + self._tail_share()) + self._log_normalizer() + self.log_scale
+        return 0.5 * (1 + self._tail_share()) + self._log_normalizer()
 
 
 class Logistic(LocationScale):

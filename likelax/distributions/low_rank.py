@@ -18,9 +18,9 @@ from likelax.distributions.multivariate import (
     MultivariateNormal,
     MultivariateNormalDiag,
     _check_events,
-    _log_ratio_term,
 )
 from likelax.distributions.normal import Normal
+from likelax.numerics.divergences import square_ratio_excess
 from likelax.numerics.logspace import divide
 from likelax.numerics.low_rank import low_rank_leverage, low_rank_log_gain, low_rank_square
 
@@ -132,7 +132,7 @@ def _kl_low_rank(p: Any, q: Any) -> Array:
     """
     p, q = _aligned(p, q)
     (loc_p, w_p, s_p), (loc_q, w_q, s_q) = _with_factors(p), _with_factors(q)
-    own = _log_ratio_term(s_p, s_q) - 0.5 * low_rank_leverage(w_q, s_q) * divide(s_p, s_q) ** 2
+    own = square_ratio_excess(s_p, s_q) - 0.5 * low_rank_leverage(w_q, s_q) * divide(s_p, s_q) ** 2
     common = jnp.sum(low_rank_square(_columns(w_p), jnp.zeros_like(loc_q), w_q, s_q), axis=0)
     gain = low_rank_log_gain(w_q, s_q) - low_rank_log_gain(w_p, s_p)
     square = low_rank_square(loc_p, loc_q, w_q, s_q)

@@ -12,8 +12,8 @@ from likelax import supports
 from likelax._pytree import Array, add_axes, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.distributions.normal import scaled_log_prob
-from likelax.numerics.deviance import log1pmx
+from likelax.distributions.normal import normal_scale_kl, scaled_log_prob
+from likelax.numerics.divergences import square_ratio_excess
 from likelax.numerics.logspace import divide, standardize
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -230,12 +230,6 @@ def _check_events(p: Distribution, q: Distribution) -> None:
         raise ValueError(f"KL: event shapes {p.event_shape} and {q.event_shape} differ")
 
 
-def _log_ratio_term(a: Array, b: Array) -> Array:
-    """(r^2 - 1)/2 - log r for r = a/b, to full relative accuracy where r is near 1."""
-    excess = divide(a - b, b)
-    return -0.5 * log1pmx(excess * (excess + 2))
-
-
 @register_kl(MultivariateNormal, MultivariateNormal)
 @register_kl(MultivariateNormal, MultivariateNormalDiag)
 @register_kl(MultivariateNormalDiag, MultivariateNormal)
@@ -254,7 +248,7 @@ def _kl_normal(p: Any, q: Any) -> Array:
     rows, batch = jnp.arange(size), (1,) * (columns.ndim - 2)
     below = rows > rows.reshape((size, *batch, 1))
     off_diagonal = jnp.sum(jnp.where(below, columns, 0) ** 2, axis=(0, -1))
-    diagonal = _log_ratio_term(
+    diagonal = square_ratio_excess(
         jnp.diagonal(a, axis1=-2, axis2=-1), jnp.diagonal(b, axis1=-2, axis2=-1)
     )
     z = q._unscale(p.loc - q.loc)
@@ -265,4 +259,4 @@ def _kl_normal(p: Any, q: Any) -> Array:
 def _kl_diagonal(p: MultivariateNormalDiag, q: MultivariateNormalDiag) -> Array:
     _check_events(p, q)
     z = standardize(p.loc, q.loc, q.scale)
-    return jnp.sum(_log_ratio_term(p.scale, q.scale) + 0.5 * z**2, axis=-1)
+    return jnp.sum(normal_scale_kl(p, q) + 0.5 * z**2, axis=-1)

@@ -14,7 +14,8 @@ from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale
-from likelax.numerics.logspace import divide, standardize
+from likelax.numerics.divergences import square_exp_excess, square_ratio_excess
+from likelax.numerics.logspace import divide, log1p, standardize
 from likelax.numerics.normal import (
     log_ndtr,
     log_ndtr_interval,
@@ -99,9 +100,14 @@ class Normal(LocationScale):
 
 @register_kl(Normal, Normal)
 def _kl_normal(p: Normal, q: Normal) -> Array:
-    log_ratio = p.log_scale - q.log_scale
-    z = standardize(p.loc, q.loc, q.scale)
-    return 0.5 * (jnp.expm1(2 * log_ratio) - 2 * log_ratio + z**2)
+    return normal_scale_kl(p, q) + 0.5 * standardize(p.loc, q.loc, q.scale) ** 2
+
+
+def normal_scale_kl(p: Any, q: Any) -> Array:
+    """KL of two Normals of one mean, element by element."""
+    if p.given("scale") and q.given("scale"):
+        return square_ratio_excess(p.scale, q.scale)
+    return square_exp_excess(p.log_scale - q.log_scale)
 
 
 class HalfNormal(Distribution):
@@ -130,14 +136,14 @@ class HalfNormal(Distribution):
         # From the smaller of the two tails, which holds the digits.
         z = self._z(value)
         near, far = jnp.where(z < 1, z, 1.0), jnp.where(z < 1, 1.0, z)
-        return jnp.where(z < 1, _LOG_2 + log_ndtr_interval(0.0, near), jnp.log1p(-2 * ndtr(-far)))
+        return jnp.where(z < 1, _LOG_2 + log_ndtr_interval(0.0, near), log1p(-2 * ndtr(-far)))
 
     def survival(self, value: Array) -> Array:
         return 2 * ndtr(-self._z(value))
 
     def log_survival(self, value: Array) -> Array:
         z = self._z(value)
-        near = jnp.log1p(-jax.lax.erf(jnp.where(z < 1, z, 1.0) / math.sqrt(2)))
+        near = log1p(-jax.lax.erf(jnp.where(z < 1, z, 1.0) / math.sqrt(2)))
         return jnp.where(z < 1, near, _LOG_2 + log_ndtr(-z))
 
     def quantile(self, q: Array) -> Array:
@@ -164,5 +170,4 @@ class HalfNormal(Distribution):
 
 @register_kl(HalfNormal, HalfNormal)
 def _kl_half_normal(p: HalfNormal, q: HalfNormal) -> Array:
-    log_ratio = p.log_scale - q.log_scale
-    return 0.5 * (jnp.expm1(2 * log_ratio) - 2 * log_ratio)
+    return normal_scale_kl(p, q)

@@ -11,6 +11,7 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.numerics.divergences import ratio_excess
 from likelax.numerics.logspace import divide, log1mexp, log_sigmoid, logcosh, logit
 from likelax.numerics.pairs import log_over
 from likelax.numerics.powers import (
@@ -95,10 +96,9 @@ class Pareto(Distribution):
 
 @register_kl(Pareto, Pareto)
 def _kl_pareto(p: Pareto, q: Pareto) -> Array:
-    log_ratio = log_over(q.concentration, p.concentration)
     contained = q.scale <= p.scale
     gap = q.concentration * log_over(p.scale, jnp.where(contained, q.scale, p.scale))
-    return jnp.where(contained, gap + (jnp.expm1(log_ratio) - log_ratio), jnp.inf)
+    return jnp.where(contained, gap + ratio_excess(q.concentration, p.concentration), jnp.inf)
 
 
 class LogLogistic(Distribution):

@@ -17,8 +17,9 @@ from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.normal import Normal
 from likelax.numerics.half_line import lognormal_log_pdf
-from likelax.numerics.logspace import standardize
+from likelax.numerics.logspace import divide
 from likelax.numerics.normal import log_ndtr, log_normal_pdf, ndtr, ndtri
+from likelax.numerics.pairs import log_gap
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -289,7 +290,7 @@ class LogNormal(Distribution):
         return Normal(**vars(self))
 
     def _z(self, value: Array) -> Array:
-        return standardize(jnp.log(value), self.loc, self.scale)
+        return divide(log_gap(value, self.loc), self.scale)
 
     def log_prob(self, value: Array) -> Array:
         if self.given("scale"):
@@ -328,7 +329,9 @@ class LogNormal(Distribution):
         return jnp.expm1(self.scale**2) * jnp.exp(2 * self.loc + self.scale**2)
 
     def entropy(self) -> Array:
-        return self.loc + 0.5 + _LOG_SQRT_2PI + self.log_scale
+        if self.given("scale"):
+            return log_gap(self.scale, -self.loc) + (0.5 + _LOG_SQRT_2PI)
+        return self.loc + self.log_scale + (0.5 + _LOG_SQRT_2PI)
 
 
 @register_kl(LogNormal, LogNormal)

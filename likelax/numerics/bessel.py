@@ -204,11 +204,16 @@ def _checked(x: ArrayLike) -> Array:
 # ---- I1 / I0 ----
 
 
+def _fall(x: Array) -> Array:
+    """x (I1/I0)' for x >= 3."""
+    return 0.5 * _series(_SLOPE, x, 20) / x
+
+
 def _ratio_slope(x: Array) -> Array:
     """(I1/I0)' = 1 - r / x - r^2, without forming it: 1/2 at 0, 1 / (2 x^2) for large x."""
     small, y, large = _split(x)
     near = horner(_WRONSKIAN, y, 11) / jnp.square(1.0 + _i0_tail(y))
-    far = 0.5 * _series(_SLOPE, large, 20) / large / large
+    far = _fall(large) / large
     return jnp.where(small, near, far)
 
 
@@ -294,6 +299,25 @@ def log_i0(x: ArrayLike) -> Array:
 
 
 # ---- von Mises ----
+
+
+@jax.custom_jvp
+def _spread(x: Array) -> Array:
+    return _log_i0e(x) + x * _defect(x)
+
+
+@_spread.defjvp
+def _spread_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    small, _, large = _split(x)
+    # x^-2 would leave the floats.
+    slope = jnp.where(small, x * _ratio_slope(jnp.where(small, x, 0.0)), _fall(large))
+    return _spread(x), -slope * dx
+
+
+def von_mises_spread(x: ArrayLike) -> Array:
+    """log I0(x) - x I1(x) / I0(x): a von Mises' entropy less log(2 pi). Derivative -x (I1/I0)'."""
+    return _spread(_checked(x))
 
 
 def _von_mises_log_pdf(angle: Array, concentration: Array) -> Array:

@@ -45,17 +45,7 @@ from likelax.numerics.gamma import (
     trigamma_step,
 )
 from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
-from likelax.numerics.pairs import (
-    Pair,
-    exp_to_pair,
-    log_quotient,
-    pair_product,
-    pair_ratio,
-    pair_sum,
-    rounded,
-    two_sum,
-    word,
-)
+from likelax.numerics.pairs import exp_to_pair, log_quotient, word
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _EULER = 0.57721566490153286  # -digamma(1)
@@ -97,6 +87,50 @@ def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     allowed.
     """
     return _poisson_log_pmf(*jnp.broadcast_arrays(*as_floats(k, rate)))
+
+
+_LOWEST_LOG_RATE = -80.0  # exp() of what is a little lower is no normal number in float32
+
+
+def _rate_parts(k, log_rate):
+    """The rate, or exp(-80) where it is lower, the gap rate - k in its digits, and what is beyond.
+
+    At a rate of 1e7 the rounding of the rate alone would cost the density hundreds of units in its
+    last place: it is carried in two floats.
+    """
+    low = log_rate < _LOWEST_LOG_RATE
+    rate, rest = exp_to_pair(word(jnp.where(low, _LOWEST_LOG_RATE, log_rate)))
+    return rate, (rate - k) + rest, jnp.where(low, log_rate - _LOWEST_LOG_RATE, 0.0)
+
+
+def _poisson_log_slope_k(k, log_rate):
+    return jax.jvp(lambda k: _poisson_log(k, log_rate), (k,), (jnp.ones_like(k),))[1]
+
+
+@with_partials(lambda k, log_rate: jnp.ones_like(k), lambda k, log_rate: -jnp.exp(log_rate))
+def _poisson_log_slope(k, log_rate):
+    rate, gap, beyond = _rate_parts(k, log_rate)
+    return jnp.where(log_rate == -jnp.inf, 0.0, jnp.where(beyond < 0, k, -gap))
+
+
+def _poisson_log(k, log_rate):
+    rate, gap, beyond = _rate_parts(k, log_rate)
+    small = k < 1.0
+    c = jnp.where(small, 1.0, k)
+    gap = jnp.where(small, rate - c, gap)
+    z = jnp.where(small, k, 0.0)
+    saddle = -gap_deviance(c, rate, gap) - (0.5 * jnp.log(c) + _HALF_LOG_2PI) - stirling(0, True)(c)
+    power = z * jnp.where(z == 0, 0.0, log_rate)
+    rate = jnp.where(beyond < 0, jnp.exp(log_rate), rate)
+    return jnp.where(small, power - rate - lgamma1p(z), saddle + c * beyond)
+
+
+_poisson_log_rate = with_partials(_poisson_log_slope_k, _poisson_log_slope)(_poisson_log)
+
+
+def poisson_log_rate_log_pmf(k: ArrayLike, log_rate: ArrayLike) -> Array:
+    """`poisson_log_pmf` of the rate's logarithm, to the same digits at rates of 1e20. Slope k - rate."""
+    return _poisson_log_rate(*jnp.broadcast_arrays(*as_floats(k, log_rate)))
 
 
 def _gamma_curve_x(x, a, rate):
@@ -183,7 +217,10 @@ def _beta_slope_a(x, a, b):
     # log x + digamma(n) - digamma(a), without log x at x = 0, where n x - a is put to n - a.
     edge = x == 0
     gap = jnp.where(edge, b, beta_gap(x, a, b))
-    return -log_ratio(a, (a + b) * jnp.where(edge, 1.0, x), gap) + digamma_minus_log_step(a, b)
+    # Both sides of the ratio in larger units: n x may be below the smallest float.
+    unit = jnp.where(a + b < 1.0, 2.0**80, 1.0)
+    share = (a + b) * (jnp.where(edge, 1.0, x) * unit)
+    return -log_ratio(a * unit, share, gap * unit) + digamma_minus_log_step(a, b)
 
 
 @with_partials(
@@ -244,19 +281,6 @@ def _odds_parts(c, d, logits):
     return p, q, jnp.where(is_rare, gap, -gap), logits - kept
 
 
-def _exact_odds_parts(c, d, logits, low):
-    """`_odds_parts` of logits + low, with all of e as a pair: 10^7 trials magnify a rounding to whole counts."""
-    kept = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
-    is_rare = kept < 0
-    odds = exp_to_pair((-jnp.abs(kept), jnp.where(is_rare, low, -low)))
-    total = pair_sum(word(jnp.ones_like(c)), odds)
-    share, common = pair_ratio(odds, total), 1.0 / total[0]
-    p, q = (jnp.where(is_rare == first, rounded(share), common) for first in (True, False))
-    other = word(-jnp.where(is_rare, c, d))
-    gap = rounded(pair_sum(pair_product(two_sum(c, d), share), other))
-    return p, q, jnp.where(is_rare, gap, -gap), logits - kept
-
-
 @with_partials(
     lambda c, d, logits: -sigmoid(-logits),
     lambda c, d, logits: sigmoid(logits),
@@ -265,86 +289,6 @@ def _exact_odds_parts(c, d, logits, low):
 def _odds_gap(c, d, logits):
     """n p - c."""
     return _odds_parts(c, d, logits)[2]
-
-
-@with_partials(
-    lambda c, d, logits, low: (d / (c + d)) * (1.0 / c),
-    lambda c, d, logits, low: -1.0 / (c + d),
-    lambda c, d, logits, low: -sigmoid(-logits),
-    None,
-)
-def _divergence_slope_c(c, d, logits, low):
-    p, _, gap, beyond = _exact_odds_parts(c, d, logits, low)
-    return log_ratio(c, (c + d) * p, gap) - jnp.minimum(beyond, 0.0)
-
-
-@with_partials(
-    lambda c, d, logits, low: -1.0 / (c + d),
-    lambda c, d, logits, low: (c / (c + d)) * (1.0 / d),
-    lambda c, d, logits, low: sigmoid(logits),
-    None,
-)
-def _divergence_slope_d(c, d, logits, low):
-    _, q, gap, beyond = _exact_odds_parts(c, d, logits, low)
-    return log_ratio(d, (c + d) * q, -gap) + jnp.maximum(beyond, 0.0)
-
-
-@with_partials(
-    lambda c, d, logits, low: -sigmoid(-logits),
-    lambda c, d, logits, low: sigmoid(logits),
-    lambda c, d, logits, low: (c + d) * (sigmoid(logits) * sigmoid(-logits)),
-    None,
-)
-def _exact_odds_gap(c, d, logits, low):
-    return _exact_odds_parts(c, d, logits, low)[2]
-
-
-@with_partials(_divergence_slope_c, _divergence_slope_d, _exact_odds_gap, None)
-def _divergence(c, d, logits, low):
-    """D(c, n p) + D(d, n q), n = c + d, q = 1 - p, logits + low those of p; slope n p - c in them.
-
-    Where p or q is nearly below the smallest float, it is linear in the logarithm of that.
-    """
-    p, q, gap, beyond = _exact_odds_parts(c, d, logits, low)
-    linear = jnp.where(beyond > 0, d, -c) * beyond
-    return gap_deviance(c, (c + d) * p, gap) + gap_deviance(d, (c + d) * q, -gap) + linear
-
-
-def _divergence_of(c, d, inside, log_p, log_q, log_odds):
-    """By log_p - log_q, which carries the derivatives, with the digits of the log-odds where they are given."""
-    logits = jnp.where(inside, log_p, 0.0) - jnp.where(inside, log_q, 0.0)
-    if log_odds is None:
-        return _divergence(c, d, logits, jnp.zeros_like(logits))
-    high, low = (jnp.where(inside, jax.lax.stop_gradient(part), 0.0) for part in log_odds)
-    return _divergence(c, d, logits, (high - jax.lax.stop_gradient(logits)) + low)
-
-
-def binomial_log_pmf(
-    k: ArrayLike, n: ArrayLike, log_p: ArrayLike, log_q: ArrayLike, log_odds: Pair | None = None
-) -> Array:
-    """log of C(n, k) p^k q^(n-k), 0 <= k <= n, with log_p = log_sigmoid(logits), log_q =
-    log_sigmoid(-logits).
-
-    The two logarithms enter as log_p - log_q, so that their rounding need not keep p + q = 1; its
-    digits are those of `log_odds`, a pair of floats, where that is given. The
-    slopes in them are k - n p and its negative, which carry over to the logits without
-    cancellation. k = 0 and k = n are n log_q and n log_p; p = 0 or 1 gives 0 or -inf, with slopes 0
-    there.
-    """
-    k, n, log_p, log_q = jnp.broadcast_arrays(*as_floats(k, n, log_p, log_q))
-    sure = jnp.isinf(log_p) | jnp.isinf(log_q)
-    none, every = k == 0, (k == n) & (n != 0)
-    inside = ~(none | every | sure)
-    c, d = jnp.where(inside, k, 1.0), jnp.where(inside, n - k, 1.0)
-    m = c + d
-    small, large = in_order(c, d)
-    saddle = -_divergence_of(c, d, inside, log_p, log_q, log_odds)
-    saddle = saddle + (0.5 * (log1p(small / large) - jnp.log(small)) - _HALF_LOG_2PI)
-    saddle = saddle + ((stirling(0)(m) - stirling(0)(large)) - stirling(0)(small))
-    # n = 0 has probability one whatever p is, also where the other logarithm is -inf.
-    power = _times_log(jnp.where(every, k, n), jnp.where(every, log_p, log_q))
-    out = jnp.where(inside, saddle, jnp.where(none | every, power, -jnp.inf))
-    return jnp.where(jnp.isnan(log_p + log_q + k + n), jnp.nan, out)
 
 
 def _times_log(x, log_y):
@@ -561,13 +505,17 @@ def _others(x: Array) -> Array:
     )
 
 
+def _crossed(x, a, x_rest, a_rest):
+    """x A - n a = x a_rest - a x_rest, error-free."""
+    product = a * x_rest
+    return product_gap(x, a_rest, product) - product_gap(a, x_rest, product)
+
+
 def _log_excess(x, a, x_rest, a_rest):
     """log of (1 + x / a) / (1 + n / A), n = x + x_rest and A = a + a_rest."""
     n, total = x + x_rest, a + a_rest
-    # 1 + u, from the error-free x A - n a = x a_rest - a x_rest.
-    product = a * x_rest
-    # Not gap / a / m, which XLA turns into gap / (a m), beyond the floats.
-    gap = product_gap(x, a_rest, product) - product_gap(a, x_rest, product)
+    # 1 + u. Not gap / a / m, which XLA turns into gap / (a m), beyond the floats.
+    gap = _crossed(x, a, x_rest, a_rest)
     u = (gap / a) * (1.0 / (total + n))
     low = u <= -0.5
     first, second = (a + x) / (total + n), total / a
@@ -588,15 +536,24 @@ def _stirling_rest(a):
 def _dirichlet_multinomial(x: Array, a: Array) -> Array:
     n, total = jnp.sum(x, axis=-1), jnp.sum(a, axis=-1)
     m = (n / total)[..., None] * a
+    x_rest, a_rest = _others(x), _others(a)
+    less = -_crossed(x, a, x_rest, a_rest) / total[..., None]  # m - x
     # The largest count and the sum are taken together: their logarithms would cancel.
     most = jnp.arange(x.shape[-1]) == jnp.argmax(x, axis=-1, keepdims=True)
-    parts = jnp.where(most, 0.0, negative_binomial_mean_log_pmf(x, a, m))
-    k, r, mean, k_rest, r_rest = (
-        jnp.sum(jnp.where(most, part, 0.0), axis=-1) for part in (x, a, m, _others(x), _others(a))
+    none = x == 0
+    c = jnp.where(none, 1.0, x)
+    np, nq, _ = _mean_parts(c, a, m)
+    gap = jnp.where(none, m - 1.0, less) * (a / (a + m))
+    parts = _negative_binomial_terms(c, a) - gap_deviance(c, np, gap) - gap_deviance(a, nq, -gap)
+    parts = jnp.where(none, -a * log_ratio(a + m, a, -m), parts)
+    parts = jnp.where(most, 0.0, parts)
+    k, r, mean, less, k_rest, r_rest = (
+        jnp.sum(jnp.where(most, part, 0.0), axis=-1) for part in (x, a, m, less, x_rest, a_rest)
     )
     empty = n == 0
     k, n = jnp.where(empty, 1.0, k), jnp.where(empty, 1.0, n)
-    np, nq, gap = _mean_parts(k, r, mean)
+    np, nq, _ = _mean_parts(k, r, mean)
+    gap = less * (r / (r + mean))
     half = log_ratio(r, total, r_rest) + log1p(r_rest / (1.0 + r))
     half = half - _log_excess(k, r, k_rest, r_rest) - log_ratio(k, n, k_rest)
     delta = stirling(0, True)

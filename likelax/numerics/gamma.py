@@ -24,6 +24,19 @@ from likelax.numerics.logspace import as_floats, log1p
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
+def zeta(k: int) -> float:
+    """The sum of n^-k over n >= 1, k >= 2, its tail by Euler and Maclaurin."""
+    n = 64.0
+    tail = n ** (1 - k) / (k - 1) - 0.5 * n**-k + k / 12 * n ** (-k - 1)
+    tail -= k * (k + 1) * (k + 2) / 720 * n ** (-k - 3)
+    tail += k * (k + 1) * (k + 2) * (k + 3) * (k + 4) / 30240 * n ** (-k - 5)
+    return math.fsum([tail, *(i**-k for i in range(1, 65))])
+
+
+# digamma(1 + x) - digamma(1) in powers of -x, from -(-x) on.
+_ZETA = tuple(zeta(k) for k in range(2, 20))
+
+
 @functools.cache
 def stirling(order: int, from_one: bool = False) -> Callable:
     """The `order`-th derivative of delta(x), for orders 0 to 3; `from_one`: asked for x >= 1 only."""
@@ -161,6 +174,29 @@ def trigamma_step(x, step):
 def digamma_step(x, step):
     """digamma(x + step) - digamma(x) for step >= 0."""
     return log_ratio(x + step, x, -step) + digamma_minus_log_step(x, step)
+
+
+def _harmonic_slope(x):
+    return trigamma(x + 1.0)
+
+
+@with_partials(_harmonic_slope)
+def _harmonic(x):
+    # Eight steps of 1/n - 1/(x + n), and digamma(x + 9) - digamma(9): nothing cancels.
+    total = digamma_step(jnp.full_like(x, 9.0), x)
+    for n in range(1, 9):
+        total = total + (x / (x + n)) / n
+    # Of the last difference a series keeps what is far below its rounding.
+    near = x < 0.1
+    v, series = jnp.where(near, -x, 0.0), jnp.zeros_like(x)
+    for c in reversed(_ZETA):
+        series = series * v + c
+    return jnp.where(near, -v * series, total)
+
+
+def harmonic(x: ArrayLike) -> Array:
+    """digamma(x + 1) - digamma(1) for x >= 0, the harmonic number, to a few ulp of itself."""
+    return _harmonic(*as_floats(x))
 
 
 # ---- log beta, log binomial ----

@@ -431,6 +431,11 @@ def divide(x: ArrayLike, s: ArrayLike) -> Array:
     return _divide(*as_floats(x, s))
 
 
+def inverse(s: ArrayLike) -> Array:
+    """1 / s, for what is a quotient by s already: XLA leaves (x / s) (1 / s) as it is too."""
+    return divide(1.0, s)
+
+
 @jax.custom_jvp
 def _standardize(x: Array, loc: Array, s: Array) -> Array:
     return (x - loc) / s

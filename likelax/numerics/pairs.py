@@ -25,10 +25,10 @@ from likelax.numerics.logspace import as_floats, divide
 Pair = tuple[Array, Array]
 
 _SQRT_HALF = math.sqrt(0.5)
-_LOG_2 = Fraction("0.6931471805599453094172321214581765680755001343602552541206800")
-# log 2 as its first 15 or 40 binary digits, whose product with an exponent is exact, and the rest.
-_LOG_2_SINGLE = 22713 / 2.0**15, 1.4286068203094173e-06
-_LOG_2_DOUBLE = 762123384785 / 2.0**40, 7.371002565167799e-13
+# log 2 in three words, the first two of 15 and 14 (in float64 both of 40) binary digits: their products
+# with an exponent are exact.
+_LOG_2_SINGLE = 22713 / 2.0**15, 1.428648829460144e-06, -4.2009150726810847e-11
+_LOG_2_DOUBLE = 762123384785 / 2.0**40, 7.371002565170268e-13, -2.4688171419345863e-25
 
 
 def _finite(low):
@@ -119,11 +119,11 @@ def exp_to_pair(pair: Pair) -> Pair:
     pairs, for what powers of 2 leave.
     """
     high, low = pair
-    log_2, rest = _log_2_parts(high)
+    log_2, *rest = _log_2_parts(high)
     inside = jnp.abs(high) < 0.69 * jnp.finfo(high.dtype).maxexp
     kept = jnp.where(inside, high, 0.0)
-    n = jnp.round(kept / (log_2 + rest))
-    t = two_sum(kept - n * log_2, jnp.where(inside, low, 0.0) - n * rest)
+    n = jnp.round(kept / (log_2 + sum(rest)))
+    t = two_sum(kept - n * log_2, jnp.where(inside, low, 0.0) - n * sum(rest))
     square = pair_product((0.5 * t[0], 0.5 * t[1]), t)
     cube = pair_product(square, pair_over(t, 3.0 * jnp.ones_like(high)))
     tail = jnp.zeros_like(high)
@@ -147,25 +147,68 @@ def standardize_pair(x: Array, loc: Array, s: Array) -> Pair:
     return pair_over(two_sum(x, -loc), s)
 
 
-def log_quotient(x: Array, m: Array) -> Pair:
-    """log(x / m) for x, m >= 0, also where the quotient leaves the floats' range.
-
-    n log 2 + 2 atanh(f), f = (a - b) / (a + b), of mantissas whose difference is exact: the relative
-    error is far below one rounding everywhere, near x = m too.
-    """
+def _mantissas(x: Array, m: Array) -> tuple[Array, Pair]:
+    """n and f with x / m = 2^n (1 + f) / (1 - f), |f| < 0.18."""
     (a, i), (b, j) = jnp.frexp(x), jnp.frexp(m)
     up, down = a < _SQRT_HALF * b, b < _SQRT_HALF * a
     a, b = jnp.where(up, 2.0 * a, a), jnp.where(down, 2.0 * b, b)
     n = (i - j - up + down).astype(x.dtype)
     bottom = two_sum(a, b)
     f = (a - b) / bottom[0]
-    f_low = -(product_gap(f, bottom[0], a - b) + f * bottom[1]) / bottom[0]
-    log_2, rest = _log_2_parts(x)
+    return n, (f, -(product_gap(f, bottom[0], a - b) + f * bottom[1]) / bottom[0])
+
+
+def log_quotient(x: Array, m: Array) -> Pair:
+    """log(x / m) for x, m >= 0, also where the quotient leaves the floats' range.
+
+    n log 2 + 2 atanh(f), f = (a - b) / (a + b), of mantissas whose difference is exact: the relative
+    error is far below one rounding everywhere, near x = m too.
+    """
+    n, (f, f_low) = _mantissas(x, m)
+    log_2, *rest = _log_2_parts(x)
     high, low = two_sum(n * log_2, 2.0 * f)
-    low = low + (n * rest + 2.0 * (f_low + f * f * f * _atanh_tail(f)))
+    low = low + (n * sum(rest) + 2.0 * (f_low + f * f * f * _atanh_tail(f)))
     inside = (x > 0) & (m > 0) & (x < jnp.inf) & (m < jnp.inf)
     high, low = two_sum(high, low)
     return jnp.where(inside, high, jnp.log(x) - jnp.log(m)), jnp.where(inside, low, 0.0)
+
+
+def _fraction(n: int, dtype) -> Pair:
+    """1/n."""
+    high = np.asarray(1.0, dtype) / np.asarray(n, dtype)
+    low = float(Fraction(1, n) - Fraction(float(high)))
+    return jnp.asarray(high), jnp.asarray(low, dtype)
+
+
+def fine_log_quotient(x: Array, m: Array) -> Pair:
+    """`log_quotient` to both words: what is left when another number is taken off keeps its digits."""
+    n, f = _mantissas(x, m)
+    square = two_sum(*pair_product(f, f))
+    # atanh(f) = f + f^3 (1/3 + f^2 (1/5 + f^2 (1/7 + ...))), f^2 < 0.03: each step wants less.
+    count = 9 if x.dtype == jnp.float32 else 17
+    rest = jnp.zeros_like(x)
+    for k in reversed(range(4, count)):
+        rest = (rest + 1.0 / (2 * k + 1)) * square[0]
+    # XLA takes constants together, (x + c) - c as x: in a sum of pairs they stand second.
+    series = pair_sum(word(rest), _fraction(7, x.dtype))
+    for k in (5, 3):
+        series = pair_sum(pair_product(square, series), _fraction(k, x.dtype))
+    atanh = pair_sum(f, pair_product(pair_product(f, square), series))
+    first, second, third = _log_2_parts(x)
+    twice = (2.0 * atanh[0], 2.0 * atanh[1])
+    high, low = pair_sum(word(n * first), twice, word(n * second), word(n * third))
+    inside = (x > 0) & (m > 0) & (x < jnp.inf) & (m < jnp.inf)
+    return jnp.where(inside, high, jnp.log(x) - jnp.log(m)), jnp.where(inside, low, 0.0)
+
+
+@with_partials(lambda x, y: divide(1.0, x), lambda x, y: -jnp.ones_like(x))
+def _log_gap(x, y):
+    return rounded(pair_sum(fine_log_quotient(x, jnp.ones_like(x)), word(-y)))
+
+
+def log_gap(x: ArrayLike, y: ArrayLike) -> Array:
+    """log(x) - y for x >= 0, to one rounding also where the two nearly cancel. Slopes 1/x, -1."""
+    return _log_gap(*jnp.broadcast_arrays(*as_floats(x, y)))
 
 
 @with_partials(lambda x, m: divide(1.0, x), lambda x, m: divide(-1.0, m))
@@ -178,41 +221,9 @@ def log_over(x: ArrayLike, m: ArrayLike) -> Array:
     return _log_over(*jnp.broadcast_arrays(*as_floats(x, m)))
 
 
-def _pair_of(c: Fraction, like: Array) -> Pair:
-    """A constant in two floats."""
-    high = float(np.asarray(float(c), like.dtype))
-    return jnp.full_like(like, high), jnp.full_like(like, float(c - Fraction(high)))
-
-
-def _log_beyond(x: Array, m: Array, loc: Array) -> Pair:
-    """log(x / m) - loc for x, m > 0, to about the square of a rounding of 1.
-
-    As `log_quotient`, with the first terms of atanh's series as pairs, and with loc taken from the
-    powers of 2 before the rest is added.
-    """
-    (a, i), (b, j) = jnp.frexp(x), jnp.frexp(m)
-    up, down = a < _SQRT_HALF * b, b < _SQRT_HALF * a
-    a, b = jnp.where(up, 2.0 * a, a), jnp.where(down, 2.0 * b, b)
-    n = (i - j - up + down).astype(x.dtype)
-    f = pair_ratio(word(a - b), two_sum(a, b))
-    square = pair_product(f, f)
-    series = jnp.zeros_like(x)
-    for k in reversed(range(4, 4 + terms(x, 5, 12))):
-        series = 1.0 / (2 * k + 1) + square[0] * series
-    total = word(series)
-    for k in (3, 2, 1):
-        total = pair_sum(_pair_of(Fraction(1, 2 * k + 1), x), pair_product(square, total))
-    tail = pair_product(pair_product(square, f), total)
-    log_2 = _log_2_parts(x)[0]
-    rest = _pair_of(_LOG_2 - Fraction(log_2), x)
-    powers = pair_sum(two_sum(n * log_2, -loc), pair_times(n, rest))
-    atanh = pair_sum(f, tail)
-    return pair_sum(powers, (2.0 * atanh[0], 2.0 * atanh[1]))
-
-
 def standardized_log_pair(x: Array, m: Array, loc: Array, s: Array) -> Pair:
     """(log(x / m) - loc) / s for x, m, s > 0."""
-    return pair_over(_log_beyond(x, m, loc), s)
+    return pair_over(pair_sum(fine_log_quotient(x, m), word(-loc)), s)
 
 
 @with_partials(

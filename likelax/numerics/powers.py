@@ -20,6 +20,7 @@ from likelax.numerics._rules import with_partials
 from likelax.numerics.logspace import (
     as_floats,
     divide,
+    log1p,
     log_mean_decay_slope,
     sigmoid,
     softplus,
@@ -281,7 +282,7 @@ def half_cauchy_log_tail(x: ArrayLike, scale: ArrayLike) -> Array:
     below, above = jnp.where(low, log_z, 0.0), jnp.where(low, 0.0, log_z)
     near = _LOG_2_OVER_PI + below + _log_arc(below)
     other = jnp.exp(_LOG_2_OVER_PI - above + _log_arc(-above))
-    return jnp.where(low, near, jnp.log1p(-other))
+    return jnp.where(low, near, log1p(-other))
 
 
 # ---- the Kumaraswamy: 1 - x^a, y = -a log x ----
@@ -335,7 +336,7 @@ def _log_rest(x, a):
     y = _minus_log_power(x, a)
     small = y[0] < _LOG_2
     near = jnp.log(-jnp.expm1(-jnp.where(small, y[0], 1.0)))
-    return jnp.where(small, near, jnp.log1p(-exp_pair(pair_minus(y))))
+    return jnp.where(small, near, log1p(-exp_pair(pair_minus(y))))
 
 
 def log_one_minus_power(x: ArrayLike, exponent: ArrayLike) -> Array:

@@ -1,10 +1,9 @@
-"""The inverse Gamma: a Gamma's variable y = s / x, whose rounding a large shape would magnify.
+"""The inverse Gamma, and the Gamma's tails: y = s / x or rate x, whose rounding a large shape magnifies.
 
 Conventions as in `densities`: element by element, x > 0, parameters > 0, float32 or wider.
 """
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +11,19 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from likelax.numerics._rules import with_partials
-from likelax.numerics.deviance import gap_deviance, log_ratio
-from likelax.numerics.gamma import digamma_minus_log, lgamma, stirling, trigamma
+from likelax.numerics.deviance import gap_deviance, log_ratio, product_gap
+from likelax.numerics.gamma import (
+    digamma,
+    digamma_minus_log,
+    lgamma,
+    lgamma1p,
+    stirling,
+    trigamma,
+)
 from likelax.numerics.incomplete import log_gammainc, log_gammaincc
-from likelax.numerics.logspace import as_floats, divide
+from likelax.numerics.logspace import as_floats, divide, log1mexp
 from likelax.numerics.pairs import (
+    log_over,
     log_quotient,
     pair_minus,
     pair_over,
@@ -91,21 +98,57 @@ def inverse_gamma_log_pdf(x: ArrayLike, concentration: ArrayLike, scale: ArrayLi
     return _inverse_gamma(*jnp.broadcast_arrays(*as_floats(x, concentration, scale)))
 
 
-def _tail(log_tail: Callable, x: ArrayLike, a: ArrayLike, s: ArrayLike) -> Array:
-    x, a, s = jnp.broadcast_arrays(*as_floats(x, a, s))
-    info = jnp.finfo(x.dtype)
-    y = jnp.clip(divide(s, x), info.tiny, info.max)
-    low = jax.lax.stop_gradient(pair_over(word(s), x)[1])
+# ---- tails ----
+
+
+@with_partials(lambda s: digamma(1.0 + s))
+def _lgamma1p(s):
+    return lgamma1p(s)
+
+
+def _tail(upper: bool, a: Array, y: Array, low: Array, log_y: Array) -> Array:
+    """log Q(a, y + low) or log P(a, y + low); where y underflows, by its logarithm."""
+    info = jnp.finfo(y.dtype)
+    lost = y < info.tiny
+    # P(a, y) is y^a / Gamma(a + 1) there.
+    few = a < 1.0
+    log_gamma = _lgamma1p(jnp.where(few, a, 0.0)), lgamma(jnp.where(few, 2.0, a + 1.0))
+    log_p = a * jnp.where(lost, log_y, 0.0) - jnp.where(few, *log_gamma)
+    small = log1mexp(jnp.where(lost, -log_p, 1.0)) if upper else log_p
     # The value at y as it is rounded, and what its low word adds.
-    value, step = jax.jvp(lambda y: log_tail(a, y), (y,), (low,))
-    return value + jax.lax.stop_gradient(jnp.where(jnp.isfinite(step), step, 0.0))
+    held = jnp.where(lost, 1.0, jnp.where(y == jnp.inf, info.max, y))
+    tail = log_gammaincc if upper else log_gammainc
+    value, step = jax.jvp(lambda y: tail(a, y), (held,), (jax.lax.stop_gradient(low),))
+    step = jax.lax.stop_gradient(jnp.where(jnp.isfinite(step), step, 0.0))
+    return jnp.where(lost, small, value + step)
+
+
+def _product_tail(upper: bool, x: ArrayLike, a: ArrayLike, rate: ArrayLike) -> Array:
+    x, a, rate = jnp.broadcast_arrays(*as_floats(x, a, rate))
+    y = rate * x
+    return _tail(upper, a, y, product_gap(rate, x, y), jnp.log(rate) + jnp.log(x))
+
+
+def _quotient_tail(upper: bool, x: ArrayLike, a: ArrayLike, s: ArrayLike) -> Array:
+    x, a, s = jnp.broadcast_arrays(*as_floats(x, a, s))
+    return _tail(upper, a, divide(s, x), pair_over(word(s), x)[1], log_over(s, x))
+
+
+def gamma_log_cdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:
+    """log P(a, rate x), x > 0, a = concentration > 0, with the rounding of the product kept."""
+    return _product_tail(False, x, concentration, rate)
+
+
+def gamma_log_survival(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:
+    """log Q(a, rate x), in the same way."""
+    return _product_tail(True, x, concentration, rate)
 
 
 def inverse_gamma_log_cdf(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) -> Array:
-    """log Q(a, scale / x)."""
-    return _tail(log_gammaincc, x, concentration, scale)
+    """log Q(a, scale / x), x > 0, a = concentration > 0, with the rounding of the quotient kept."""
+    return _quotient_tail(True, x, concentration, scale)
 
 
 def inverse_gamma_log_survival(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) -> Array:
-    """log P(a, scale / x)."""
-    return _tail(log_gammainc, x, concentration, scale)
+    """log P(a, scale / x), in the same way."""
+    return _quotient_tail(False, x, concentration, scale)

@@ -25,9 +25,13 @@ _LARGE = 5e8
 
 @jax.custom_jvp
 def log1p_square(t: Array) -> Array:
-    """log(1 + t^2), which is 2 log(1 + |t|) where the square would overflow."""
-    large = jnp.abs(t) > _LARGE
-    return jnp.where(large, 2.0, 1.0) * jnp.log1p(jnp.abs(t) * jnp.where(large, 1.0, jnp.abs(t)))
+    """log(1 + t^2), which is 2 log|t| where the square would overflow."""
+    size = jnp.abs(t)
+    large = size > _LARGE
+    argument = size * jnp.where(large, 1.0, size)
+    if t.dtype != jnp.float32:  # which does not see the 1 there
+        argument = jnp.where(large, size - 1.0, argument)
+    return jnp.where(large, 2.0, 1.0) * jnp.log1p(argument)
 
 
 @log1p_square.defjvp

@@ -132,6 +132,8 @@ def uniform_draw(generator, n):
 
 def uniform(method):
     def exact(x, low, high):
+        if high <= low:
+            return mp.nan
         if x < low or x > high:
             return (
                 mp.mpf(0)
@@ -166,16 +168,6 @@ def angle_draw(generator, n):
     return x + 2 * np.pi * turns, loc, k
 
 
-def angle_tails_draw(generator, n):
-    x, loc, k = angle_draw(generator, n)
-    k = np.where(
-        generator.random(n) < 0.7, powers(generator, n, -1, 2), powers(generator, n, -20, 5)
-    )
-    near = loc + generator.normal(size=n) * 3 / np.sqrt(1 + k)
-    x = np.where(generator.random(n) < 0.5, near, x)
-    return np.where(np.abs(x) < 3.14, x, generator.uniform(-3.1, 3.1, n)), loc, k
-
-
 def angle_lengths(x, loc, k):
     width = 1 / np.sqrt(1 + k)
     return width, width, np.maximum(k, 1.0)
@@ -187,19 +179,6 @@ def log_i0(k):
 
 def von_mises_log_prob(x, loc, k):
     return k * mp.cos(x - loc) - mp.log(2 * mp.pi) - log_i0(k)
-
-
-def angle_part(start, end, k):
-    """The integral of exp(k cos t - k) from start to end, in steps of the density's width."""
-    step = 1 / mp.sqrt(1 + k)
-    near, far = (-12 * step, 12 * step)
-    cuts = sorted(
-        {start, end, *(c for c in (near, -4 * step, 0, 4 * step, far) if start < c < end)}
-    )
-    total = mp.mpf(0)
-    for left, right in zip(cuts, cuts[1:], strict=False):
-        total += mp.quad(lambda t: mp.exp(-2 * k * mp.sin(t / 2) ** 2), [left, right])
-    return total
 
 
 ENTRIES = [

@@ -2,7 +2,12 @@
 
 from contract import (
     bounded,
+    classes,
     correlated,
+    counts,
+    discrete_divergences,
+    discrete_entropies,
+    divergences,
     entropies,
     extremes,
     gammas,
@@ -11,8 +16,27 @@ from contract import (
     location_scale,
     noisy_choices,
     skewed,
+    vectors,
+    wrappers,
 )
 
-GROUPS = [location_scale, line, half_line, gammas, bounded, entropies]
-GROUPS += [extremes, skewed, correlated, noisy_choices]
+GROUPS = [
+    location_scale,
+    line,
+    half_line,
+    gammas,
+    bounded,
+    counts,
+    classes,
+    vectors,
+    wrappers,
+    divergences,
+    discrete_divergences,
+    entropies,
+    discrete_entropies,
+    extremes,
+    skewed,
+    correlated,
+    noisy_choices,
+]
 BY_NAME = {entry.name: entry for group in GROUPS for entry in group.ENTRIES}

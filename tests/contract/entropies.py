@@ -107,7 +107,7 @@ ENTRIES = [
     entry(
         "StudentT",
         lx.StudentT,
-        lambda generator, n: (draw_shape((-20, 8))(generator, n)[0], *draw_loc_scale(generator, n)),
+        lambda generator, n: (draw_shape((-18, 8))(generator, n)[0], *draw_loc_scale(generator, n)),
         student_entropy,
         lambda df, loc, s: (df, s, s),
         edges=[(1.0, 0.0, 1.0), (1e8, 0.0, 1.0)],
@@ -166,7 +166,7 @@ ENTRIES = [
         "Uniform",
         lx.Uniform,
         lambda generator, n: uniform_draw(generator, n)[1:],
-        lambda low, high: mp.log(high - low),
+        lambda low, high: mp.log(high - low) if high > low else mp.nan,
         lambda low, high: (high - low, high - low),
     ),
     entry(

@@ -21,9 +21,16 @@ def gamma_draw(generator, n):
     a = np.where(some, powers(generator, n, -1, 3), powers(generator, n, -20, 20))
     rate = powers(generator, n, -20, 20)
     step = generator.normal(size=n) * 3 / np.sqrt(a)
-    near = np.where(step > -0.9, 1 + step, np.exp(step))
+    near = np.where(step > -0.9, 1 + step, np.exp(np.minimum(step, 0)))
     ratio = np.where(generator.random(n) < 0.6, near, powers(generator, n, -30, 12))
     return held(a / rate * ratio), a, rate
+
+
+def low_gamma_draw(generator, n):
+    """Concentrations up to 1, which do not magnify the rounding of the rate."""
+    x, a, rate = gamma_draw(generator, n)
+    low = np.minimum(a, 1 / a)
+    return held(x * (low / a)), low, rate
 
 
 def gamma_tails_draw(generator, n):
@@ -33,7 +40,7 @@ def gamma_tails_draw(generator, n):
     )
     rate = powers(generator, n, -20, 20)
     step = generator.normal(size=n) * 3 / np.sqrt(a)
-    near = np.where(step > -0.9, 1 + step, np.exp(step))
+    near = np.where(step > -0.9, 1 + step, np.exp(np.minimum(step, 0)))
     ratio = np.where(generator.random(n) < 0.7, near, powers(generator, n, -20, 2))
     return held(np.maximum(a, 1e-3) / rate * ratio), a, rate
 
@@ -105,6 +112,14 @@ ENTRIES = [
         at_log_rate(GAMMA),
         log_rate_lengths,
         edges=[(-1.0, 1.5, 0.5), (0.0, 1.0, 0.5), (0.0, 0.5, 0.5), (0.0, 1.5, 0.5)],
+    ),
+    Entry(
+        "Gamma(log_rate) low",
+        lambda a, log_rate: lx.Gamma(a, log_rate=log_rate),
+        log_rate_of(low_gamma_draw),
+        at_log_rate(GAMMA),
+        log_rate_lengths,
+        edges=[(-1.0, 1.5, 0.5), (0.0, 1.0, 0.5), (0.0, 0.5, 0.5)],
     ),
     Entry(
         "Gamma tails",

@@ -175,8 +175,27 @@ def lognormal_draw(generator, n):
     return np.exp(log_x), loc, scale
 
 
+def wide_lognormal_draw(generator, n):
+    """Scales from 1 on, beside which the rounding of the logarithm is small."""
+    x, loc, scale = lognormal_draw(generator, n)
+    return x, np.where(np.abs(loc) < 4, loc, loc / 20), np.maximum(scale, 1 / scale)
+
+
 def lognormal_z(x, loc, scale):
     return (mp.log(x) - loc) / scale
+
+
+def lognormal_log_prob(x, loc, scale):
+    if x <= 0:
+        return -mp.inf
+    return -(lognormal_z(x, loc, scale) ** 2) / 2 - LOG_2PI / 2 - mp.log(scale) - mp.log(x)
+
+
+LOG_NORMAL = {
+    "log_prob": lognormal_log_prob,
+    "log_cdf": lambda x, loc, s: -mp.inf if x <= 0 else log_ndtr(lognormal_z(x, loc, s)),
+    "log_survival": lambda x, loc, s: mp.mpf(0) if x <= 0 else log_ndtr(-lognormal_z(x, loc, s)),
+}
 
 
 def lognormal_lengths(x, loc, scale):
@@ -223,19 +242,17 @@ ENTRIES = [
         "LogNormal",
         lx.LogNormal,
         lognormal_draw,
-        {
-            "log_prob": lambda x, loc, s: (
-                -mp.inf
-                if x <= 0
-                else -(lognormal_z(x, loc, s) ** 2) / 2 - LOG_2PI / 2 - mp.log(s) - mp.log(x)
-            ),
-            "log_cdf": lambda x, loc, s: -mp.inf if x <= 0 else log_ndtr(lognormal_z(x, loc, s)),
-            "log_survival": lambda x, loc, s: (
-                mp.mpf(0) if x <= 0 else log_ndtr(-lognormal_z(x, loc, s))
-            ),
-        },
+        LOG_NORMAL,
         lognormal_lengths,
         edges=[(-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (1.0, 0.0, 1.0), (1.0, 0.0, 1e-20)],
+    ),
+    Entry(
+        "LogNormal wide",
+        lx.LogNormal,
+        wide_lognormal_draw,
+        {"log_prob": LOG_NORMAL["log_prob"]},
+        lognormal_lengths,
+        edges=[(-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (1.0, 0.0, 1.0)],
     ),
     Entry(
         "Exponential",

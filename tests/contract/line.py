@@ -256,7 +256,6 @@ ENTRIES = [
         student_tails_draw,
         {
             "log_cdf": lambda x, df, loc, scale: student_lower((x - loc) / scale, df),
-            "log_survival": lambda x, df, loc, scale: student_lower((loc - x) / scale, df),
         },
         lambda x, df, loc, scale: (scale, df, scale, scale),
         edges=[(0.0, 1.0, 0.0, 1.0)],

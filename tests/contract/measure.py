@@ -63,7 +63,14 @@ def of_distribution(entry: Entry, method: str) -> Callable[..., Any]:
         return lambda *columns: (lambda p, q: p.kl_divergence(q))(*entry.make(*columns))
     if method in SUMMARIES:
         return lambda *columns: getattr(entry.make(*columns), method)()
-    return lambda value, *params: getattr(entry.make(*params), method)(value)
+
+    def call(value, *params):
+        distribution = entry.make(*params)
+        # Labels are whole numbers, never floats.
+        value = value.astype(jnp.int32) if distribution._takes_indices else value
+        return getattr(distribution, method)(value)
+
+    return call
 
 
 def evaluate(

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 import likelax as lx
-from likelax.numerics import densities
+from likelax.numerics import densities, trials
 from likelax.numerics.logspace import log_sigmoid
 from numerics.reference import DTYPES, INF, all_derivatives, check, loggamma
 
@@ -60,7 +60,7 @@ def mp_dirichlet(x, y, a, b, c):
 
 
 def binomial(k, n, logits):
-    return densities.binomial_log_pmf(k, n, log_sigmoid(logits), log_sigmoid(-logits))
+    return trials.binomial_logits_log_pmf(k, n, logits)
 
 
 def negative_binomial(k, r, logits):
@@ -249,10 +249,10 @@ EDGES = [
     (densities.beta_log_pdf, (0.0, 0.5, 1.0), INF),
     (densities.beta_log_pdf, (1.0, 2.0, 3.0), -INF),
     (densities.beta_log_pdf, (0.0, 2.0, 1.0), -INF),
-    (densities.binomial_log_pmf, (0.0, 5.0, -INF, 0.0), 0.0),
-    (densities.binomial_log_pmf, (5.0, 5.0, 0.0, -INF), 0.0),
-    (densities.binomial_log_pmf, (2.0, 5.0, -INF, 0.0), -INF),
-    (densities.binomial_log_pmf, (0.0, 0.0, 0.0, -INF), 0.0),
+    (trials.binomial_probs_log_pmf, (0.0, 5.0, 0.0), 0.0),
+    (trials.binomial_probs_log_pmf, (5.0, 5.0, 1.0), 0.0),
+    (trials.binomial_probs_log_pmf, (2.0, 5.0, 0.0), -INF),
+    (trials.binomial_logits_log_pmf, (0.0, 0.0, INF), 0.0),
     (densities.negative_binomial_log_pmf, (0.0, 5.0, -INF, 0.0), 0.0),
     (densities.negative_binomial_log_pmf, (2.0, 5.0, -INF, 0.0), -INF),
     (densities.negative_binomial_mean_log_pmf, (0.0, 5.0, 0.0), 0.0),
@@ -299,7 +299,7 @@ FUNCTIONS = [
     (densities.poisson_log_pmf, (3.0, 2.5)),
     (densities.gamma_log_pdf, (0.75, 2.5, 1.5)),
     (densities.beta_log_pdf, (0.25, 2.5, 1.5)),
-    (densities.binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
+    (trials.binomial_logits_log_pmf, (3.0, 5.0, -0.5)),
     (densities.negative_binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
     (densities.negative_binomial_mean_log_pmf, (3.0, 5.0, 2.5)),
     (densities.student_t_log_normalizer, (5.0,)),

@@ -1,0 +1,194 @@
+"""Kullback-Leibler divergences of families with one free ratio, or one probability.
+
+A divergence is of the second order in what the two sides differ by, and a difference of logarithms
+and quotients of the first order has none of its digits. Each form here is a sum of terms of one sign
+(or nearly), and so are its slopes. Element by element with broadcasting.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from likelax.numerics._rules import with_partials
+from likelax.numerics.deviance import _log_quotient, gap_deviance, log1pmx, log_ratio
+from likelax.numerics.logspace import as_floats, divide, inverse, log1p, sigmoid, softplus
+
+# ---- ratios ----
+
+
+@with_partials(
+    # Not (a - b) / a / b, which XLA turns into (a - b) / (a b), beyond the floats.
+    lambda a, b: divide(a - b, a) * inverse(b),
+    lambda a, b: divide(b - a, b) * inverse(b),
+)
+def _ratio_excess(a, b):
+    near = jnp.abs(a - b) < 0.5 * b
+    t = jnp.where(near, a - b, 0.0) / b
+    far = divide(a, b) - 1.0 - _log_quotient(jnp.where(near, b, a), b)
+    return jnp.where(near, -log1pmx(t), far)
+
+
+def ratio_excess(a: ArrayLike, b: ArrayLike) -> Array:
+    """a/b - 1 - log(a/b) >= 0 for a, b > 0: of two Exponentials of scales a and b."""
+    return _ratio_excess(*jnp.broadcast_arrays(*as_floats(a, b)))
+
+
+def square_ratio_excess(a: ArrayLike, b: ArrayLike) -> Array:
+    """((a/b)^2 - 1)/2 - log(a/b) >= 0 for a, b > 0: of two centred Normals of scales a and b."""
+    a, b = jnp.broadcast_arrays(*as_floats(a, b))
+    return 0.5 * jnp.square(divide(a - b, b)) + ratio_excess(a, b)
+
+
+@with_partials(lambda d: jnp.expm1(d))
+def _exp_excess(d):
+    near = jnp.abs(d) < 0.5
+    t = jnp.expm1(jnp.where(near, d, 0.0))
+    # e^d - 1 - d = t - log(1 + t).
+    return jnp.where(near, -log1pmx(t), jnp.expm1(d) - d)
+
+
+def exp_excess(d: ArrayLike) -> Array:
+    """exp(d) - 1 - d >= 0: `ratio_excess` of log(a/b)."""
+    return _exp_excess(*as_floats(d))
+
+
+def square_exp_excess(d: ArrayLike) -> Array:
+    """(exp(2 d) - 1)/2 - d >= 0: `square_ratio_excess` of log(a/b)."""
+    (d,) = as_floats(d)
+    return 0.5 * jnp.square(jnp.expm1(d)) + exp_excess(d)
+
+
+def _laplace_slope(gap, a, b):
+    z = jnp.abs(gap) / a
+    near = z < 1.0
+    w = jnp.where(near, z, 1.0)
+    # exp(-z) (1 + z) / b - 1 / a, and near z = 0 as what is left of 1.
+    lost = w * jnp.exp(-w) + jnp.expm1(-w)
+    close = lost * inverse(b) + divide(a - b, a) * inverse(b)
+    return jnp.where(near, close, jnp.exp(-z) * (1.0 + z) * inverse(b) - inverse(a))
+
+
+@with_partials(
+    lambda gap, a, b: -jnp.sign(gap) * jnp.expm1(-jnp.abs(gap) / a) * inverse(b),
+    _laplace_slope,
+    lambda gap, a, b: (
+        (divide(b - a, b) - divide(a, b) * exp_excess(-jnp.abs(gap) / a)) * inverse(b)
+    ),
+)
+def _laplace_divergence(gap, a, b):
+    return ratio_excess(a, b) + (a / b) * exp_excess(-jnp.abs(gap) / a)
+
+
+def laplace_divergence(gap: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
+    """KL of two Laplaces of scales a and b whose locations are `gap` apart."""
+    return _laplace_divergence(*jnp.broadcast_arrays(*as_floats(gap, a, b)))
+
+
+# ---- one trial ----
+
+
+@with_partials(
+    lambda l, m: sigmoid(l) * sigmoid(-l) * (l - m),
+    lambda l, m: _probability_step(l, m),
+)
+def _trial_divergence(l, m):
+    # With the rarer of the two outcomes of the first side.
+    side = jnp.where(l > 0, -1.0, 1.0).astype(l.dtype)
+    low, other = side * l, side * m
+    p, d = sigmoid(low), other - low
+    near = jnp.abs(d) < 1.0
+    step = jnp.where(near, d, 0.0)
+    close = log1pmx(p * jnp.expm1(step)) + p * exp_excess(step)
+    apart = softplus(other) - softplus(low) - p * jnp.where(p == 0, 0.0, d)
+    return jnp.where(near, close, apart)
+
+
+@with_partials(
+    lambda l, m: -sigmoid(l) * sigmoid(-l),
+    lambda l, m: sigmoid(m) * sigmoid(-m),
+)
+def _probability_step(l, m):
+    """sigmoid(m) - sigmoid(l)."""
+    side = jnp.where(l > 0, -1.0, 1.0).astype(l.dtype)
+    low, other = side * l, side * m
+    d = other - low
+    near = jnp.abs(d) < 1.0
+    t = jnp.expm1(jnp.where(near, d, 0.0))
+    p = sigmoid(low)
+    close = p * sigmoid(-low) * t / (1.0 + p * t)
+    return side * jnp.where(near, close, sigmoid(other) - p)
+
+
+def trial_divergence(l: ArrayLike, m: ArrayLike) -> Array:
+    """KL of two Bernoullis of logits l and m, to a few units of itself. Slopes p q (l - m) and
+    sigmoid(m) - sigmoid(l).
+    """
+    return _trial_divergence(*jnp.broadcast_arrays(*as_floats(l, m)))
+
+
+def _probs_slope(p, q):
+    edge = (p == 0) | (p == 1)
+    v = jnp.where(edge, 0.5, p)
+    slope = log_ratio(v, q, q - v) - log_ratio(1.0 - v, 1.0 - q, v - q)
+    return jnp.where(edge, 0.0, slope)
+
+
+@with_partials(
+    _probs_slope,
+    lambda p, q: jnp.where(p == q, 0.0, divide(q - p, q) * inverse(1.0 - q)),
+)
+def _probs_divergence(p, q):
+    return gap_deviance(p, q, q - p) + gap_deviance(1.0 - p, 1.0 - q, p - q)
+
+
+def trial_divergence_of_probs(p: ArrayLike, q: ArrayLike) -> Array:
+    """KL of two Bernoullis of probabilities p and q in [0, 1]: two deviances. At p = 0 and 1 its
+    slope in p is infinite, which counts as 0.
+    """
+    return _probs_divergence(*jnp.broadcast_arrays(*as_floats(p, q)))
+
+
+# Below these logits the probability is their exponential.
+_RARE = -40.0
+
+
+def _in_rare(l, m):
+    """Whether l is below, whether m is too, m - l there, and exp(-l/2)."""
+    low = l < _RARE
+    both = low & (m < _RARE)
+    return low, both, jnp.where(both, m - l, 0.0), jnp.exp(-0.5 * jnp.where(low, l, 0.0))
+
+
+def _log_growth(l, m):
+    """softplus(m) - softplus(l)."""
+    near = jnp.abs(m - l) < 1.0
+    close = log1p(sigmoid(l) * jnp.expm1(jnp.where(near, m - l, 0.0)))
+    return jnp.where(near, close, softplus(m) - softplus(l))
+
+
+def _wait_slope_l(l, m):
+    low, both, d, half = _in_rare(l, m)
+    safe = jnp.where(low, 0.0, l)
+    rare = jnp.where(both, -jnp.expm1(d), 1.0 - softplus(m) * half * half)
+    return jnp.where(low, rare, -_log_growth(safe, m) * jnp.exp(-safe))
+
+
+def _wait_slope_m(l, m):
+    low, both, d, half = _in_rare(l, m)
+    safe = jnp.where(low, 0.0, l)
+    rare = jnp.where(both, jnp.expm1(d), sigmoid(m) * half * half - 1.0)
+    return jnp.where(low, rare, _probability_step(safe, m) / sigmoid(safe))
+
+
+@with_partials(_wait_slope_l, _wait_slope_m)
+def _wait_divergence(l, m):
+    low, both, d, half = _in_rare(l, m)
+    safe = jnp.where(low, 0.0, l)
+    apart = (softplus(m) * half * half - 1.0) - (m - l)
+    rare = jnp.where(both, exp_excess(d), apart)
+    return jnp.where(low, rare, _trial_divergence(safe, m) / sigmoid(safe))
+
+
+def wait_divergence(l: ArrayLike, m: ArrayLike) -> Array:
+    """KL of two Geometrics of logits l and m: that of a trial over sigmoid(l), also where that is 0."""
+    return _wait_divergence(*jnp.broadcast_arrays(*as_floats(l, m)))
