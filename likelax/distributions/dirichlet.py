@@ -21,9 +21,9 @@ from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.multivariate import MultivariateNormalDiag
 from likelax.numerics.densities import dirichlet_log_pdf
 from likelax.numerics.deviance import deviance
+from likelax.numerics.logistic_normal import logistic_normal_log_pdf
 from likelax.numerics.logspace import divide, log_softmax
 from likelax.numerics.normal import log_normal_pdf
-from likelax.numerics.pairs import standardized_log
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -106,8 +106,7 @@ class LogisticNormal(Distribution):
     In nats; the density is against the volume of all elements of x but one. **A value is one longer
     than `loc`**: its last element is the category that the log-ratios refer to, and has no parameters
     of its own. Where an element of x is 0 the density is 0. Samples are pathwise; their elements are
-    kept off 0, by the smallest normal number. The log-density has all digits for scales from 1e-3 on;
-    smaller ones magnify what is left of the logarithm's rounding.
+    kept off 0, by the smallest normal number.
 
     Unlike the Dirichlet's its elements may go together, and what a network predicts of it is a Normal.
     Mean, mode, variance and entropy have no closed form; the median of x_i/x_K is exp(loc_i). KL is
@@ -140,8 +139,7 @@ class LogisticNormal(Distribution):
     def log_prob(self, value: Array) -> Array:
         never = jnp.any(value == 0, axis=-1)
         x = jnp.where(never[..., None], self.support.inside(value), value)
-        z = standardized_log(x[..., :-1], x[..., -1:], self.loc, self.scale)
-        return jnp.where(never, -jnp.inf, self._log_density(z, jnp.log(x)))
+        return jnp.where(never, -jnp.inf, logistic_normal_log_pdf(x, self.loc, self.scale))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         return self._draw(key, shape)[1]

@@ -88,7 +88,7 @@ class Triangular(Distribution):
 
     What is known of a quantity by its least, greatest and likeliest value. The peak may be at
     either end. At the peak, where the density has a kink, its slopes in the value and in the peak
-    are taken as 0.
+    are taken as 0; at a peak that is an end, that in the value is the inner side's.
 
     Parameters, of the batch's shape: `low`, `high` and `peak`, low <= peak <= high, low < high. A
     head cannot learn them, as no link keeps them in this order and the data between them: fix them.

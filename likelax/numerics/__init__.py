@@ -9,7 +9,7 @@ function's family: `deviance`, `gamma` (lgamma and its derivatives), `densities`
 (tails), `inverses` (quantiles). `indexing` chooses entries of an axis; `half_line` has densities
 that look after their own support; `pairs` has floats of two words, `powers` (extremes, lifetimes,
 power laws), `reciprocal` (the inverse Gamma), `relaxed` (softened draws) and `multinomial` the
-densities that need them; `low_rank` has covariances of a diagonal and a few factors, `student_t` and
+densities that need them, as does `logistic_normal`; `low_rank` has covariances of a diagonal and a few factors, `student_t` and
 `skew_normal` what these families need, `ranking` the shares of rankings, `score_matching` losses of a
 model of the score.
 """

@@ -225,6 +225,19 @@ def _limit(frame, x, loc, s, xi):
     return at_end, jnp.where(xi < -1, jnp.inf, jnp.where(xi == -1, -jnp.log(s), -jnp.inf))
 
 
+def _at_height(args, slopes, lost, inner):
+    """The slopes, 0 where lost, and at the end of xi = -1, a density of height 1 / scale, the `inner`
+    ones in x and scale, times the scale; that in xi is infinite there.
+    """
+    x, loc, s, xi = args
+    at_end, _ = _limit(_frame(*args), *args)
+    ends = (divide(jnp.full_like(s, a), s) for a in inner)
+    there = at_end & (xi == -1)
+    in_x, in_s, in_xi = (jnp.where(lost, 0.0, slope) for slope in slopes)
+    in_x, in_s = (jnp.where(there, b, a) for a, b in zip((in_x, in_s), ends, strict=True))
+    return in_x, in_s, in_xi
+
+
 @jax.custom_jvp
 def _generalized_pareto(x: Array, loc: Array, s: Array, xi: Array) -> Array:
     frame = _frame(x, loc, s, xi)
@@ -239,14 +252,15 @@ def _generalized_pareto_jvp(primals, tangents):
     lost = frame.log_u == -jnp.inf
     frame = Frame(*(jnp.where(lost, 0.0, a) for a in frame))
     slopes = _slopes(frame, x, loc, s, xi, jnp.zeros_like(x), 1.0 + xi)
-    return _generalized_pareto(*primals), _along(slopes, lost, tangents)
+    slopes = _at_height(primals, slopes, lost, (0.0, -1.0))
+    return _generalized_pareto(*primals), _along(slopes, False, tangents)
 
 
 def generalized_pareto_log_pdf(
     x: ArrayLike, loc: ArrayLike, scale: ArrayLike, concentration: ArrayLike
 ) -> Array:
     """-t - log1p(xi z) - log(scale) for x >= loc, z = (x - loc) / scale, xi = concentration. At the
-    upper end loc - scale / xi of a negative xi its limit, without slopes; -inf beyond.
+    upper end loc - scale / xi of a negative xi its limit, with slopes only at xi = -1; -inf beyond.
     """
     values = as_floats(x, loc, scale, concentration)
     return _generalized_pareto(*jnp.broadcast_arrays(*values))
@@ -274,14 +288,15 @@ def _generalized_extreme_value_jvp(primals, tangents):
     m = jnp.where(close, -jnp.expm1(-jnp.where(close, frame.t, 0.0)), 1.0 - decay)
     lift = jnp.where(early, m + xi, (1.0 + xi) - jnp.where(early, 0.0, decay))
     slopes = _slopes(frame, x, loc, s, xi, 1.0 - m, lift)
-    return _generalized_extreme_value(*primals), _along(slopes, lost, tangents)
+    slopes = _at_height(primals, slopes, lost, (1.0, -2.0))
+    return _generalized_extreme_value(*primals), _along(slopes, False, tangents)
 
 
 def generalized_extreme_value_log_pdf(
     x: ArrayLike, loc: ArrayLike, scale: ArrayLike, concentration: ArrayLike
 ) -> Array:
     """-exp(-t) - t - log1p(xi z) - log(scale), z = (x - loc) / scale, xi = concentration. At the
-    upper end loc - scale / xi of a negative xi its limit, without slopes; -inf beyond either end.
+    upper end loc - scale / xi of a negative xi its limit, with slopes only at xi = -1; -inf beyond either end.
     """
     values = as_floats(x, loc, scale, concentration)
     return _generalized_extreme_value(*jnp.broadcast_arrays(*values))

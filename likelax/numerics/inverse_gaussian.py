@@ -27,9 +27,23 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms, with_partials
+from likelax.numerics.deviance import product_gap
 from likelax.numerics.logspace import as_floats, divide, log1p
 from likelax.numerics.normal import _excess_upper, log_normal_pdf, normal_pdf
-from likelax.numerics.pairs import log_quotient, pair_minus, pair_sum, pair_times, rounded, word
+from likelax.numerics.pairs import (
+    Pair,
+    half_square,
+    log_quotient,
+    pair_minus,
+    pair_over,
+    pair_product,
+    pair_ratio,
+    pair_sum,
+    pair_times,
+    rounded,
+    two_sum,
+    word,
+)
 
 _EULER = 0.57721566490153286
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -46,10 +60,15 @@ class Frame(NamedTuple):
     f: Array
 
 
+def _most(x: Array) -> float:
+    """What has an infinite square."""
+    return 4e19 if x.dtype == jnp.float32 else 1e155
+
+
 @jax.custom_jvp
 def _frame(x: Array, mu: Array, lam: Array) -> Frame:
     root, unit = jnp.sqrt(x), jnp.sqrt(lam)
-    most = 4e19 if x.dtype == jnp.float32 else 1e155  # whose square overflows
+    most = _most(x)
     e, f = jnp.minimum(unit / mu * root, most), jnp.minimum(unit / root, most)
     a = (x - mu) / root * (unit / mu)
     return Frame(jnp.clip(a, -most, most), e + f, e, f)
@@ -68,6 +87,19 @@ def _frame_jvp(primals, tangents):
     )
 
 
+def _sqrt_pair(x: Array) -> Pair:
+    root = jnp.sqrt(x)
+    return root, -0.5 * product_gap(root, root, x) / root
+
+
+def _a_pair(x: Array, mu: Array, lam: Array) -> Pair:
+    """a, whose rounding its square would double."""
+    root, unit = _sqrt_pair(x), _sqrt_pair(lam)
+    a = pair_product(pair_ratio(two_sum(x, -mu), root), pair_over(unit, mu))
+    inside = jnp.abs(a[0]) < _most(x)
+    return jnp.where(inside, a[0], _most(x)), jnp.where(inside, a[1], 0.0)
+
+
 @with_partials(
     lambda x, mu, lam: -0.5 * divide(3.0 + _frame(x, mu, lam).a * _frame(x, mu, lam).b, x),
     lambda x, mu, lam: divide(_frame(x, mu, lam).a * _frame(x, mu, lam).e, mu),
@@ -76,10 +108,10 @@ def _frame_jvp(primals, tangents):
     ),
 )
 def _inverse_gaussian(x, mu, lam):
-    a, one = _frame(x, mu, lam).a, jnp.ones_like(x)
+    one = jnp.ones_like(x)
     log_f = pair_times(0.5 * one, log_quotient(lam, x))
-    kernel = word(-(0.5 * a) * a - _HALF_LOG_2PI)
-    return rounded(pair_sum(kernel, log_f, pair_minus(log_quotient(x, one))))
+    rest = pair_sum(word(-_HALF_LOG_2PI * one), pair_minus(log_quotient(x, one)))
+    return rounded(pair_sum(pair_minus(half_square(_a_pair(x, mu, lam))), log_f, rest))
 
 
 def inverse_gaussian_log_pdf(x: ArrayLike, loc: ArrayLike, concentration: ArrayLike) -> Array:
@@ -95,8 +127,7 @@ def inverse_gaussian_log_pdf(x: ArrayLike, loc: ArrayLike, concentration: ArrayL
     lambda x, mu, lam: 0.5 * divide(jnp.square(_frame(x, mu, lam).a), lam),
 )
 def _deviance(x, mu, lam):
-    a = _frame(x, mu, lam).a
-    return (0.5 * a) * a
+    return rounded(half_square(_a_pair(x, mu, lam)))
 
 
 def inverse_gaussian_deviance(x: ArrayLike, loc: ArrayLike, concentration: ArrayLike) -> Array:

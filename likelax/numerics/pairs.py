@@ -39,7 +39,8 @@ def _log_2_parts(x):
     return _LOG_2_SINGLE if x.dtype == jnp.float32 else _LOG_2_DOUBLE
 
 
-def _half_square(pair):
+def half_square(pair: Pair) -> Pair:
+    """pair^2 / 2."""
     return pair_product((0.5 * pair[0], 0.5 * pair[1]), pair)
 
 
@@ -220,6 +221,11 @@ def log_over(x: ArrayLike, m: ArrayLike) -> Array:
     return _log_over(*jnp.broadcast_arrays(*as_floats(x, m)))
 
 
+def standardized_log_pair(x: Array, m: Array, loc: Array, s: Array) -> Pair:
+    """(log(x / m) - loc) / s for x, m, s > 0."""
+    return pair_over(pair_sum(fine_log_quotient(x, m), word(-loc)), s)
+
+
 @with_partials(
     lambda x, m, loc, s: divide(divide(1.0, x), s),
     lambda x, m, loc, s: divide(divide(-1.0, m), s),
@@ -227,7 +233,7 @@ def log_over(x: ArrayLike, m: ArrayLike) -> Array:
     lambda x, m, loc, s: divide(-_standardized_log(x, m, loc, s), s),
 )
 def _standardized_log(x, m, loc, s):
-    return rounded(pair_over(pair_sum(log_quotient(x, m), word(-loc)), s))
+    return rounded(standardized_log_pair(x, m, loc, s))
 
 
 def standardized_log(x: ArrayLike, m: ArrayLike, loc: ArrayLike, s: ArrayLike) -> Array:

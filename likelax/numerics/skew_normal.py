@@ -48,7 +48,7 @@ def _far_kernel(y: Array, b: Array) -> Array:
 
     Up to where the exponential is lost, with more nodes towards 0, where the poles -b +- iy are near.
     """
-    nodes, weights = gauss_legendre(terms(y, 18, 36))
+    nodes, weights = gauss_legendre(terms(y, 18, 44))
     lost = 36.0 if y.dtype == jnp.float32 else 80.0
     length = jax.lax.stop_gradient(lost / (b + jnp.sqrt(b * b + lost)))
     radius = jnp.sqrt(y * y + b * b)

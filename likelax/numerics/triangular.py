@@ -6,8 +6,8 @@ the length of the other side, w = v + o and d = v - u,
     log p = log(u / v) + log(2 / w),   outer tail = u^2 / (w v),   inner tail = o / w + d (u + v) / (w v),
 
 all of positive parts. Conventions: element by element with broadcasting, in float32 or wider; NaN in
-gives NaN out; low <= x, peak <= high. On an end the infinite slopes are taken as 0, and at the peak,
-a kink, those in x and in the peak.
+gives NaN out; low <= x, peak <= high. On an end, where the density is 0, all slopes are taken as 0, and
+at the peak, a kink, those in x and in the peak; at a peak on an end that in x is the inner one.
 """
 
 import jax.numpy as jnp
@@ -34,21 +34,23 @@ def _inverse(u: Array) -> Array:
 def _slope_x(x, low, high, peak):
     below, u, _, _ = _sides(x, low, high, peak)
     slope = jnp.where(below, _inverse(u), -_inverse(u))
-    return jnp.where(x == peak, 0.0, slope)
+    # A peak at an end has one side.
+    alone = jnp.where(low == peak, -1.0, jnp.where(high == peak, 1.0, 0.0))
+    return jnp.where(x == peak, divide(alone, high - low), slope)
 
 
 def _slope_end(x, low, high, peak, is_low):
     # 1/v - 1/u = -d / (u v), and 1/w. Not d / v / u, which XLA turns into d / (u v).
     below, u, v, d = _sides(x, low, high, peak)
     own = jnp.where(below == is_low, divide(d, v) * _inverse(u), 0.0)
-    slope = divide(1.0, high - low) - own
+    slope = jnp.where(u == 0, 0.0, divide(1.0, high - low) - own)
     return slope if is_low else -slope
 
 
 def _slope_peak(x, low, high, peak):
-    below, _, v, _ = _sides(x, low, high, peak)
+    below, u, v, _ = _sides(x, low, high, peak)
     slope = jnp.where(below, -divide(1.0, v), divide(1.0, v))
-    return jnp.where(x == peak, 0.0, slope)
+    return jnp.where((x == peak) | (u == 0), 0.0, slope)
 
 
 @with_partials(

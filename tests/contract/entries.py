@@ -3,15 +3,19 @@
 from contract import (
     bounded,
     classes,
+    correlated,
     counts,
     discrete_divergences,
     discrete_entropies,
     divergences,
     entropies,
+    extremes,
     gammas,
     half_line,
     line,
     location_scale,
+    noisy_choices,
+    skewed,
     vectors,
     wrappers,
 )
@@ -30,5 +34,9 @@ GROUPS = [
     discrete_divergences,
     entropies,
     discrete_entropies,
+    extremes,
+    skewed,
+    correlated,
+    noisy_choices,
 ]
 BY_NAME = {entry.name: entry for group in GROUPS for entry in group.ENTRIES}

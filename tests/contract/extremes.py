@@ -1,0 +1,170 @@
+"""The generalised Pareto and extreme values: tail indices of both signs to 1e20 and through 0."""
+
+import mpmath as mp
+import numpy as np
+
+import likelax as lx
+from contract.entry import Entry, powers, signed
+from contract.half_line import log1mexp
+
+
+def indices(generator, n):
+    """A sixth 0, a sixth -1 or next to it, the rest of size 1 or of any."""
+    kind = generator.integers(0, 6, n)
+    near_end = -1 + signed(generator, n, -7, -1) * generator.integers(0, 2, n)
+    ways = [np.zeros(n), near_end, generator.normal(size=n) * 0.6, generator.uniform(-2, 2, n)]
+    return np.choose(kind, [*ways, signed(generator, n, -20, 20), signed(generator, n, -8, 2)])
+
+
+def at_depth(t, xi):
+    """(exp(xi t) - 1)/xi, xi t at most 40."""
+    safe = np.where(xi == 0, 1, xi)
+    return np.where(xi == 0, t, np.expm1(np.minimum(xi * t, 40)) / safe)
+
+
+def placed(generator, z):
+    """x, loc and scale of these z: half of the locations 0, where others are x rounds to them."""
+    n = len(z)
+    scale = powers(generator, n, -20, 20)
+    loc = np.where(generator.random(n) < 0.5, 0.0, scale * signed(generator, n, -8, 8))
+    return np.clip(loc + scale * z, -1e37, 1e37), loc, scale
+
+
+def excess_draw(generator, n):
+    """Depths of order 1, and from 1e-30 to 1e30; a tenth next to the end of a negative index."""
+    xi = indices(generator, n)
+    bulk = generator.random(n) < 0.5
+    t = np.where(bulk, generator.exponential(2, n), powers(generator, n, -30, 15))
+    z = at_depth(t, xi)
+    end = -(1 - powers(generator, n, -7, 0)) / np.where(xi < 0, xi, -1)
+    z = np.where((xi < 0) & (generator.random(n) < 0.2), end, z)
+    x, loc, scale = placed(generator, z)
+    return np.maximum(x, loc), loc, scale, xi
+
+
+def maximum_draw(generator, n):
+    """As Gumbel's: -log(hazard) of order 1, or hazards of e^80 and depths to 1e15."""
+    xi = indices(generator, n)
+    bulk, far = generator.random(n) < 0.5, generator.random(n) < 0.5
+    t = np.where(far, powers(generator, n, -30, 15), generator.uniform(-80, 0, n))
+    z = at_depth(np.where(bulk, generator.gumbel(size=n), t), xi)
+    x, loc, scale = placed(generator, z)
+    return x, loc, scale, xi
+
+
+def lengths(x, loc, scale, xi):
+    return scale, scale, scale, np.maximum(1, np.abs(xi))
+
+
+def depth(x, loc, scale, xi):
+    """t = log(1 + xi z)/xi and xi t; infinite beyond the end. By the series where digits would end."""
+    z = (x - loc) / scale
+    w = xi * z
+    if abs(w + 1) < mp.mpf(10) ** (-mp.mp.dps // 4) and 0 < abs(xi + 1) < abs(w + 1) * 2:
+        raise ValueError("the density's slope in an index of -1 is infinite at the end")
+    if w <= -1:
+        return (mp.inf if xi < 0 else -mp.inf), -mp.inf
+    if abs(w) < mp.mpf(10) ** (-mp.mp.dps // 2):
+        return z * (1 - w / 2 + w * w / 3), w - w * w / 2
+    log = mp.log1p(w)
+    return log / xi, log
+
+
+def excess_log_prob(x, loc, scale, xi):
+    if x < loc:
+        return -mp.inf
+    t, log = depth(x, loc, scale, xi)
+    if log == -mp.inf:
+        return at_end(x, loc, scale, xi)
+    return -t - log - mp.log(scale)
+
+
+def at_end(x, loc, scale, xi):
+    """The limit at the end of a negative index; nothing beyond it."""
+    if xi > 0 or scale + xi * (x - loc) < 0 or xi > -1:
+        return -mp.inf
+    return -mp.log(scale) if xi == -1 else mp.inf
+
+
+def excess_log_cdf(x, loc, scale, xi):
+    if x <= loc:
+        return -mp.inf
+    return log1mexp(depth(x, loc, scale, xi)[0])
+
+
+def excess_log_survival(x, loc, scale, xi):
+    return mp.mpf(0) if x < loc else -depth(x, loc, scale, xi)[0]
+
+
+def maximum_log_prob(x, loc, scale, xi):
+    t, log = depth(x, loc, scale, xi)
+    if log == -mp.inf:
+        return at_end(x, loc, scale, xi)
+    return -mp.exp(-t) - t - log - mp.log(scale)
+
+
+def maximum_log_cdf(x, loc, scale, xi):
+    return -mp.exp(-depth(x, loc, scale, xi)[0])
+
+
+def maximum_log_survival(x, loc, scale, xi):
+    t = depth(x, loc, scale, xi)[0]
+    return -mp.inf if t == mp.inf else mp.mpf(0) if t == -mp.inf else log1mexp(mp.exp(-t))
+
+
+def entropy_draw(generator, n):
+    return placed(generator, np.zeros(n))[1:] + (indices(generator, n),)
+
+
+def entropy_lengths(loc, scale, xi):
+    return scale, scale, np.maximum(1, np.abs(xi))
+
+
+# loc itself, before it, the end of an index below, at and above -1, and beyond the end.
+EXCESS_EDGES = [(0.5, 0.5, 2.0, 0.25), (0.5, 0.5, 2.0, 0.0), (0.25, 0.5, 2.0, 0.25)]
+MAXIMUM_EDGES = [(0.5, 0.5, 2.0, 0.25), (-8.0, 0.0, 2.0, 0.25), (-9.0, 0.0, 2.0, 0.25)]
+END_EDGES = [(1.0, 0.0, 0.5, -0.5), (0.5, 0.0, 0.5, -1.0), (0.25, 0.0, 0.5, -2.0)]
+END_EDGES += [(1.5, 0.0, 0.5, -0.5), (0.3, 0.0, 0.5, -2.0)]
+
+ENTRIES = [
+    Entry(
+        "GeneralizedPareto",
+        lx.GeneralizedPareto,
+        excess_draw,
+        {
+            "log_prob": excess_log_prob,
+            "log_cdf": excess_log_cdf,
+            "log_survival": excess_log_survival,
+        },
+        lengths,
+        edges=EXCESS_EDGES + END_EDGES,
+    ),
+    Entry(
+        "GeneralizedExtremeValue",
+        lx.GeneralizedExtremeValue,
+        maximum_draw,
+        {
+            "log_prob": maximum_log_prob,
+            "log_cdf": maximum_log_cdf,
+            "log_survival": maximum_log_survival,
+        },
+        lengths,
+        edges=MAXIMUM_EDGES + END_EDGES,
+    ),
+    Entry(
+        "GeneralizedPareto entropy",
+        lx.GeneralizedPareto,
+        entropy_draw,
+        {"entropy": lambda loc, scale, xi: mp.log(scale) + 1 + xi},
+        entropy_lengths,
+        value=False,
+    ),
+    Entry(
+        "GeneralizedExtremeValue entropy",
+        lx.GeneralizedExtremeValue,
+        entropy_draw,
+        {"entropy": lambda loc, scale, xi: mp.log(scale) + 1 + mp.euler * (1 + xi)},
+        entropy_lengths,
+        value=False,
+    ),
+]
