@@ -127,8 +127,9 @@ class Truncated(Bounded):
     a tail a Normal keeps all digits; of another base the density and the mass there are two
     logarithms, whose difference has the rounding of the larger one.
 
-    `mean` is known for a Normal. `mode` is that of a base with one peak. `quantile` inverts the cdf
-    to the last bit; it and the samples of a continuous base have the implicit derivative.
+    `mean`, `variance` and `entropy` are known for a Normal. `mode` is that of a base with one peak.
+    `quantile` is direct for a Normal and inverts the cdf bit by bit for any other; it and the samples
+    of a continuous base have the implicit derivative.
 
     Args:
       base: a distribution over numbers with `log_cdf` and `log_survival`, `(*batch,)`.
@@ -174,6 +175,8 @@ class Truncated(Bounded):
         return self._log_tails(value)[1]
 
     def quantile(self, q: Array) -> Array:
+        if hasattr(self.base, "quantile_within"):
+            return self.base.quantile_within(q, *self._within())
         return quantile_from_tails(self, q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
@@ -186,6 +189,16 @@ class Truncated(Bounded):
         if not hasattr(self.base, "mean_within"):
             self._missing("mean", "average .sample(key, (n,))")
         return self.base.mean_within(*self._within())
+
+    def variance(self) -> Array:
+        if not hasattr(self.base, "variance_within"):
+            self._missing("variance", "take the variance of .sample(key, (n,))")
+        return self.base.variance_within(*self._within())
+
+    def entropy(self) -> Array:
+        if not hasattr(self.base, "entropy_within"):
+            self._missing("entropy", "average -.log_prob over .sample(key, (n,))")
+        return self.base.entropy_within(*self._within())
 
     def mode(self) -> Array:
         mode = self.base.mode()
