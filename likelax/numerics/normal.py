@@ -437,7 +437,8 @@ def _interval(a: Array, w: Array) -> tuple[Array, ...]:
 
 @jax.custom_jvp
 def _interval_slopes(a: Array, w: Array) -> tuple[Array, Array, Array]:
-    return _interval(a, w)[1:4]
+    _, density, mean, offset, _, _ = _interval(a, w)
+    return density, mean, offset
 
 
 @_interval_slopes.defjvp

@@ -168,10 +168,24 @@ def _from_end(a: Array, w: Array) -> Array:
 
 
 @jax.custom_jvp
+def _whole(a: Array, w: Array) -> Array:
+    """G(w) where `_from_end`, else the mass of [a, a + w]."""
+    return _interval(a, w)[5]
+
+
+@_whole.defjvp
+def _whole_jvp(primals, tangents):
+    (a, w), (da, dw) = primals, tangents
+    whole, (density, mean, offset) = _whole(a, w), _interval_slopes(a, w)
+    da, dw = (jnp.where(jnp.isinf(x), 0.0, dx) for x, dx in ((a, da), (w, dw)))
+    return whole, whole * (density * dw - jnp.where(_from_end(a, w), offset, mean) * da)
+
+
+@jax.custom_jvp
 def _place(a: Array, w: Array, q: Array, rest: Array) -> Array:
     """The point below which q of [a, a + w] lies, rest = 1 - q: as t where `_from_end`, else as z."""
     narrow, from_end = _narrow(a, w), _from_end(a, w)
-    whole = _interval(a, w)[5]
+    whole = _whole(a, w)
     endless = jnp.isinf(w)
 
     # Across zero the smaller of the two tails has the digits, and the end is zero.
@@ -222,7 +236,7 @@ def _place_jvp(primals, tangents):
     place = _place(a, w, q, rest)
     narrow, from_end, endless = _narrow(a, w), _from_end(a, w), jnp.isinf(w)
     beside = from_end & ~narrow
-    whole = _interval(a, w)[5]
+    whole = _whole(a, w)
 
     # Along the interval: phi(a) / phi(z) = exp(fall).
     a_in, w_in = jnp.where(from_end, a, 0.0), jnp.where(from_end & ~endless, w, 1.0)
@@ -374,7 +388,7 @@ def truncated_normal_entropy(
 
 @jax.custom_jvp
 def _entropy(a: Array, w: Array, scale: Array) -> Array:
-    whole = _interval(a, w)[5]
+    whole = _whole(a, w)
     mean, offset, variance = _moments(a, w)
     from_end = _from_end(a, w)
     product = scale * whole

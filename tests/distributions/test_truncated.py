@@ -119,6 +119,111 @@ def test_quantiles_and_samples_far_out():
         assert abs(float(got.mean()) - wanted) < 4 * float(got.std()) / np.sqrt(len(got)) < 0.11
 
 
+# (q, low, high, loc, scale): both tails, astride, narrow, one-sided, tiny and huge scales.
+QUANTILES = [
+    (0.25, -1.0, 2.0, 0.25, 0.75),
+    (1e-6, 30.0, np.inf, 0.0, 1.0),
+    (0.9999, 30.0, np.inf, 0.0, 1.0),
+    (0.75, -np.inf, -4.99e3, 0.5, 2.0),
+    (0.625, 300.0, 300.0002, 0.0, 1.0),
+    (0.5, -1e10, 1.0, 0.0, 1.0),
+    (0.99, 1e-18, 5e-17, -3e-18, 1e-18),
+    (0.375, -0.5, 0.2500001, 12.0, 0.0625),
+    (0.125, -0.001, 0.002, 0.0, 50.0),
+    (0.875, 2.0, 5.0, 0.0, 1.0),
+    (1e-5, -2.0, 1e30, 0.0, 1.0),
+    (0.5, -40.0, 3.0, 1e3, 17.0),
+]
+
+
+def exact_quantile(row):
+    """(x, dx in the five arguments, spread) from F(x) = q, and variance and entropy by quadrature."""
+    with mp.workdps(50):
+        q, low, high, loc, s = (mp.mpf(float(v)) for v in f32(row))
+        a, b = (low - loc) / s, (high - loc) / s
+        mass = normal_mass(a, b)
+        start, stop = max(a, min(b, 0) - 40), min(b, max(a, 0) + 40)
+        z = (start + stop) / 2
+        while abs(excess := normal_mass(a, z) / mass - q) > mp.mpf(10) ** -30 * q:
+            start, stop = (start, z) if excess > 0 else (z, stop)
+            newton = z - excess * mass / mp.npdf(z)
+            z = newton if start < newton < stop else (start + stop) / 2
+        density = mp.npdf(z) / mass
+        in_low = normal_mass(z, b) / mass * mp.npdf(a) / mass / density
+        in_high = normal_mass(a, z) / mass * mp.npdf(b) / mass / density
+        pull = sum(v * e for v, e in ((a, in_low), (b, in_high)) if mp.isfinite(v))
+        slopes = s / density, in_low, in_high, 1 - in_low - in_high, z - pull
+
+        # In units of the spread, from the end that is nearer to the mode.
+        a, b = (-b, -a) if a + b < 0 else (a, b)
+        unit = min(1 / max(a, 1), b - a)
+        origin = max(a, 0)
+        ends = max(a - origin, -40) / unit, min((b - origin) / unit, 120)
+        weight = lambda t: mp.exp(-unit * t * (origin + unit * t / 2))  # noqa: E731
+        steps = mp.linspace(*ends, 13)
+        moment = lambda k: mp.quad(lambda t: t**k * weight(t), steps)  # noqa: E731
+        total, first, second = map(moment, range(3))
+        mean = first / total
+        variance = (second / total - mean**2) * unit**2
+        rise = unit * (origin * mean + unit * second / total / 2)
+        entropy = mp.log(s * unit * total) + rise
+        values = loc + s * z, *slopes, variance * s**2, entropy, mp.sqrt(variance)
+        return [float(v) for v in values]
+
+
+@quick_jit
+def quantiles_of_normal(*arguments):
+    def dist(low, high, loc, scale):
+        return lx.Truncated(lx.Normal(loc, scale), low, high)
+
+    quantile = lambda q, *ends: dist(*ends).quantile(q)  # noqa: E731
+    slopes = jax.grad(lambda *args: quantile(*args).sum(), range(5))
+    moments = lambda *ends: (dist(*ends).variance(), dist(*ends).entropy())  # noqa: E731
+    curves = jax.jvp(slopes, arguments, tuple(map(jnp.ones_like, arguments)))[1]
+    spreads = jax.jacrev(lambda *ends: [m.sum() for m in moments(*ends)], range(4))(*arguments[1:])
+    return [quantile(*arguments), *slopes(*arguments), *moments(*arguments[1:])], curves, spreads
+
+
+def test_quantiles_and_spreads_of_a_normal():
+    want = np.array([exact_quantile(row) for row in QUANTILES]).T
+    columns = f32(QUANTILES).T
+    got, curves, spreads = quantiles_of_normal(*columns)
+    scale, spread = columns[4].astype(float), want[-1]
+    floors = [scale * spread, 0, 1, 1, spread, spread, 0, 1]
+    bounds = [8, 32, 32, 32, 32, 32, 8, 8]
+    for i, (g, w) in enumerate(zip(got, want[:-1], strict=True)):
+        error = np.abs(np.asarray(g, float) - w) / np.maximum(np.abs(w), floors[i]) / EPS
+        assert (error <= bounds[i]).all(), (i, error)
+    for i, x in enumerate(jax.tree.leaves((curves, spreads))):
+        assert np.isfinite(x).all(), (i, x)
+    # The entropy is a logarithm in the scale: moved and stretched it moves by 1.
+    stretch = sum(
+        np.where(np.isfinite(c), c, 0) * np.asarray(g, float)
+        for c, g in zip(columns[1:].astype(float), spreads[1], strict=True)
+    )
+    assert (abs(stretch - 1)[[0, 1, 5, 9]] < 1e-3).all(), stretch
+    # The controls: the plain formulas.
+    q, low, high, loc, s = columns[:, [1, 2, 9]].astype(float)
+    plain = stats.norm.ppf(stats.norm.cdf(low) + q * (stats.norm.cdf(high) - stats.norm.cdf(low)))
+    assert not (abs(plain[:2] - want[0, 1:3]) < 1).any()
+    hazard = np.exp(lx.Normal(0.0, 1.0).log_prob(30.0) - lx.Normal(0.0, 1.0).log_survival(30.0))
+    assert abs(1 - hazard * (hazard - 30) - want[6, 1]) > 100 * EPS * want[6, 1]
+
+
+def test_spreads_in_float64():
+    with jax.enable_x64(True):
+        for low, high in ((9.0, 11.0), (0.3, 0.31), (-0.5, 3.0)):
+            truth = stats.truncnorm((low - 0.25) / 0.75, (high - 0.25) / 0.75, 0.25, 0.75)
+            dist = lx.Truncated(lx.Normal(jnp.float64(0.25), jnp.float64(0.75)), low, high)
+            np.testing.assert_allclose(dist.quantile(0.3), truth.ppf(0.3), rtol=1e-12)
+            nodes, weights = np.polynomial.legendre.leggauss(60)
+            x, weights = low + (high - low) * (nodes + 1) / 2, weights * (high - low) / 2
+            density = truth.pdf(x) * weights
+            entropy, mean = -(density * truth.logpdf(x)).sum(), (density * x).sum()
+            np.testing.assert_allclose(dist.entropy(), entropy, rtol=1e-10)
+            np.testing.assert_allclose(dist.variance(), (density * (x - mean) ** 2).sum(), 1e-9)
+
+
 def test_an_exponential_forgets():
     dist = lx.Truncated(lx.Exponential(2.0), low=jnp.array([0.5, 3.0]))
     x = np.array([[0.75], [3.5]])
