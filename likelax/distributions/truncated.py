@@ -124,11 +124,11 @@ class Truncated(Bounded):
     The conditional distribution of base given that its value is in the interval: for data of which
     what lies beyond was never recorded (`Censored` is for data recorded as the end itself). Whole
     numbers at an end are inside, so that `Truncated(Poisson(rate), low=1)` counts from 1. Far out in
-    a tail a Normal keeps all digits; of another base the density and the mass there are two
+    a tail a Normal and a Logistic keep all digits; of another base the density and the mass there are two
     logarithms, whose difference has the rounding of the larger one.
 
     `mean`, `variance` and `entropy` are known for a Normal. `mode` is that of a base with one peak.
-    `quantile` is direct for a Normal and inverts the cdf bit by bit for any other; it and the samples
+    `quantile` is direct for a Normal and a Logistic and inverts the cdf bit by bit for any other; it and the samples
     of a continuous base have the implicit derivative.
 
     Args:

@@ -253,6 +253,53 @@ def test_narrow_intervals_of_other_families():
     np.testing.assert_allclose(wide.log_prob(0.5), want, rtol=1e-6)
 
 
+# (x, low, high): far out, one-sided, astride, narrow.
+LOGISTICS = [
+    (5555.62, 5555.44, 5555.68),
+    (-5555.62, -5555.68, -5555.44),
+    (2001.5, 2000.0, np.inf),
+    (-0.5, -np.inf, 1.5),
+    (0.25, -1e10, 3.0),
+    (-0.25, -0.5, -0.2499999),
+    (0.5, -3.0, 40.0),
+]
+
+
+def test_a_logistic_in_its_tails():
+    def exact(row):
+        with mp.workdps(6000):
+            x, low, high = (mp.mpf(float(v)) for v in f32(row))
+            cdf = lambda z: 1 / (1 + mp.exp(-z))  # noqa: E731
+            below, above = cdf(x) - cdf(low), cdf(high) - cdf(x)
+            mass = below + above
+            density = cdf(x) * (1 - cdf(x)) / mass
+            return [float(v) for v in (mp.log(density), mp.log(below / mass), mp.log(above / mass))]
+
+    @quick_jit
+    def everything(x, low, high, loc):
+        dist = lx.Truncated(lx.Logistic(loc, 1.0), low, high)
+        return [dist.log_prob(x), dist.log_cdf(x), dist.log_survival(x)]
+
+    @quick_jit
+    def back(q, low, high):
+        return lx.Truncated(lx.Logistic(0.0, 1.0), low, high).quantile(q)
+
+    want = np.array([exact(row) for row in LOGISTICS]).T
+    x, low, high = f32(LOGISTICS).T
+    loc = np.zeros_like(x)
+    got, slopes = jax.jvp(lambda loc: everything(x, low, high, loc), (loc,), (loc + 1,))
+    error = np.abs(np.asarray(got, float) - want) / np.maximum(np.abs(want), 1) / EPS
+    assert (error <= 8).all(), error
+    assert np.isfinite(slopes).all()
+    # The slope of log p in loc, far out, is that of the density: next to none.
+    np.testing.assert_allclose(slopes[0][:2], 0, atol=1e-6)
+    np.testing.assert_allclose(back(np.exp(want[1]).astype(np.float32), low, high), x, rtol=1e-6)
+    # The control: the difference of two logarithms.
+    plain = lx.Logistic(0.0, 1.0)
+    plain = plain.log_prob(x[0]) - plain.log_interval_prob(jnp.array(low[0]), high[0] - low[0])
+    assert abs(plain - want[0, 0]) > 100 * EPS
+
+
 # ---- censored ----
 
 
