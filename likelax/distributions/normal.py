@@ -82,9 +82,9 @@ class Normal(LocationScale):
         """log P(X <= value | low <= X <= high) and log P(X > value | ...); see `Truncated`."""
         return truncated_normal_log_tails(value, low, high, self.loc, self.scale)
 
-    def mean_within(self, low: ArrayLike, high: ArrayLike) -> Array:
-        """E[X | low <= X <= high]; see `Truncated`."""
-        return truncated_normal_mean(low, high, self.loc, self.scale)
+    def mean_within(self, low: ArrayLike, high: ArrayLike, origin: ArrayLike = 0.0) -> Array:
+        """E[X - origin | low <= X <= high]; see `Truncated`."""
+        return truncated_normal_mean(low, high, self.loc, self.scale, origin)
 
     def variance_within(self, low: ArrayLike, high: ArrayLike) -> Array:
         """Var[X | low <= X <= high]; see `Truncated`."""

@@ -129,13 +129,19 @@ def truncated_normal_log_tails(
 
 
 def truncated_normal_mean(
-    low: ArrayLike, high: ArrayLike, loc: ArrayLike, scale: ArrayLike
+    low: ArrayLike,
+    high: ArrayLike,
+    loc: ArrayLike,
+    scale: ArrayLike,
+    origin: ArrayLike = 0.0,
 ) -> Array:
-    """The mean of a Normal(loc, scale) kept to [low, high], as a distance from the nearer end."""
-    low, high, loc, scale = as_floats(low, high, loc, scale)
+    """The mean of a Normal(loc, scale) kept to [low, high], as a distance from the nearer end, less
+    `origin`.
+    """
+    low, high, loc, scale, origin = as_floats(low, high, loc, scale, origin)
     flip, a, _, _, _, width = _reflected(low, low, high, loc, scale)
     _, mean, offset = _interval_slopes(a, width)
-    start = jnp.where(a >= 0, jnp.where(flip, high, low), loc)
+    start = jnp.where(a >= 0, jnp.where(flip, high, low), loc) - origin
     step = scale * jnp.where(a >= 0, offset, mean)
     return jnp.where(flip, start - step, start + step)
 

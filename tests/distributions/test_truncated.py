@@ -338,6 +338,62 @@ def test_tobit():
     assert abs(log_prob[2] - lx.Normal(loc, s).log_prob(high)) > 0.1
 
 
+# (low, high, loc, scale)
+RECORDED = [
+    (-1.0, 1.5, 0.5, 2.0),
+    (9.0, np.inf, 0.0, 1.0),
+    (-np.inf, -6.0, 0.25, 0.75),
+    (-1e-6, 2e-6, 0.0, 1.0),
+    (-40.0, 1e10, -3.0, 1.0),
+    (9.0, 9.5, 0.0, 1.0),
+]
+
+
+def test_moments_of_recorded_ends():
+    def exact(row):
+        with mp.workdps(50):
+            low, high, loc, s = (mp.mpf(float(v)) for v in f32(row))
+            ends = max(low, loc - 60 * s), min(high, loc + 60 * s)
+            below, above = mp.ncdf((low - loc) / s), mp.ncdf((loc - high) / s)
+            origin = high if mp.isfinite(high) and above > below else low
+            middle = [max(ends[0], min(ends[1], loc + k * s)) - origin for k in range(-14, 15)]
+            steps = [ends[0] - origin, *middle, ends[1] - origin]
+            weight = lambda d: mp.npdf((d + origin - loc) / s) / s  # noqa: E731
+            moments = [mp.quad(lambda d, k=k: d**k * weight(d), steps) for k in (1, 2)]
+            for p, end in ((below, low), (above, high)):
+                if mp.isfinite(end):
+                    moments = [
+                        m + p * (end - origin) ** k for m, k in zip(moments, (1, 2), strict=True)
+                    ]
+            return [float(v) for v in (origin + moments[0], moments[1] - moments[0] ** 2, above)]
+
+    @quick_jit
+    def moments(low, high, loc, s):
+        dist = lx.Censored(lx.Normal(loc, s), low, high)
+        return dist.mean(), dist.variance()
+
+    want = np.array([exact(row) for row in RECORDED]).T
+    columns = f32(RECORDED).T
+    mean, variance = moments(*columns)
+    np.testing.assert_allclose(mean, want[0], rtol=8 * EPS, atol=1e-12)
+    np.testing.assert_allclose(variance, want[1], rtol=64 * EPS)
+    (slope, curve) = jax.jvp(
+        lambda loc: moments(*columns[:2], loc, columns[3]), (columns[2],), (np.ones(6, np.float32),)
+    )[1]
+    # d E[Y] / d loc is the probability of what is between.
+    _, _, loc, s = columns.astype(float)
+    between = [
+        float(normal_mass(*((mp.mpf(e) - l) / t for e in ends)))
+        for ends, l, t in zip(columns[:2].astype(float).T, loc, s, strict=True)
+    ]
+    np.testing.assert_allclose(slope, between, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(curve).all()
+    # The control: of what is kept, not of what is recorded.
+    assert abs(lx.Truncated(lx.Normal(0.5, 2.0), -1.0, 1.5).variance() - want[1, 0]) > 0.1
+    with pytest.raises(NotImplementedError, match="average"):
+        lx.Censored(lx.Laplace(0.0, 1.0), 0.0).mean()
+
+
 def test_survival_times():
     """One end for each example, infinite where the event was seen."""
     time, seen = np.array([0.5, 2.0, 4.0]), np.array([True, False, True])
