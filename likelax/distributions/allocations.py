@@ -12,8 +12,10 @@ from likelax._pytree import Array, param
 from likelax.distributions import _count_samplers
 from likelax.distributions._odds import kl_term, log_of, multiply, to_int
 from likelax.distributions.base import Distribution
+from likelax.distributions.counts import count_quantile
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
+from likelax.numerics.beta_binomial import beta_binomial_log_tails
 from likelax.numerics.densities import dirichlet_multinomial_log_pmf
 from likelax.numerics.logspace import divide, log_sigmoid, log_softmax
 from likelax.numerics.multinomial import multinomial_log_pmf, multinomial_probs_log_pmf
@@ -24,7 +26,7 @@ class BetaBinomial(Distribution):
     a, n - k + b) - log B(a, b), k = 0..n.
 
     The Binomial with more spread: mean n a/(a+b), and the variance of the Binomial times (a + b +
-    n)/(a + b + 1). Its cdf has no closed form.
+    n)/(a + b + 1). Its tails are sums of up to n probabilities.
 
     Parameters, of the batch's shape: `total_count` = n, a non-negative integer (a head has to be
     given it); `concentration1` = a of the successes and `concentration0` = b, positive. Samples are
@@ -48,6 +50,20 @@ class BetaBinomial(Distribution):
         pair = jnp.broadcast_arrays(value, self.total_count - value)
         both = jnp.broadcast_arrays(self.concentration1, self.concentration0)
         return dirichlet_multinomial_log_pmf(jnp.stack(pair, -1), jnp.stack(both, -1))
+
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+        return beta_binomial_log_tails(
+            value, self.total_count, self.concentration1, self.concentration0
+        )
+
+    def log_cdf(self, value: Array) -> Array:
+        return self._log_tails(value)[0]
+
+    def log_survival(self, value: Array) -> Array:
+        return self._log_tails(value)[1]
+
+    def quantile(self, q: Array) -> Array:
+        return jnp.minimum(count_quantile(self, q), self.total_count)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_beta, key_count = jax.random.split(key)

@@ -36,7 +36,7 @@ _LOWEST_LOG_TRIAL = -70.0
 _HIGHEST_LOG_RATE = 60.0
 
 
-def _quantile(dist: Distribution, q: Array) -> Array:
+def count_quantile(dist: Distribution, q: Array) -> Array:
     """The smallest k with cdf(k) >= q, by bisection.
 
     Cantelli's inequality brackets it: mean - std sqrt((1-q)/q) <= quantile <= mean + std
@@ -116,7 +116,7 @@ class Poisson(Distribution):
         return log_gammainc(value + 1, self.rate)
 
     def quantile(self, q: Array) -> Array:
-        return _quantile(self, q)
+        return count_quantile(self, q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         rate = jax.lax.stop_gradient(self.rate)
@@ -169,7 +169,7 @@ class Binomial(Odds):
         return _log_beta_tail(value + 1, self._failures(value), self._log_p(), self._log_q())
 
     def quantile(self, q: Array) -> Array:
-        return jnp.minimum(_quantile(self, q), self.total_count)
+        return jnp.minimum(count_quantile(self, q), self.total_count)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         n, log_p, log_q = jax.lax.stop_gradient((self.total_count, self._log_p(), self._log_q()))
@@ -293,7 +293,7 @@ class _GammaPoisson(Distribution):
         return _log_beta_tail(value + 1, self._r(), self._log_p(), self._log_q())
 
     def quantile(self, q: Array) -> Array:
-        return _quantile(self, q)
+        return count_quantile(self, q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_gamma, key_poisson = jax.random.split(key)

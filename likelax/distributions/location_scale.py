@@ -28,6 +28,11 @@ from likelax.numerics.logspace import (
 )
 from likelax.numerics.normal import log_ndtr_interval, ndtr, ndtri
 from likelax.numerics.pairs import log_gap, log_over
+from likelax.numerics.truncated_logistic import (
+    truncated_logistic_log_pdf,
+    truncated_logistic_log_tails,
+    truncated_logistic_quantile,
+)
 from likelax.numerics.two_sided import log_upper_rest, two_sided_loss
 
 _LOG_2 = math.log(2)
@@ -364,6 +369,20 @@ class Logistic(LocationScale):
         """log P(low < X <= low + width), also for widths far below the scale; see `Quantized`."""
         a, w = self._z(low), divide(width, self.scale)
         return log_sigmoid(a + w) + log_sigmoid(-a) + log1mexp(w)
+
+    def log_prob_within(self, value: Array, low: ArrayLike, high: ArrayLike) -> Array:
+        """log p(value | low <= X <= high), also far out in a tail; see `Truncated`."""
+        return truncated_logistic_log_pdf(value, low, high, self.loc, self.scale)
+
+    def log_tails_within(
+        self, value: Array, low: ArrayLike, high: ArrayLike
+    ) -> tuple[Array, Array]:
+        """log P(X <= value | low <= X <= high) and log P(X > value | ...); see `Truncated`."""
+        return truncated_logistic_log_tails(value, low, high, self.loc, self.scale)
+
+    def quantile_within(self, q: Array, low: ArrayLike, high: ArrayLike) -> Array:
+        """The quantile of X given low <= X <= high; see `Truncated`."""
+        return truncated_logistic_quantile(q, low, high, self.loc, self.scale)
 
     def quantile(self, q: Array) -> Array:
         return self.loc + self.scale * logit(q)

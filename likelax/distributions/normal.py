@@ -24,9 +24,14 @@ from likelax.numerics.normal import (
     ndtr,
     ndtri,
     normal_log_pdf,
+)
+from likelax.numerics.truncated_normal import (
+    truncated_normal_entropy,
     truncated_normal_log_pdf,
     truncated_normal_log_tails,
     truncated_normal_mean,
+    truncated_normal_quantile,
+    truncated_normal_variance,
 )
 
 _LOG_2 = math.log(2)
@@ -78,9 +83,21 @@ class Normal(LocationScale):
         """log P(X <= value | low <= X <= high) and log P(X > value | ...); see `Truncated`."""
         return truncated_normal_log_tails(value, low, high, self.loc, self.scale)
 
-    def mean_within(self, low: ArrayLike, high: ArrayLike) -> Array:
-        """E[X | low <= X <= high]; see `Truncated`."""
-        return truncated_normal_mean(low, high, self.loc, self.scale)
+    def mean_within(self, low: ArrayLike, high: ArrayLike, origin: ArrayLike = 0.0) -> Array:
+        """E[X - origin | low <= X <= high]; see `Truncated`."""
+        return truncated_normal_mean(low, high, self.loc, self.scale, origin)
+
+    def variance_within(self, low: ArrayLike, high: ArrayLike) -> Array:
+        """Var[X | low <= X <= high]; see `Truncated`."""
+        return truncated_normal_variance(low, high, self.loc, self.scale)
+
+    def entropy_within(self, low: ArrayLike, high: ArrayLike) -> Array:
+        """The entropy of X given low <= X <= high; see `Truncated`."""
+        return truncated_normal_entropy(low, high, self.loc, self.scale)
+
+    def quantile_within(self, q: Array, low: ArrayLike, high: ArrayLike) -> Array:
+        """The quantile of X given low <= X <= high; see `Truncated`."""
+        return truncated_normal_quantile(q, low, high, self.loc, self.scale)
 
     def quantile(self, q: Array) -> Array:
         return self.loc + self.scale * ndtri(q)

@@ -94,6 +94,11 @@ class Bounded(Distribution):
             f"{inner}, between the bounds", 0, inner.is_discrete, lower=lower, upper=upper
         )
 
+    def _within(self) -> tuple[Any, Any]:
+        """The ends as numbers, for a base that has its own formulas."""
+        low, high = self._low, self._high
+        return -jnp.inf if low is None else low, jnp.inf if high is None else high
+
     def _draws(self, key: Array, shape: tuple[int, ...]) -> Array:
         return self.base.broadcast_to(self.batch_shape).sample(key, shape)
 
@@ -124,11 +129,12 @@ class Truncated(Bounded):
     The conditional distribution of base given that its value is in the interval: for data of which
     what lies beyond was never recorded (`Censored` is for data recorded as the end itself). Whole
     numbers at an end are inside, so that `Truncated(Poisson(rate), low=1)` counts from 1. Far out in
-    a tail a Normal keeps all digits; of another base the density and the mass there are two
+    a tail a Normal and a Logistic keep all digits; of another base the density and the mass there are two
     logarithms, whose difference has the rounding of the larger one.
 
-    `mean` is known for a Normal. `mode` is that of a base with one peak. `quantile` inverts the cdf
-    to the last bit; it and the samples of a continuous base have the implicit derivative.
+    `mean`, `variance` and `entropy` are known for a Normal. `mode` is that of a base with one peak.
+    `quantile` is direct for a Normal and a Logistic and inverts the cdf bit by bit for any other; it and the samples
+    of a continuous base have the implicit derivative.
 
     Args:
       base: a distribution over numbers with `log_cdf` and `log_survival`, `(*batch,)`.
@@ -138,11 +144,6 @@ class Truncated(Bounded):
       TypeError: when `base` is no distribution.
       ValueError: without an end, or for a base over vectors, labels, angles or the points of a grid.
     """
-
-    def _within(self) -> tuple[Any, Any]:
-        """The ends as numbers, for a base that has its own formulas."""
-        low, high = self._low, self._high
-        return -jnp.inf if low is None else low, jnp.inf if high is None else high
 
     @property
     def _before(self) -> Array | None:
@@ -174,6 +175,8 @@ class Truncated(Bounded):
         return self._log_tails(value)[1]
 
     def quantile(self, q: Array) -> Array:
+        if hasattr(self.base, "quantile_within"):
+            return self.base.quantile_within(q, *self._within())
         return quantile_from_tails(self, q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
@@ -187,6 +190,16 @@ class Truncated(Bounded):
             self._missing("mean", "average .sample(key, (n,))")
         return self.base.mean_within(*self._within())
 
+    def variance(self) -> Array:
+        if not hasattr(self.base, "variance_within"):
+            self._missing("variance", "take the variance of .sample(key, (n,))")
+        return self.base.variance_within(*self._within())
+
+    def entropy(self) -> Array:
+        if not hasattr(self.base, "entropy_within"):
+            self._missing("entropy", "average -.log_prob over .sample(key, (n,))")
+        return self.base.entropy_within(*self._within())
+
     def mode(self) -> Array:
         mode = self.base.mode()
         kept = jnp.clip(mode, *self._within())
@@ -199,6 +212,7 @@ class Censored(Bounded):
     log p(x) = log base(x) strictly between the ends, log P(X <= low) at x = low and log P(X >=
     high) at x = high: the Tobit likelihood, and with one `high` for each example, infinite where the
     event was seen, that of survival times. At the ends it is a probability, in between a density.
+    `mean` and `variance` are known for a Normal.
 
     Args:
       base: a distribution over numbers with `log_cdf` and `log_survival`, `(*batch,)`.
@@ -274,3 +288,35 @@ class Censored(Bounded):
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         draws = self._draws(key, shape)
         return self._kept(draws).astype(draws.dtype)
+
+    def _parts(self, method: str) -> tuple[Array, list[Array], list[Array]]:
+        """(origin, probabilities, distances of their means from it) of the two ends and of between.
+
+        The origin is the likelier end: seen from there, far out in a tail, nothing cancels.
+        """
+        if not hasattr(self.base, "variance_within"):
+            instead = {"mean": "average", "variance": "take the variance of"}[method]
+            self._missing(method, f"{instead} .sample(key, (n,))")
+        low, high = map(jnp.asarray, self._within())
+        log_below, log_above = self._log_below(), self._log_above()
+        no_low, no_high = jnp.isinf(low), jnp.isinf(high)
+        at_low = ~no_low & (no_high | (log_below >= log_above))
+        origin = jnp.where(at_low, low, jnp.where(no_high, 0.0, high))
+        logs = log_below, log_above, _log_between(self.base, self._low, self._high)
+        steps = [
+            jnp.where(no_low, 0.0, low) - jnp.where(no_low, 0.0, origin),
+            jnp.where(no_high, 0.0, high) - jnp.where(no_high, 0.0, origin),
+            self.base.mean_within(low, high, origin),  # type: ignore[attr-defined]
+        ]
+        return origin, [jnp.exp(log) for log in logs], steps
+
+    def mean(self) -> Array:
+        origin, probs, steps = self._parts("mean")
+        return origin + sum(map(jnp.multiply, probs, steps))
+
+    def variance(self) -> Array:
+        _, probs, steps = self._parts("variance")
+        mean = sum(map(jnp.multiply, probs, steps))
+        within = self.base.variance_within(*self._within())  # type: ignore[attr-defined]
+        between = (p * (step - mean) ** 2 for p, step in zip(probs, steps, strict=True))
+        return probs[-1] * within + sum(between)

@@ -25,13 +25,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import chebyshev, gauss_legendre
-from likelax.numerics._rules import with_partials
 from likelax.numerics.logspace import (
     as_floats,
     divide,
     log1mexp,
     log1p,
-    log_complements,
     standardize,
 )
 
@@ -360,9 +358,17 @@ def ndtri(p: ArrayLike) -> Array:
 #     d density = -density (w - offset) da - density (b + density) dw.
 
 
-def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """(log mass, density, mean, offset, log area) for a + w / 2 >= 0, or a = -inf and w = inf. NaN
-    where w < 0. The last is that of `_log_area`.
+def _narrow(a: Array, w: Array) -> Array:
+    """Whether the density is so level on the interval that a few nodes integrate it."""
+    endless = jnp.isinf(w)
+    drop = jnp.where(endless, jnp.inf, w) * jnp.where(endless, 1.0, a + 0.5 * w)
+    return (drop <= 1.0) & (w <= 1.5)
+
+
+def _interval(a: Array, w: Array) -> tuple[Array, ...]:
+    """(log mass, density, mean, offset, log area, area) for a + w / 2 >= 0, or a = -inf and w = inf.
+    NaN where w < 0. The last but one is that of `truncated_normal`'s `_log_area`; the last is mass /
+    phi(a) where the interval is narrow or beside zero, and the mass across it.
     """
     w = jnp.where(w < 0, jnp.nan, w)
     endless = jnp.isinf(w)
@@ -371,7 +377,7 @@ def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array, Array]:
     # phi(b) / phi(a) = exp(-drop)
     drop = jnp.where(endless, jnp.inf, w) * jnp.where(endless, 1.0, a + 0.5 * w)
     ratio = jnp.exp(-drop)
-    narrow = (drop <= 1.0) & (w <= 1.5)
+    narrow = _narrow(a, w)
     beside = (a >= 0) & ~narrow  # all of it in the upper tail
     across = ~narrow & ~beside
 
@@ -386,7 +392,8 @@ def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array, Array]:
         area, first = area + term, first + node * term
     area_narrow = jnp.log(w_in) + jnp.log(area)
     log_narrow = log_normal_pdf(a_in) + area_narrow
-    density_narrow = ratio / (w_in * area)
+    whole_narrow = w_in * area
+    density_narrow = ratio / whole_narrow
     offset_narrow = w_in * (first / area)
 
     # In the tail: mass / phi(a) is a difference of Mills ratios, at most 0.37 of the first taken
@@ -418,16 +425,20 @@ def _interval(a: Array, w: Array) -> tuple[Array, Array, Array, Array, Array]:
     mean = jnp.where(across, mean_across, a + offset)
     in_tail = jnp.where(narrow, area_narrow, area_beside)
     log_area = jnp.where(a >= 0, in_tail, log_mass + _HALF_LOG_2PI)
+    whole = choose(whole_narrow, area, 1.0 - outside)
     log_mass, log_area = (
         jnp.where(dead & ~jnp.isnan(a), -jnp.inf, value) for value in (log_mass, log_area)
     )
-    density, mean, offset = (jnp.where(dead, 0.0, value) for value in (density, mean, offset))
-    return log_mass, density, mean, offset, log_area
+    density, mean, offset, whole = (
+        jnp.where(dead, 0.0, value) for value in (density, mean, offset, whole)
+    )
+    return log_mass, density, mean, offset, log_area, whole
 
 
 @jax.custom_jvp
 def _interval_slopes(a: Array, w: Array) -> tuple[Array, Array, Array]:
-    return _interval(a, w)[1:4]
+    _, density, mean, offset, _, _ = _interval(a, w)
+    return density, mean, offset
 
 
 @_interval_slopes.defjvp
@@ -487,126 +498,3 @@ def log_ndtr_width(a: ArrayLike, width: ArrayLike) -> Array:
     a, width = as_floats(a, width)
     flip = a + 0.5 * width < 0
     return _log_interval(jnp.where(flip, -(a + width), a), width)
-
-
-# ---- a normal kept to an interval ----
-#
-# The interval is reflected so that its midpoint is not negative; a is then the end that is nearer to
-# zero, and finite. With t = max(a, 0) everything is measured against exp(-t^2 / 2), so that far out in
-# a tail, where density and mass both are exp(-a^2 / 2) times a small number, nothing large is formed.
-
-
-@jax.custom_jvp
-def _log_area(a: Array, w: Array) -> Array:
-    """log of sqrt(2 pi) (Phi(a + w) - Phi(a)) exp(max(a, 0)^2 / 2), for a + w / 2 >= 0."""
-    return _interval(a, w)[4]
-
-
-@_log_area.defjvp
-def _log_area_jvp(primals, tangents):
-    (a, w), (da, dw) = primals, tangents
-    density, mean, offset = _interval_slopes(a, w)
-    dw = jnp.where(jnp.isinf(w), 0.0, dw)
-    return _log_area(a, w), density * dw - jnp.where(a >= 0, offset, mean) * da
-
-
-def _reflected(x: Array, low: Array, high: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
-    """(flip, a, z, below, above, width): the near end, x and distances, in units of the scale."""
-    flip = (low - loc) + (high - loc) < 0
-    a = divide(jnp.where(flip, loc - high, low - loc), scale)
-    z = divide(jnp.where(flip, loc - x, x - loc), scale)
-    below = divide(jnp.where(flip, high - x, x - low), scale)
-    above = divide(jnp.where(flip, x - low, high - x), scale)
-    return flip, a, z, below, above, divide(high - low, scale)
-
-
-def _log_fall(a: Array, z: Array, below: Array) -> Array:
-    """(max(a, 0)^2 - z^2) / 2, given below = z - a."""
-    return jnp.where(a >= 0, -0.5 * below * (a + z), -(0.5 * z) * z)
-
-
-def _log_density_in_scales(x, low, high, loc, scale):
-    _, a, z, below, _, width = _reflected(x, low, high, loc, scale)
-    return _log_fall(a, z, below) - _log_area(a, width)
-
-
-def _density(x, low, high, loc, scale):
-    log_density = _log_density_in_scales(x, low, high, loc, scale)
-    lost = log_density < -1e3  # far beyond the smallest float, and its slopes perhaps infinite
-    return divide(jnp.where(lost, 0.0, jnp.exp(jnp.where(lost, 0.0, log_density))), scale)
-
-
-def _slope(index: int):
-    """The derivative of the log-density in one argument, by the chain rule."""
-
-    def partial(*args):
-        def at(value):
-            return _plain(*args[:index], value, *args[index + 1 :])
-
-        return jax.jvp(at, (args[index],), (jnp.ones_like(args[index]),))[1]
-
-    return partial
-
-
-def _plain(x, low, high, loc, scale):
-    return _log_density_in_scales(x, low, high, loc, scale) - jnp.log(scale)
-
-
-# Those in the ends are densities there. An infinite end has none.
-_truncated_normal_log_pdf = with_partials(
-    _slope(0),
-    lambda x, low, high, loc, scale: _density_at(low, low, high, loc, scale),
-    lambda x, low, high, loc, scale: -_density_at(high, low, high, loc, scale),
-    _slope(3),
-    _slope(4),
-)(_plain)
-
-
-def _density_at(end, low, high, loc, scale):
-    none = jnp.isinf(end)
-    finite = jnp.where(jnp.isinf(low), high, low)
-    return jnp.where(none, 0.0, _density(jnp.where(none, finite, end), low, high, loc, scale))
-
-
-def truncated_normal_log_pdf(
-    x: ArrayLike, low: ArrayLike, high: ArrayLike, loc: ArrayLike, scale: ArrayLike
-) -> Array:
-    """log of the density p at x of a Normal(loc, scale) kept to [low, high], low <= x <= high.
-
-    One end may be infinite. In a tail -(z - a)(z + a)/2 - log(mass / phi(a)) - log(scale), z and a
-    being x and the nearer end in units of the scale. Slopes p(low) and -p(high) in the ends.
-    """
-    values = as_floats(x, low, high, loc, scale)
-    return _truncated_normal_log_pdf(*jnp.broadcast_arrays(*values))
-
-
-def truncated_normal_log_tails(
-    x: ArrayLike, low: ArrayLike, high: ArrayLike, loc: ArrayLike, scale: ArrayLike
-) -> tuple[Array, Array]:
-    """log P(X <= x) and log P(X > x) of a Normal(loc, scale) kept to [low, high], low < x < high.
-
-    The larger of the two comes from the smaller one, which holds the digits.
-    """
-    x, low, high, loc, scale = as_floats(x, low, high, loc, scale)
-    flip, a, z, below, above, width = _reflected(x, low, high, loc, scale)
-    total = _log_area(a, width)
-    # [a, z] is reflected once more where z is the nearer end: there a < 0.
-    again = a + z < 0
-    near = _log_area(jnp.where(again, -z, a), below) - total
-    near = near + jnp.where(again & (z < 0), -(0.5 * z) * z, 0.0)
-    far = _log_area(z, above) - total
-    far = far + jnp.where((a < 0) & (z < 0), 0.0, _log_fall(a, z, below))
-    near, far = log_complements(near, far)
-    return jnp.where(flip, far, near), jnp.where(flip, near, far)
-
-
-def truncated_normal_mean(
-    low: ArrayLike, high: ArrayLike, loc: ArrayLike, scale: ArrayLike
-) -> Array:
-    """The mean of a Normal(loc, scale) kept to [low, high], as a distance from the nearer end."""
-    low, high, loc, scale = as_floats(low, high, loc, scale)
-    flip, a, _, _, _, width = _reflected(low, low, high, loc, scale)
-    _, mean, offset = _interval_slopes(a, width)
-    start = jnp.where(a >= 0, jnp.where(flip, high, low), loc)
-    step = scale * jnp.where(a >= 0, offset, mean)
-    return jnp.where(flip, start - step, start + step)

@@ -88,6 +88,60 @@ def test_beta_binomial_and_dirichlet_multinomial():
     assert (np.abs(plain - want) > bound).sum() >= 5
 
 
+# (k, n, a, b): U-shaped, J-shaped, narrow, far in either tail, concentrations beyond a float's digits.
+TAILS = [
+    (3, 12, 6, 1.5),
+    (200, 400, 0.01, 0.02),
+    (0, 300, 1e-4, 3),
+    (390, 400, 700, 0.5),
+    (1, 400, 700, 40),
+    (250, 400, 1e6, 2e6),
+    (80, 90, 1e-12, 1e15),
+    (5, 60, 1e-15, 1e-12),
+]
+
+
+def exact_tails(k, n, a, b):
+    """log F, log S and the slopes of both in a, by adding up products."""
+    with mp.workdps(60):
+        k, n, a, b = int(k), int(n), mp.mpf(float(a)), mp.mpf(float(b))
+        p = mp.fprod((b + i) / (a + b + i) for i in range(n))
+        rise = -mp.fsum(1 / (a + b + i) for i in range(n))
+        masses, slopes = [mp.mpf(0)] * 2, [mp.mpf(0)] * 2
+        for j in range(n + 1):
+            masses[j > k] += p
+            slopes[j > k] += p * rise
+            if j < n:
+                p *= (n - j) * (a + j) / ((j + 1) * (b + n - j - 1))
+                rise += 1 / (a + j)
+        pairs = zip(slopes, masses, strict=True)
+        return [float(v) for v in (*map(mp.log, masses), *(s / m for s, m in pairs))]
+
+
+@quick_jit
+def tails_of(k, n, a, b):
+    def tails(a):
+        dist = lx.BetaBinomial(n, a, b)
+        return dist.log_cdf(k).sum(), dist.log_survival(k).sum()
+
+    dist = lx.BetaBinomial(n, a, b)
+    back = dist.quantile(jnp.clip(dist.cdf(k) * (1 - 1e-5), 1e-30, 1 - 1e-6))
+    return dist.log_cdf(k), dist.log_survival(k), *jax.jacrev(tails)(a), back
+
+
+def test_tails_of_the_beta_binomial():
+    want = np.array([exact_tails(*row) for row in TAILS]).T
+    k, n, a, b = f32(TAILS).T
+    *got, back = tails_of(k, n, a, b)
+    units = 1, 1, 1 / a.astype(float), 1 / a.astype(float)
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        error = np.abs(np.asarray(g, float) - w) / np.maximum(np.abs(w), units[i]) / EPS
+        assert (error <= (8 if i < 2 else 32)).all(), (i, error)
+    np.testing.assert_array_equal(np.asarray(back)[[0, 5]], k[[0, 5]])
+    # The control: what the other tail leaves.
+    assert not (np.abs(np.log1p(-np.exp(got[1])) - want[0]) <= 8 * EPS * np.abs(want[0])).all()
+
+
 LOGITS = f32([[0.5, -1, 2], [11.5, 6.5, 7.875], [0, -150, 3], [-9.5, 0.25, -8], [1, 2, 3]])
 DRAWS = f32([[2, 0, 5], [103345, 649, 2610], [3, 2, 40], [20, 1340772, 3], [0, 0, 0]])
 

@@ -119,6 +119,111 @@ def test_quantiles_and_samples_far_out():
         assert abs(float(got.mean()) - wanted) < 4 * float(got.std()) / np.sqrt(len(got)) < 0.11
 
 
+# (q, low, high, loc, scale): both tails, astride, narrow, one-sided, tiny and huge scales.
+QUANTILES = [
+    (0.25, -1.0, 2.0, 0.25, 0.75),
+    (1e-6, 30.0, np.inf, 0.0, 1.0),
+    (0.9999, 30.0, np.inf, 0.0, 1.0),
+    (0.75, -np.inf, -4.99e3, 0.5, 2.0),
+    (0.625, 300.0, 300.0002, 0.0, 1.0),
+    (0.5, -1e10, 1.0, 0.0, 1.0),
+    (0.99, 1e-18, 5e-17, -3e-18, 1e-18),
+    (0.375, -0.5, 0.2500001, 12.0, 0.0625),
+    (0.125, -0.001, 0.002, 0.0, 50.0),
+    (0.875, 2.0, 5.0, 0.0, 1.0),
+    (1e-5, -2.0, 1e30, 0.0, 1.0),
+    (0.5, -40.0, 3.0, 1e3, 17.0),
+]
+
+
+def exact_quantile(row):
+    """(x, dx in the five arguments, spread) from F(x) = q, and variance and entropy by quadrature."""
+    with mp.workdps(50):
+        q, low, high, loc, s = (mp.mpf(float(v)) for v in f32(row))
+        a, b = (low - loc) / s, (high - loc) / s
+        mass = normal_mass(a, b)
+        start, stop = max(a, min(b, 0) - 40), min(b, max(a, 0) + 40)
+        z = (start + stop) / 2
+        while abs(excess := normal_mass(a, z) / mass - q) > mp.mpf(10) ** -30 * q:
+            start, stop = (start, z) if excess > 0 else (z, stop)
+            newton = z - excess * mass / mp.npdf(z)
+            z = newton if start < newton < stop else (start + stop) / 2
+        density = mp.npdf(z) / mass
+        in_low = normal_mass(z, b) / mass * mp.npdf(a) / mass / density
+        in_high = normal_mass(a, z) / mass * mp.npdf(b) / mass / density
+        pull = sum(v * e for v, e in ((a, in_low), (b, in_high)) if mp.isfinite(v))
+        slopes = s / density, in_low, in_high, 1 - in_low - in_high, z - pull
+
+        # In units of the spread, from the end that is nearer to the mode.
+        a, b = (-b, -a) if a + b < 0 else (a, b)
+        unit = min(1 / max(a, 1), b - a)
+        origin = max(a, 0)
+        ends = max(a - origin, -40) / unit, min((b - origin) / unit, 120)
+        weight = lambda t: mp.exp(-unit * t * (origin + unit * t / 2))  # noqa: E731
+        steps = mp.linspace(*ends, 13)
+        moment = lambda k: mp.quad(lambda t: t**k * weight(t), steps)  # noqa: E731
+        total, first, second = map(moment, range(3))
+        mean = first / total
+        variance = (second / total - mean**2) * unit**2
+        rise = unit * (origin * mean + unit * second / total / 2)
+        entropy = mp.log(s * unit * total) + rise
+        values = loc + s * z, *slopes, variance * s**2, entropy, mp.sqrt(variance)
+        return [float(v) for v in values]
+
+
+@quick_jit
+def quantiles_of_normal(*arguments):
+    def dist(low, high, loc, scale):
+        return lx.Truncated(lx.Normal(loc, scale), low, high)
+
+    quantile = lambda q, *ends: dist(*ends).quantile(q)  # noqa: E731
+    slopes = jax.grad(lambda *args: quantile(*args).sum(), range(5))
+    moments = lambda *ends: (dist(*ends).variance(), dist(*ends).entropy())  # noqa: E731
+    curves = jax.jvp(slopes, arguments, tuple(map(jnp.ones_like, arguments)))[1]
+    spreads = jax.jacrev(lambda *ends: [m.sum() for m in moments(*ends)], range(4))(*arguments[1:])
+    return [quantile(*arguments), *slopes(*arguments), *moments(*arguments[1:])], curves, spreads
+
+
+def test_quantiles_and_spreads_of_a_normal():
+    want = np.array([exact_quantile(row) for row in QUANTILES]).T
+    columns = f32(QUANTILES).T
+    got, curves, spreads = quantiles_of_normal(*columns)
+    scale, spread = columns[4].astype(float), want[-1]
+    floors = [scale * spread, 0, 1, 1, spread, spread, 0, 1]
+    bounds = [8, 32, 32, 32, 32, 32, 8, 8]
+    for i, (g, w) in enumerate(zip(got, want[:-1], strict=True)):
+        error = np.abs(np.asarray(g, float) - w) / np.maximum(np.abs(w), floors[i]) / EPS
+        assert (error <= bounds[i]).all(), (i, error)
+    for i, x in enumerate(jax.tree.leaves((curves, spreads))):
+        assert np.isfinite(x).all(), (i, x)
+    # The entropy is a logarithm in the scale: moved and stretched it moves by 1.
+    stretch = sum(
+        np.where(np.isfinite(c), c, 0) * np.asarray(g, float)
+        for c, g in zip(columns[1:].astype(float), spreads[1], strict=True)
+    )
+    assert (abs(stretch - 1)[[0, 1, 5, 9]] < 1e-3).all(), stretch
+    # The controls: the plain formulas.
+    q, low, high, loc, s = columns[:, [1, 2, 9]].astype(float)
+    plain = stats.norm.ppf(stats.norm.cdf(low) + q * (stats.norm.cdf(high) - stats.norm.cdf(low)))
+    assert not (abs(plain[:2] - want[0, 1:3]) < 1).any()
+    hazard = np.exp(lx.Normal(0.0, 1.0).log_prob(30.0) - lx.Normal(0.0, 1.0).log_survival(30.0))
+    assert abs(1 - hazard * (hazard - 30) - want[6, 1]) > 100 * EPS * want[6, 1]
+
+
+def test_spreads_in_float64():
+    with jax.enable_x64(True):
+        for low, high in ((9.0, 11.0), (0.3, 0.31), (-0.5, 3.0)):
+            truth = stats.truncnorm((low - 0.25) / 0.75, (high - 0.25) / 0.75, 0.25, 0.75)
+            dist = lx.Truncated(lx.Normal(jnp.float64(0.25), jnp.float64(0.75)), low, high)
+            np.testing.assert_allclose(dist.quantile(0.3), truth.ppf(0.3), rtol=1e-12)
+            nodes, weights = np.polynomial.legendre.leggauss(60)
+            x, weights = low + (high - low) * (nodes + 1) / 2, weights * (high - low) / 2
+            density = truth.pdf(x) * weights
+            entropy, mean = -(density * truth.logpdf(x)).sum(), (density * x).sum()
+            np.testing.assert_allclose(dist.entropy(), entropy, rtol=1e-10)
+            np.testing.assert_allclose(dist.variance(), (density * (x - mean) ** 2).sum(), 1e-9)
+
+
 def test_an_exponential_forgets():
     dist = lx.Truncated(lx.Exponential(2.0), low=jnp.array([0.5, 3.0]))
     x = np.array([[0.75], [3.5]])
@@ -146,6 +251,53 @@ def test_narrow_intervals_of_other_families():
     wide = lx.Truncated(lx.Logistic(0.25, 2.0), -1e10, 1.0)
     want = stats.logistic(0.25, 2).logpdf(0.5) - stats.logistic(0.25, 2).logcdf(1.0)
     np.testing.assert_allclose(wide.log_prob(0.5), want, rtol=1e-6)
+
+
+# (x, low, high): far out, one-sided, astride, narrow.
+LOGISTICS = [
+    (5555.62, 5555.44, 5555.68),
+    (-5555.62, -5555.68, -5555.44),
+    (2001.5, 2000.0, np.inf),
+    (-0.5, -np.inf, 1.5),
+    (0.25, -1e10, 3.0),
+    (-0.25, -0.5, -0.2499999),
+    (0.5, -3.0, 40.0),
+]
+
+
+def test_a_logistic_in_its_tails():
+    def exact(row):
+        with mp.workdps(6000):
+            x, low, high = (mp.mpf(float(v)) for v in f32(row))
+            cdf = lambda z: 1 / (1 + mp.exp(-z))  # noqa: E731
+            below, above = cdf(x) - cdf(low), cdf(high) - cdf(x)
+            mass = below + above
+            density = cdf(x) * (1 - cdf(x)) / mass
+            return [float(v) for v in (mp.log(density), mp.log(below / mass), mp.log(above / mass))]
+
+    @quick_jit
+    def everything(x, low, high, loc):
+        dist = lx.Truncated(lx.Logistic(loc, 1.0), low, high)
+        return [dist.log_prob(x), dist.log_cdf(x), dist.log_survival(x)]
+
+    @quick_jit
+    def back(q, low, high):
+        return lx.Truncated(lx.Logistic(0.0, 1.0), low, high).quantile(q)
+
+    want = np.array([exact(row) for row in LOGISTICS]).T
+    x, low, high = f32(LOGISTICS).T
+    loc = np.zeros_like(x)
+    got, slopes = jax.jvp(lambda loc: everything(x, low, high, loc), (loc,), (loc + 1,))
+    error = np.abs(np.asarray(got, float) - want) / np.maximum(np.abs(want), 1) / EPS
+    assert (error <= 8).all(), error
+    assert np.isfinite(slopes).all()
+    # The slope of log p in loc, far out, is that of the density: next to none.
+    np.testing.assert_allclose(slopes[0][:2], 0, atol=1e-6)
+    np.testing.assert_allclose(back(np.exp(want[1]).astype(np.float32), low, high), x, rtol=1e-6)
+    # The control: the difference of two logarithms.
+    plain = lx.Logistic(0.0, 1.0)
+    plain = plain.log_prob(x[0]) - plain.log_interval_prob(jnp.array(low[0]), high[0] - low[0])
+    assert abs(plain - want[0, 0]) > 100 * EPS
 
 
 # ---- censored ----
@@ -184,6 +336,62 @@ def test_tobit():
     np.testing.assert_allclose(quantile, [low, loc, high])
     # The control: at an end the density itself is another number.
     assert abs(log_prob[2] - lx.Normal(loc, s).log_prob(high)) > 0.1
+
+
+# (low, high, loc, scale)
+RECORDED = [
+    (-1.0, 1.5, 0.5, 2.0),
+    (9.0, np.inf, 0.0, 1.0),
+    (-np.inf, -6.0, 0.25, 0.75),
+    (-1e-6, 2e-6, 0.0, 1.0),
+    (-40.0, 1e10, -3.0, 1.0),
+    (9.0, 9.5, 0.0, 1.0),
+]
+
+
+def test_moments_of_recorded_ends():
+    def exact(row):
+        with mp.workdps(50):
+            low, high, loc, s = (mp.mpf(float(v)) for v in f32(row))
+            ends = max(low, loc - 60 * s), min(high, loc + 60 * s)
+            below, above = mp.ncdf((low - loc) / s), mp.ncdf((loc - high) / s)
+            origin = high if mp.isfinite(high) and above > below else low
+            middle = [max(ends[0], min(ends[1], loc + k * s)) - origin for k in range(-14, 15)]
+            steps = [ends[0] - origin, *middle, ends[1] - origin]
+            weight = lambda d: mp.npdf((d + origin - loc) / s) / s  # noqa: E731
+            moments = [mp.quad(lambda d, k=k: d**k * weight(d), steps) for k in (1, 2)]
+            for p, end in ((below, low), (above, high)):
+                if mp.isfinite(end):
+                    moments = [
+                        m + p * (end - origin) ** k for m, k in zip(moments, (1, 2), strict=True)
+                    ]
+            return [float(v) for v in (origin + moments[0], moments[1] - moments[0] ** 2, above)]
+
+    @quick_jit
+    def moments(low, high, loc, s):
+        dist = lx.Censored(lx.Normal(loc, s), low, high)
+        return dist.mean(), dist.variance()
+
+    want = np.array([exact(row) for row in RECORDED]).T
+    columns = f32(RECORDED).T
+    mean, variance = moments(*columns)
+    np.testing.assert_allclose(mean, want[0], rtol=8 * EPS, atol=1e-12)
+    np.testing.assert_allclose(variance, want[1], rtol=64 * EPS)
+    (slope, curve) = jax.jvp(
+        lambda loc: moments(*columns[:2], loc, columns[3]), (columns[2],), (np.ones(6, np.float32),)
+    )[1]
+    # d E[Y] / d loc is the probability of what is between.
+    _, _, loc, s = columns.astype(float)
+    between = [
+        float(normal_mass(*((mp.mpf(e) - l) / t for e in ends)))
+        for ends, l, t in zip(columns[:2].astype(float).T, loc, s, strict=True)
+    ]
+    np.testing.assert_allclose(slope, between, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(curve).all()
+    # The control: of what is kept, not of what is recorded.
+    assert abs(lx.Truncated(lx.Normal(0.5, 2.0), -1.0, 1.5).variance() - want[1, 0]) > 0.1
+    with pytest.raises(NotImplementedError, match="average"):
+        lx.Censored(lx.Laplace(0.0, 1.0), 0.0).mean()
 
 
 def test_survival_times():
