@@ -132,8 +132,8 @@ def function(
 ) -> Callable[..., Any] | None:
     """The function of an entry's columns in a peer; None where it does not have it."""
     if method == "kl_divergence":
-        first, second = entry.removeprefix("KL ").split(" ")
-        return _divergence(peer, families.get(first), families.get(second))
+        first, *second = entry.removeprefix("KL ").split(" ")
+        return None if second else _divergence(peer, families.get(first))
     make = families.get(entry.split(" ")[0])
     name = NAMES.get(peer, {}).get(method, method)
     if make is None:
@@ -143,13 +143,13 @@ def function(
     return lambda value, *params: getattr(make(*params), name)(value)
 
 
-def _divergence(peer: str, first: Make | None, second: Make | None) -> Callable[..., Any] | None:
-    if first is None or second is None or first is not second or peer == "jax.scipy":
+def _divergence(peer: str, make: Make | None) -> Callable[..., Any] | None:
+    if make is None or peer == "jax.scipy":
         return None
 
     def divergence(*columns: Any) -> Any:
         half = len(columns) // 2
-        p, q = first(*columns[:half]), second(*columns[half:])
+        p, q = make(*columns[:half]), make(*columns[half:])
         if peer == "tfp":
             return p.kl_divergence(q)
         from numpyro.distributions import kl_divergence
