@@ -1,9 +1,5 @@
 """What noise added to logits makes of them: relaxed bits and one-hot vectors, rankings, logistic normals."""
 
-import dataclasses
-from typing import Any
-
-import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 
@@ -131,16 +127,6 @@ def ratios_log_prob(x, loc, scale):
 # ---- rankings ----
 
 
-@dataclasses.dataclass(frozen=True)
-class Ranked:
-    """A Plackett-Luce whose values are whole numbers among floats."""
-
-    scores: Any
-
-    def log_prob(self, value):
-        return lx.PlackettLuce(self.scores).log_prob(value.astype(jnp.int32))
-
-
 def ranking_draw(generator, n, k=4):
     """Scores of order 1, to ±1000, or close together far off 0."""
     far = generator.uniform(-1000, 1000, (n, k))
@@ -202,7 +188,7 @@ ENTRIES = [
     ),
     Entry(
         "PlackettLuce",
-        Ranked,
+        lx.PlackettLuce,
         ranking_draw,
         {"log_prob": ranking_log_prob},
         lambda ranking, scores: (np.ones_like(ranking), np.ones_like(scores)),
