@@ -20,9 +20,10 @@ from likelax.distributions.gamma import (
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import beta_log_pdf
 from likelax.numerics.deviance import deviance
-from likelax.numerics.gamma import harmonic, log_beta
+from likelax.numerics.gamma import harmonic
 from likelax.numerics.incomplete import log_betainc, log_betaincc
 from likelax.numerics.inverses import betainc_inverse
+from likelax.numerics.kumaraswamy import kumaraswamy_log_moments
 from likelax.numerics.logspace import divide, log1mexp, sigmoid
 from likelax.numerics.powers import (
     kumaraswamy_log_hazard,
@@ -150,12 +151,11 @@ class Kumaraswamy(Distribution):
         info = jnp.finfo(self.dtype)
         return jnp.clip(draws, info.tiny, 1 - info.epsneg)
 
-    def _log_moment(self, power: float) -> Array:
-        b = self.concentration0
-        return jnp.log(b) + log_beta(1 + divide(power, self.concentration1), b)
+    def _log_moments(self) -> tuple[Array, Array]:
+        return kumaraswamy_log_moments(self.concentration1, self.concentration0)
 
     def mean(self) -> Array:
-        return jnp.exp(self._log_moment(1.0))
+        return jnp.exp(self._log_moments()[0])
 
     def mode(self) -> Array:
         """Where the density peaks, as `Beta.mode` has it."""
@@ -168,8 +168,9 @@ class Kumaraswamy(Distribution):
         return jnp.where(peaked, middle, flat)
 
     def variance(self) -> Array:
-        log_mean = self._log_moment(1.0)
-        return jnp.exp(2 * log_mean) * jnp.expm1(self._log_moment(2.0) - 2 * log_mean)
+        log_mean, log_ratio = self._log_moments()
+        # E[X^2] (1 - E[X]^2 / E[X^2]): the square of the mean alone may underflow.
+        return jnp.exp(2 * log_mean + log_ratio) * -jnp.expm1(-log_ratio)
 
     def entropy(self) -> Array:
         a, b = self.concentration1, self.concentration0

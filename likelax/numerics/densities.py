@@ -45,7 +45,14 @@ from likelax.numerics.gamma import (
     trigamma_step,
 )
 from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
-from likelax.numerics.pairs import exp_to_pair, log_quotient, word
+from likelax.numerics.pairs import (
+    exp_to_pair,
+    log_quotient,
+    pair_sum,
+    pair_total,
+    rounded,
+    word,
+)
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _EULER = 0.57721566490153286  # -digamma(1)
@@ -505,17 +512,23 @@ def _others(x: Array) -> Array:
     )
 
 
+def _lost(x: Array, rest: Array) -> Array:
+    """What rounding took from `_others`."""
+    high, low = (part[..., None] for part in pair_total(word(x)))
+    return rounded(pair_sum((high, low), word(-x), word(-rest)))
+
+
 def _crossed(x, a, x_rest, a_rest):
     """x A - n a = x a_rest - a x_rest, error-free."""
     product = a * x_rest
     return product_gap(x, a_rest, product) - product_gap(a, x_rest, product)
 
 
-def _log_excess(x, a, x_rest, a_rest):
-    """log of (1 + x / a) / (1 + n / A), n = x + x_rest and A = a + a_rest."""
+def _log_excess(x, a, x_rest, a_rest, lost=0.0):
+    """log of (1 + x / a) / (1 + n / A), n = x + x_rest and A = a + a_rest; `lost` by x A - n a."""
     n, total = x + x_rest, a + a_rest
     # 1 + u. Not gap / a / m, which XLA turns into gap / (a m), beyond the floats.
-    gap = _crossed(x, a, x_rest, a_rest)
+    gap = _crossed(x, a, x_rest, a_rest) + lost
     u = (gap / a) * (1.0 / (total + n))
     low = u <= -0.5
     first, second = (a + x) / (total + n), total / a
@@ -566,7 +579,12 @@ def _dirichlet_multinomial(x: Array, a: Array) -> Array:
 def _dirichlet_multinomial_slope(x: Array, a: Array) -> Array:
     """digamma(a + x) - digamma(a) - [digamma(A + n) - digamma(A)], its logarithms in one."""
     n, total = jnp.sum(x, axis=-1, keepdims=True), jnp.sum(a, axis=-1, keepdims=True)
-    log = _log_excess(x, a, _others(x), _others(a))
+    x_rest, a_rest = _others(x), _others(a)
+    # A logarithm far below 1 has no digits to spare: of the sums, their roundings too.
+    held_x, held_a = map(jax.lax.stop_gradient, (x, a))
+    lost = held_x * _lost(held_a, jax.lax.stop_gradient(a_rest))
+    lost = lost - held_a * _lost(held_x, jax.lax.stop_gradient(x_rest))
+    log = _log_excess(x, a, x_rest, a_rest, lost)
     return log + (digamma_minus_log_step(a, x) - digamma_minus_log_step(total, n))
 
 

@@ -135,3 +135,24 @@ def test_both_precisions(name):
     with jax.enable_x64(True):
         double = family(*(jnp.float64(v) for v in numbers)).log_prob(jnp.float64(at))
         np.testing.assert_allclose(double, want, rtol=1e-14)
+
+
+# (concentration1, concentration0): coefficients of variation from 1e-9 to 10.
+NARROW = [(1e8, 2.0), (2.0, 1e-6), (40.0, 1e9), (0.75, 3.0), (0.25, 50.0), (3e3, 1e-3)]
+
+
+def test_the_spread_of_a_narrow_kumaraswamy():
+    a, b = np.asarray(NARROW, np.float32).T
+    want = []
+    with mp.workdps(60):
+        for p, q in zip(a.tolist(), b.tolist(), strict=True):
+            first, second = (q * mp.beta(1 + k / mp.mpf(p), q) for k in (1, 2))
+            want.append([float(first), float(second - first**2)])
+    mean, variance = np.array(want).T
+    dist = lx.Kumaraswamy(a, b)
+    eps = float(np.finfo(np.float32).eps)
+    np.testing.assert_allclose(dist.mean(), mean, rtol=32 * eps)
+    np.testing.assert_allclose(dist.variance(), variance, rtol=64 * eps)
+    # The control: the difference of the moments.
+    plain = b * np.asarray(jax.scipy.special.beta(1 + 2 / a, b)) - mean.astype(np.float32) ** 2
+    assert (np.abs(plain - variance) > 0.01 * variance).sum() >= 3
