@@ -282,7 +282,7 @@ class Node:
             if type(value) in (int, float, bool):
                 continue
             if not hasattr(value, "dtype"):
-                value = values[p.name] = jnp.asarray(value)
+                value = values[p.name] = _as_array(name, p.name, value)
             if p.name == "logits" and not jnp.issubdtype(value.dtype, jnp.floating):
                 raise TypeError(
                     f"{name}: logits are real numbers, got {value.dtype} of shape {value.shape} "
@@ -448,6 +448,16 @@ class Node:
     def __repr__(self) -> str:
         parts = [f"{name}={_show(self.__dict__[name])}" for name in self.__dict__]
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _as_array(family: str, name: str, value: Any) -> Array:
+    try:
+        return jnp.asarray(value)
+    except TypeError:
+        raise TypeError(
+            f"{family}: {name} is a number or an array of numbers, got {value!r}; write "
+            f"{name}=jnp.asarray(..., float)"
+        ) from None
 
 
 def parameter_dtype(values: list[Any]) -> Any:

@@ -66,7 +66,7 @@ def smallest(reached: Callable[[Array], Array], low: Array, high: Array) -> Arra
 
     def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
-        middle = (low & high) + ((low ^ high) >> 1)  # their mean, which cannot overflow
+        middle = _mean(low, high)
         enough = reached(_from_rank(middle, dtype)) | (low == high)
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
@@ -74,6 +74,16 @@ def smallest(reached: Callable[[Array], Array], low: Array, high: Array) -> Arra
     bits = jnp.finfo(dtype).bits
     _, found = jax.lax.fori_loop(0, bits, halve, (_to_rank(low), _to_rank(high)))
     return _from_rank(found, dtype)
+
+
+def _mean(low: Array, high: Array) -> Array:
+    """The mean of two ranks, which cannot overflow."""
+    return (low & high) + ((low ^ high) >> 1)
+
+
+def _between(low: Array, high: Array) -> Array:
+    """The floating-point number in the middle of all those from low to high."""
+    return _from_rank(_mean(_to_rank(low), _to_rank(high)), low.dtype)
 
 
 def _to_rank(x: Array) -> Array:
@@ -104,7 +114,9 @@ def quantile_from_tails(dist: Any, q: Array) -> Array:
         below = dist.log_cdf(x) >= log_q
         return jnp.where(q < 0.5, below, dist.log_survival(x) <= log_rest)
 
-    return smallest(reached, low, high)
+    # A search decides nothing by NaN: where the first tail asked for is one, so is the quantile.
+    unknown = jnp.isnan(dist.log_cdf(_between(low, high)))
+    return jnp.where(unknown, jnp.nan, smallest(reached, low, high))
 
 
 @quantile_from_tails.defjvp

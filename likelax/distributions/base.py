@@ -243,6 +243,11 @@ class Distribution(Node):
         """The value as an array to compute with; raises on a shape or dtype that does not fit."""
         name = type(self).__name__
         x = jnp.asarray(value)
+        if jnp.issubdtype(x.dtype, jnp.complexfloating):
+            raise TypeError(
+                f"{name}.{method}: values are real numbers, got {x.dtype} of shape {x.shape}; write "
+                "value.real"
+            )
         if self._takes_indices:
             if jnp.issubdtype(x.dtype, jnp.floating):
                 raise TypeError(
@@ -287,6 +292,18 @@ def _weighted_sum(log_prob: Array, weight: Array) -> Array:
 # Guards: what stands around the methods that a subclass writes.
 
 
+def _check_numbers(self: Distribution, method: str, values: tuple[Any, ...]) -> None:
+    """Raises TypeError, before JAX's own of a function that nobody wrote, where one is no array."""
+    for value in values:
+        try:
+            jnp.asarray(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{type(self).__name__}.{method}: a number or an array of numbers wanted, got "
+                f"{value!r}; write jnp.asarray(..., float)"
+            ) from None
+
+
 def _compiled(guarded: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled where called eagerly, and traced once per shape where called under a trace."""
     compiled = jax.jit(guarded)
@@ -294,7 +311,11 @@ def _compiled(guarded: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Distribution, *values: ArrayLike) -> Any:
         if _checks.checking():
             return guarded(self, *values)
-        return compiled(self, *map(canonical, values))
+        try:
+            return compiled(self, *map(canonical, values))
+        except TypeError:
+            _check_numbers(self, call.__name__, values)
+            raise
 
     return call
 

@@ -86,7 +86,8 @@ class Beta(Distribution):
         middle = (a - 1) / jnp.where(peaked, a + b - 2, 1.0)
         at_end = jnp.where(a > b, 1.0, 0.0)
         flat = jnp.where((a == 1) & (b == 1), 0.5, at_end)
-        flat = jnp.where((a < 1) & (b < 1), jnp.nan, flat)
+        # A NaN on either side stays one.
+        flat = jnp.where(((a < 1) & (b < 1)) | jnp.isnan(a + b), jnp.nan, flat)
         return jnp.where(peaked, middle, flat)
 
     def variance(self) -> Array:
@@ -147,8 +148,10 @@ class Kumaraswamy(Distribution):
         return self._at_age(-jnp.log1p(-q))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        draws = self._at_age(jax.random.exponential(key, self._shape(shape), self.dtype))
         info = jnp.finfo(self.dtype)
+        hazard = jax.random.exponential(key, self._shape(shape), self.dtype)
+        # One draw in 2^23 is exactly 0, whose logarithm has no slopes; it stands for those below eps.
+        draws = self._at_age(jnp.maximum(hazard, 0.5 * info.eps))
         return jnp.clip(draws, info.tiny, 1 - info.epsneg)
 
     def _log_moments(self) -> tuple[Array, Array]:
@@ -164,7 +167,8 @@ class Kumaraswamy(Distribution):
         a_, b_ = jnp.where(peaked, a, 2.0), jnp.where(peaked, b, 2.0)
         middle = jnp.exp(jnp.log((a_ - 1) / (a_ * b_ - 1)) / a_)
         flat = jnp.where((a == 1) & (b == 1), 0.5, jnp.where(a > b, 1.0, 0.0))
-        flat = jnp.where((a < 1) & (b < 1), jnp.nan, flat)
+        # A NaN on either side stays one.
+        flat = jnp.where(((a < 1) & (b < 1)) | jnp.isnan(a + b), jnp.nan, flat)
         return jnp.where(peaked, middle, flat)
 
     def variance(self) -> Array:

@@ -105,7 +105,8 @@ class LogisticNormal(Distribution):
 
     In nats; the density is against the volume of all elements of x but one. **A value is one longer
     than `loc`**: its last element is the category that the log-ratios refer to, and has no parameters
-    of its own. Where an element of x is 0 the density is 0. Samples are pathwise; their elements are
+    of its own. A head takes num_ratios=K - 1 (its event_shape= would be one of many such vectors).
+    Where an element of x is 0 the density is 0. Samples are pathwise; their elements are
     kept off 0, by the smallest normal number.
 
     Unlike the Dirichlet's its elements may go together, and what a network predicts of it is a Normal.

@@ -114,7 +114,7 @@ class Weibull(Distribution):
         return self.scale * jnp.exp(lgamma(1 + divide(1.0, self.concentration)))
 
     def mode(self) -> Array:
-        peaked = self.concentration > 1
+        peaked = ~(self.concentration <= 1)  # NaN stays NaN
         k = jnp.where(peaked, self.concentration, 2.0)
         return jnp.where(peaked, self.scale * jnp.exp(jnp.log1p(-1 / k) / k), 0)
 

@@ -197,7 +197,7 @@ class InverseGamma(Distribution):
         return jnp.clip(self.scale * jnp.exp(-log_draws), info.tiny, info.max)
 
     def mean(self) -> Array:
-        finite = self.concentration > 1
+        finite = ~(self.concentration <= 1)  # NaN stays NaN
         return jnp.where(
             finite, divide(self.scale, jnp.where(finite, self.concentration - 1, 1)), jnp.inf
         )
@@ -209,7 +209,7 @@ class InverseGamma(Distribution):
         return self.stddev() ** 2
 
     def stddev(self) -> Array:
-        finite = self.concentration > 2
+        finite = ~(self.concentration <= 2)
         spread = jnp.sqrt(jnp.where(finite, self.concentration - 2, 1))
         return jnp.where(finite, divide(self.mean(), spread), jnp.inf)
 

@@ -47,7 +47,7 @@ class TailIndexed(Distribution):
 
     def _at_end(self) -> Array:
         """The end of the support, of a negative concentration."""
-        bounded = self.concentration < 0
+        bounded = ~(self.concentration >= 0)  # NaN stays NaN
         return self.loc - divide(self.scale, jnp.where(bounded, self.concentration, -1))
 
 
@@ -59,7 +59,8 @@ class GeneralizedPareto(TailIndexed):
     -1/xi (SciPy's `genpareto` has the same sign), xi = 0 the Exponential, and for xi < 0 values end
     at loc - scale/xi, where the density is its limit: 0, 1/scale at xi = -1 or infinite below. The
     mean is infinite for xi >= 1, the variance for xi >= 1/2. Fix `loc` in a head: a learned one may
-    grow beyond the data, where their density is 0 and has no slope.
+    grow beyond the data, where their density is 0 and has no slope. The same holds of data beyond
+    the end of a negative concentration: start a fit with 0 or more.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive; `concentration`, real.
 
@@ -95,18 +96,18 @@ class GeneralizedPareto(TailIndexed):
         return self._at_depth(jax.random.exponential(key, self._shape(shape), self.dtype))
 
     def mean(self) -> Array:
-        finite = self.concentration < 1
+        finite = ~(self.concentration >= 1)  # NaN stays NaN
         xi = jnp.where(finite, self.concentration, 0)
         return jnp.where(finite, self.loc + divide(self.scale, 1 - xi), jnp.inf)
 
     def mode(self) -> Array:
-        return jnp.where(self.concentration < -1, self._at_end(), self.loc)
+        return jnp.where(self.concentration >= -1, self.loc, self._at_end())
 
     def variance(self) -> Array:
         return self.stddev() ** 2
 
     def stddev(self) -> Array:
-        finite = self.concentration < 0.5
+        finite = ~(self.concentration >= 0.5)
         xi = jnp.where(finite, self.concentration, 0)
         return jnp.where(finite, divide(self.scale, 1 - xi) / jnp.sqrt(1 - 2 * xi), jnp.inf)
 
@@ -121,7 +122,8 @@ class GeneralizedExtremeValue(TailIndexed):
     The largest of many (Fisher and Tippett 1928): P(X <= x) = exp(-exp(-t)). xi > 0 is the
     Frechet's, values from loc - scale/xi on with a tail that falls as the power -1/xi; xi = 0 the
     Gumbel; xi < 0 the reversed Weibull, values up to loc - scale/xi. SciPy's `genextreme` has the
-    opposite sign. The mean is infinite for xi >= 1, the variance for xi >= 1/2.
+    opposite sign. The mean is infinite for xi >= 1, the variance for xi >= 1/2. A fit that starts with
+    data beyond the end has a density of 0 there and no slope: start with a small concentration.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive; `concentration`, real.
 
@@ -153,7 +155,7 @@ class GeneralizedExtremeValue(TailIndexed):
         return self._at_depth(jax.random.gumbel(key, self._shape(shape), self.dtype))
 
     def mean(self) -> Array:
-        finite = self.concentration < 1
+        finite = ~(self.concentration >= 1)  # NaN stays NaN
         z = _mean_depth(jnp.where(finite, self.concentration, 0))
         return jnp.where(finite, self.loc + self.scale * z, jnp.inf)
 
@@ -166,7 +168,7 @@ class GeneralizedExtremeValue(TailIndexed):
         return self.stddev() ** 2
 
     def stddev(self) -> Array:
-        finite = self.concentration < 0.5
+        finite = ~(self.concentration >= 0.5)
         z = _spread(jnp.where(finite, self.concentration, 0))
         return jnp.where(finite, self.scale * z, jnp.inf)
 

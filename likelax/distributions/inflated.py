@@ -25,6 +25,10 @@ class _Zeros(Odds):
     def _check(self) -> None:
         super()._check()
         own, name = type(self).__name__, type(self.base).__name__
+        if not isinstance(self.base, Distribution):
+            raise TypeError(
+                f"{own}: base is a distribution, got {self.base!r}; write {own}(Poisson(rate), probs=0.5)"
+            )
         if not self.base.support.is_discrete:
             raise ValueError(
                 f"{own}: the base is a discrete distribution, got {name} over values that "
@@ -43,6 +47,14 @@ class _Zeros(Odds):
                 f"{own}: the base counts from 0, got {name} over values that are "
                 f"{self.base.support}"
             )
+
+    def _beyond_zero(self, q: Array) -> tuple[Array, Array]:
+        """Whether the quantile is 0 by p alone, and where it is not the level that is left for the base."""
+        rest = (q - self._p()) / self._q()
+        # From its complement, which does not round to 0, so that no level below 1 becomes 1.
+        rest = jnp.where(rest > 0.5, 1 - (1 - q) / self._q(), rest)
+        zero = rest <= 0
+        return zero, jnp.where(zero, 0.5, rest)
 
     @property
     def _takes_indices(self) -> bool:
@@ -82,9 +94,8 @@ class ZeroInflated(_Zeros):
         return self._log_q() + self.base.log_survival(value)
 
     def quantile(self, q: Array) -> Array:
-        rest = (q - self._p()) / self._q()
-        inside = (rest > 0) & (rest < 1)
-        return jnp.where(inside, self.base.quantile(jnp.where(inside, rest, 0.5)), 0)
+        zero, rest = self._beyond_zero(q)
+        return jnp.where(zero, 0, self.base.quantile(rest))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_zero, key_base = jax.random.split(key)
@@ -160,9 +171,8 @@ class Hurdle(_Zeros):
         return self._log_tails(value)[1]
 
     def quantile(self, q: Array) -> Array:
-        rest = (q - self._p()) / self._q()
-        inside = (rest > 0) & (rest < 1)
-        return jnp.where(inside, self._positive.quantile(jnp.where(inside, rest, 0.5)), 0)
+        zero, rest = self._beyond_zero(q)
+        return jnp.where(zero, 0, self._positive.quantile(rest))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_zero, key_base = jax.random.split(key)

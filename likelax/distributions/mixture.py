@@ -458,6 +458,7 @@ def _quantile(mixture: _Mixture, q: Array) -> Array:
         return below if discrete else jnp.where(q < 0.5, below, mixture.survival(x) <= 1 - q)
 
     value = smallest(reached, low, high)
+    value = jnp.where(jnp.any(jnp.isnan(mixture._log_weights), axis=-1), jnp.nan, value)
     if isinstance(mixture.support, Grid):
         # Its cdf steps a little below each centre, where rounding may have put it.
         value = mixture.support.points(mixture.support.nearest(value))

@@ -75,7 +75,7 @@ class Pareto(Distribution):
         return self.scale * jnp.exp(divide(draws, self.concentration))
 
     def mean(self) -> Array:
-        finite = self.concentration > 1
+        finite = ~(self.concentration <= 1)  # NaN stays NaN
         a = jnp.where(finite, self.concentration, 2.0)
         return jnp.where(finite, self.scale * (1 + 1 / (a - 1)), jnp.inf)
 
@@ -86,7 +86,7 @@ class Pareto(Distribution):
         return self.stddev() ** 2
 
     def stddev(self) -> Array:
-        finite = self.concentration > 2
+        finite = ~(self.concentration <= 2)
         a = jnp.where(finite, self.concentration, 3.0)
         return jnp.where(finite, self.scale / (a - 1) * jnp.sqrt(1 + 2 / (a - 2)), jnp.inf)
 
@@ -96,7 +96,7 @@ class Pareto(Distribution):
 
 @register_kl(Pareto, Pareto)
 def _kl_pareto(p: Pareto, q: Pareto) -> Array:
-    contained = q.scale <= p.scale
+    contained = ~(q.scale > p.scale)  # NaN stays NaN
     gap = q.concentration * log_over(p.scale, jnp.where(contained, q.scale, p.scale))
     return jnp.where(contained, gap + ratio_excess(q.concentration, p.concentration), jnp.inf)
 
@@ -137,12 +137,12 @@ class LogLogistic(Distribution):
         return self.scale * jnp.exp(divide(draws, self.concentration))
 
     def mean(self) -> Array:
-        finite = self.concentration > 1
+        finite = ~(self.concentration <= 1)  # NaN stays NaN
         k = jnp.where(finite, self.concentration, 2.0)
         return jnp.where(finite, self.scale * _over_sine(k), jnp.inf)
 
     def mode(self) -> Array:
-        peaked = self.concentration > 1
+        peaked = ~(self.concentration <= 1)
         k = jnp.where(peaked, self.concentration, 2.0)
         return jnp.where(peaked, self.scale * jnp.exp(jnp.log1p(-2 / (k + 1)) / k), 0)
 
@@ -151,7 +151,7 @@ class LogLogistic(Distribution):
 
     def stddev(self) -> Array:
         # E[z^2] / E[z]^2 = tan(b) / b, b = pi / k.
-        finite = self.concentration > 2
+        finite = ~(self.concentration <= 2)
         k = jnp.where(finite, self.concentration, 4.0)
         return jnp.where(finite, self.scale * _over_sine(k) * jnp.sqrt(_tangent_excess(k)), jnp.inf)
 

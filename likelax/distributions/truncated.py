@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from likelax import supports
+from likelax import _checks, supports
 from likelax._pytree import Array, add_axes, node
 from likelax.distributions._invert import quantile_from_tails
 from likelax.distributions._odds import to_int
@@ -59,6 +59,16 @@ class Bounded(Distribution):
             raise ValueError(
                 f"{name}: the base is over the numbers or the whole numbers of an interval, got "
                 f"{base} over values that are {support}"
+            )
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.low is not None and self.high is not None:
+            low, high = jnp.broadcast_arrays(self.low, self.high)
+            _checks.check_values(
+                low <= high,
+                low,
+                f"{type(self).__name__}: low must be at most high; at {{index}} it is {{value}}",
             )
 
     @property
@@ -276,7 +286,10 @@ class Censored(Bounded):
 
     def _tail(self, value: Array, tail: Array, before: float, after: float) -> Array:
         tail = tail if self._low is None else jnp.where(value < self._low, before, tail)
-        return tail if self._high is None else jnp.where(value >= self._high, after, tail)
+        tail = tail if self._high is None else jnp.where(value >= self._high, after, tail)
+        for end in (self._low, self._high):
+            tail = tail if end is None else jnp.where(jnp.isnan(end), jnp.nan, tail)
+        return tail
 
     def _kept(self, value: Array) -> Array:
         value = value if self._low is None else jnp.maximum(value, self._low)

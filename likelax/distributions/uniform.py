@@ -78,8 +78,8 @@ class Uniform(Distribution):
 
 @register_kl(Uniform, Uniform)
 def _kl_uniform(p: Uniform, q: Uniform) -> Array:
-    contained = (q.low <= p.low) & (p.high <= q.high)
-    return jnp.where(contained, q.entropy() - p.entropy(), jnp.inf)
+    beyond = (q.low > p.low) | (p.high > q.high)
+    return jnp.where(beyond, jnp.inf, q.entropy() - p.entropy())
 
 
 class Triangular(Distribution):

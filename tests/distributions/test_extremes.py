@@ -6,6 +6,7 @@ tests/numerics/test_powers.py.
 
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy import integrate, special, stats

@@ -1,0 +1,116 @@
+"""What is NaN stays NaN, in summaries and quantiles too; what is no number is told so."""
+
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import likelax as lx
+from likelax.testing.subject import quick_jit
+
+NAN = jnp.nan
+
+SUMMARIES = {
+    "LogLogistic": (lambda x: lx.LogLogistic(x, 1.0), ("mean", "mode", "variance")),
+    "Pareto": (lambda x: lx.Pareto(x, 1.0), ("mean", "variance")),
+    "InverseGamma": (lambda x: lx.InverseGamma(x, 1.0), ("mean", "variance")),
+    "Weibull": (lambda x: lx.Weibull(x, 1.0), ("mode",)),
+    "Kumaraswamy": (lambda x: lx.Kumaraswamy(x, 0.5), ("mode",)),
+    "Kumaraswamy-0": (lambda x: lx.Kumaraswamy(0.5, x), ("mode",)),
+    "GeneralizedPareto": (
+        lambda x: lx.GeneralizedPareto(0.0, 1.0, x),
+        ("mean", "mode", "variance"),
+    ),
+    "GeneralizedExtremeValue": (
+        lambda x: lx.GeneralizedExtremeValue(0.0, 1.0, x),
+        ("mean", "mode", "variance"),
+    ),
+}
+QUANTILES = {
+    "Truncated": lambda x: lx.Truncated(lx.Normal(x, 1.0), low=0.0),
+    "Truncated-low": lambda x: lx.Truncated(lx.Normal(0.0, 1.0), low=x),
+    "Hurdle": lambda x: lx.Hurdle(lx.Geometric(probs=0.5), probs=x),
+    "ZeroInflated": lambda x: lx.ZeroInflated(lx.Geometric(probs=0.5), probs=x),
+    "MixtureOf": lambda x: lx.MixtureOf(
+        jnp.stack([x, 1 - x]), (lx.Normal(0.0, 1.0), lx.Cauchy(0.0, 1.0))
+    ),
+}
+
+
+@quick_jit
+def summaries(x):
+    parts = {name: (make(x), methods) for name, (make, methods) in SUMMARIES.items()}
+    found = {
+        f"{name}.{method}": getattr(dist, method)()
+        for name, (dist, methods) in parts.items()
+        for method in methods
+    }
+    pareto, uniform = (lambda x: lx.Pareto(2.0, x)), (lambda x: lx.Uniform(0.0, x))
+    for name, make in {"Pareto": pareto, "Uniform": uniform}.items():
+        found[f"KL {name}, first"] = make(x).kl_divergence(make(0.25))
+        found[f"KL {name}, second"] = make(0.25).kl_divergence(make(x))
+    found["Censored.cdf"] = lx.Censored(lx.Normal(0.0, 1.0), low=x).cdf(0.75)
+    return found
+
+
+@quick_jit
+def quantiles(x):
+    return {name: make(x).quantile(jnp.array([0.25, 0.75])) for name, make in QUANTILES.items()}
+
+
+@pytest.mark.parametrize("program", [summaries, quantiles])
+def test_nan_stays(program):
+    unknown, known = program(jnp.float32(NAN)), program(jnp.float32(0.3))
+    for name, value in unknown.items():
+        assert jnp.all(jnp.isnan(value)), (name, value)
+    # The control: with a number none of them is NaN, but the mode of a U-shaped density.
+    kept = [value for name, value in known.items() if not name.startswith("Kumaraswamy")]
+    assert not any(jnp.any(jnp.isnan(value)) for value in kept)
+
+
+@pytest.mark.parametrize("make", [lx.Hurdle, lx.ZeroInflated])
+def test_no_level_below_1_has_the_quantile_0(make):
+    # (q - p) / (1 - p) rounds to 1 at one in twelve of these p, and the quantile was 0 there.
+    p = jnp.asarray(np.random.default_rng(0).uniform(0, 0.99, 1000), jnp.float32)
+    q = np.float32(1 - 2.0**-24)
+    assert jnp.any((q - p) / (1 - p) >= 1)  # the control
+    assert jnp.min(make(lx.Geometric(probs=0.5), probs=p).quantile(q)) >= 16
+
+
+def test_slopes_of_a_sample_where_the_draw_is_0():
+    def draw(a, b):
+        return lx.Kumaraswamy(a, b).sample(jax.random.key(0))
+
+    def zero(key, shape, dtype):
+        return jnp.zeros(shape, dtype)
+
+    with mock.patch("jax.random.exponential", zero):
+        slopes = jax.grad(draw, (0, 1))(2.0, 3.0)
+    assert jnp.all(jnp.isfinite(jnp.array(slopes)))
+
+
+@pytest.mark.parametrize("make", [lx.Hurdle, lx.ZeroInflated])
+def test_a_base_that_is_none(make):
+    with pytest.raises(TypeError, match=r"base is a distribution, got 'Poisson'; write"):
+        make("Poisson", probs=0.5)
+
+
+def test_what_is_no_number():
+    normal = lx.Normal(0.0, 1.0)
+    with pytest.raises(TypeError, match=r"Normal.log_prob: values are real numbers, got complex64"):
+        normal.log_prob(1j)
+    for value in ("1.0", None):
+        with pytest.raises(TypeError, match=r"Normal.log_prob: a number or an array of numbers"):
+            normal.log_prob(value)
+    with pytest.raises(TypeError, match=r"Normal: scale is a number .* got 'big'; write scale="):
+        lx.Normal(0.0, "big")
+
+
+@pytest.mark.parametrize("make", [lx.Truncated, lx.Censored])
+def test_ends_in_the_wrong_order(make):
+    with lx.debug_checks():
+        make(lx.Poisson(1.0), low=2, high=2)
+        with pytest.raises(ValueError, match="low must be at most high; at index .* it is 1"):
+            make(lx.Normal(0.0, 1.0), low=1.0, high=0.0)
