@@ -15,11 +15,10 @@ from likelax.distributions.gamma import (
     entropy_excess,
     log_minus_digamma,
     sample_standard_gamma,
-    stirling_bregman,
 )
 from likelax.distributions.kl import register_kl
+from likelax.numerics.concentrations import dirichlet_divergence
 from likelax.numerics.densities import beta_log_pdf
-from likelax.numerics.deviance import deviance
 from likelax.numerics.gamma import harmonic
 from likelax.numerics.incomplete import log_betainc, log_betaincc
 from likelax.numerics.inverses import betainc_inverse
@@ -103,11 +102,8 @@ class Beta(Distribution):
 
 @register_kl(Beta, Beta)
 def _kl_beta(p: Beta, q: Beta) -> Array:
-    a, b, n = q.concentration1, q.concentration0, q._total
-    a_p, b_p, n_p = p.concentration1, p.concentration0, p._total
-    shares = deviance(a, n * divide(a_p, n_p)) + deviance(b, n * divide(b_p, n_p))
-    rest = stirling_bregman(a, a_p) + stirling_bregman(b, b_p) - stirling_bregman(n, n_p)
-    return shares + rest
+    both = (jnp.broadcast_arrays(d.concentration1, d.concentration0) for d in (p, q))
+    return dirichlet_divergence(*(jnp.stack(pair, -1) for pair in both))
 
 
 class Kumaraswamy(Distribution):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from likelax.numerics.densities import (
     poisson_log_rate_log_pmf,
 )
 from likelax.numerics.deviance import deviance
-from likelax.numerics.divergences import wait_divergence
+from likelax.numerics.divergences import counts_divergence, wait_divergence
 from likelax.numerics.incomplete import log_betainc, log_betaincc, log_gammainc, log_gammaincc
 from likelax.numerics.logspace import divide, log_mean_decay, log_sigmoid, log_sub_exp
 from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_pmf
@@ -390,5 +391,17 @@ class NegativeBinomial2(_GammaPoisson):
 
 @register_kl(_GammaPoisson, _GammaPoisson)
 def _kl_gamma_poisson(p: _GammaPoisson, q: _GammaPoisson) -> Array:
-    trials = p._r() + p.mean()
-    return jnp.where(p._r() == q._r(), trials * trial_kl(p, q), jnp.nan)
+    if _given(p, q, NegativeBinomial, "logits"):
+        # Of r waits for a failure.
+        divergence = p._r() * wait_divergence(-p._log_odds(), -q._log_odds())
+    elif _given(p, q, NegativeBinomial2, "rate"):
+        divergence = counts_divergence(p.mean(), q.mean(), p._r())
+    else:
+        divergence = (p._r() + p.mean()) * trial_kl(p, q)
+    return jnp.where(p._r() == q._r(), divergence, jnp.nan)
+
+
+def _given(p: Any, q: Any, family: type, name: str) -> bool:
+    """Whether both are of one family and were given this parameter."""
+    both = isinstance(p, family) and isinstance(q, family)
+    return both and bool(p.given(name) and q.given(name))

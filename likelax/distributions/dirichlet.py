@@ -15,12 +15,11 @@ from likelax.distributions.gamma import (
     entropy_excess,
     log_minus_digamma,
     sample_standard_gamma,
-    stirling_bregman,
 )
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.multivariate import MultivariateNormalDiag
+from likelax.numerics.concentrations import dirichlet_divergence
 from likelax.numerics.densities import dirichlet_log_pdf
-from likelax.numerics.deviance import deviance
 from likelax.numerics.logistic_normal import logistic_normal_log_pdf
 from likelax.numerics.logspace import divide, log_softmax
 from likelax.numerics.normal import log_normal_pdf
@@ -93,10 +92,7 @@ class Dirichlet(Distribution):
 def _kl_dirichlet(p: Dirichlet, q: Dirichlet) -> Array:
     if p.event_shape != q.event_shape:
         raise ValueError(f"KL: event shapes {p.event_shape} and {q.event_shape} differ")
-    a, b, total_p, total_q = q.concentration, p.concentration, p._total, q._total
-    shares = deviance(a, total_q[..., None] * divide(b, total_p[..., None]))
-    each = jnp.sum(shares + stirling_bregman(a, b), axis=-1)
-    return each - stirling_bregman(total_q, total_p)
+    return dirichlet_divergence(p.concentration, q.concentration)
 
 
 class LogisticNormal(Distribution):

@@ -14,6 +14,7 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.numerics.concentrations import gamma_divergence, stirling_bregman
 from likelax.numerics.densities import gamma_log_pdf
 from likelax.numerics.deviance import deviance, log1pmx
 from likelax.numerics.divergences import exp_excess, ratio_excess
@@ -161,6 +162,8 @@ class Gamma(Distribution):
 @register_kl(Gamma, Gamma)
 def _kl_gamma(p: Gamma, q: Gamma) -> Array:
     a, b = p.concentration, q.concentration
+    if p.given("rate") and q.given("rate"):
+        return gamma_divergence(a, p.rate, b, q.rate)
     return deviance(b, a * jnp.exp(q.log_rate - p.log_rate)) + stirling_bregman(b, a)
 
 
@@ -222,8 +225,7 @@ class InverseGamma(Distribution):
 @register_kl(InverseGamma, InverseGamma)
 def _kl_inverse_gamma(p: InverseGamma, q: InverseGamma) -> Array:
     # Of the Gammas of 1/x.
-    a, b = p.concentration, q.concentration
-    return deviance(b, a * divide(q.scale, p.scale)) + stirling_bregman(b, a)
+    return gamma_divergence(p.concentration, p.scale, q.concentration, q.scale)
 
 
 # ---- lgamma without what cancels ----
@@ -248,14 +250,6 @@ def entropy_excess(a: Array) -> Array:
     term.
     """
     return stirling_error(a) + (a - 1) * log_minus_digamma(a)
-
-
-def stirling_bregman(b: Array, a: Array) -> Array:
-    """lgamma(b) - lgamma(a) - (b - a) digamma(a) - D(b, a), D the deviance: bounded for large a and
-    b.
-    """
-    half_log = -0.5 * log1pmx(divide(b - a, a))
-    return half_log + stirling_error(b) - stirling_error(a) - (b - a) * _stirling_slope(a)
 
 
 # ---- samples ----

@@ -13,7 +13,11 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.numerics.divergences import exp_excess, laplace_divergence
+from likelax.numerics.divergences import (
+    asymmetric_laplace_divergence,
+    exp_excess,
+    laplace_divergence,
+)
 from likelax.numerics.logspace import (
     divide,
     inverse,
@@ -229,18 +233,7 @@ class AsymmetricLaplace(LocationScale):
 
 @register_kl(AsymmetricLaplace, AsymmetricLaplace)
 def _kl_asymmetric_laplace(p: AsymmetricLaplace, q: AsymmetricLaplace) -> Array:
-    # E_p[(x - l)+] and E_p[(l - x)+], the parts of x above and below q's place l, in units of q's
-    # scale.
-    ratio, a = jnp.exp(p.log_scale - q.log_scale), p.asymmetry
-    z = standardize(q.loc, p.loc, p.scale)
-    mean = 1 / a - a - z
-    # Not maximum and minimum, which halve the slope at z = 0.
-    tail_above = jnp.exp(p._log_above() - jnp.where(z > 0, z, 0) * a) / a
-    tail_below = jnp.exp(p._log_below() + jnp.where(z > 0, 0, z) / a) * a
-    above = ratio * jnp.where(z > 0, tail_above, mean + tail_below)
-    below = ratio * jnp.where(z > 0, tail_above - mean, tail_below)
-    cross = above * q.asymmetry + below / q.asymmetry + q._log_normalizer()
-    return cross - p.entropy()
+    return asymmetric_laplace_divergence(q.loc - p.loc, p.scale, p.asymmetry, q.scale, q.asymmetry)
 
 
 class Huber(LocationScale):

@@ -309,10 +309,14 @@ def _negative_binomial_failures(k, r, logits):
 
     For r < 1 <= k without r log r - r and log r: lgamma(r) = lgamma(1 + r) - log r has them.
     """
-    _, q, gap, _ = _odds_parts(k, r, logits)
-    nq, small = (k + r) * q, (r < 1.0) & (k > 0)
-    d, log = deviance_and_log(jnp.where(small, 1.0, r), nq, jnp.where(small, nq - 1.0, -gap))
-    return jnp.where(small, nq + r * log, d), log
+    p, q, gap, _ = _odds_parts(k, r, logits)
+    nq, none = (k + r) * q, k == 0
+    small = (r < 1.0) & ~none
+    # r D(1, q) at k = 0, where r q may be below the floats.
+    m = jnp.where(none, q, nq)
+    rest = jnp.where(none, -p, jnp.where(small, nq - 1.0, -gap))
+    d, log = deviance_and_log(jnp.where(small | none, 1.0, r), m, rest)
+    return jnp.where(small, nq + r * log, jnp.where(none, r * d, d)), log
 
 
 @with_partials(

@@ -18,7 +18,9 @@ from likelax.numerics.logspace import as_floats, divide, inverse, log1p, sigmoid
 
 @with_partials(
     # Not (a - b) / a / b, which XLA turns into (a - b) / (a b), beyond the floats.
-    lambda a, b: divide(a - b, a) * inverse(b),
+    lambda a, b: jnp.where(
+        jnp.abs(a - b) < 0.5 * b, divide(a - b, a) * inverse(b), inverse(b) - inverse(a)
+    ),
     lambda a, b: divide(b - a, b) * inverse(b),
 )
 def _ratio_excess(a, b):
@@ -82,6 +84,46 @@ def _laplace_divergence(gap, a, b):
 def laplace_divergence(gap: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     """KL of two Laplaces of scales a and b whose locations are `gap` apart."""
     return _laplace_divergence(*jnp.broadcast_arrays(*as_floats(gap, a, b)))
+
+
+@with_partials(
+    lambda gap, mean: -jnp.expm1(-divide(gap, mean)),
+    lambda gap, mean: -jnp.exp(-divide(gap, mean)) * exp_excess(divide(gap, mean)),
+)
+def _mean_below(gap, mean):
+    """The mean of (gap - x)+, x an Exponential of a mean that is no less than gap."""
+    return mean * exp_excess(-divide(gap, mean))
+
+
+def asymmetric_laplace_divergence(
+    gap: ArrayLike, s: ArrayLike, a: ArrayLike, t: ArrayLike, b: ArrayLike
+) -> Array:
+    """KL of two asymmetric Laplaces: of scale s and asymmetry a, and t and b, whose location is `gap` above.
+
+    By the chain rule at equal locations: of the side on which x is, then of the Exponentials there; and what the
+    second loses by its location, in which terms of the first order have been taken together.
+    """
+    gap, s, a, t, b = jnp.broadcast_arrays(*as_floats(gap, s, a, t, b))
+    # Mirrored where the second one is below.
+    up = gap > 0
+    gap = jnp.where(up, gap, -gap)
+    a, b = (jnp.where(up, c, inverse(jnp.where(up, 1.0, c))) for c in (a, b))
+    odds, odds_b = 2.0 * jnp.log(a), 2.0 * jnp.log(b)
+    above, below = sigmoid(-odds), sigmoid(odds)
+    sides = trial_divergence(-odds, -odds_b)
+    sides = sides + below * ratio_excess(s * divide(a, b), t)
+    # Of what is above, where `gap` is within its mean and where it is beyond: there the mean cancels.
+    mean, scaled = divide(s, a), s * divide(b, a)
+    far = gap > mean
+    close, beyond = jnp.where(far, 0.0, gap), jnp.where(far, gap, 0.0)
+    crossed = divide(close, t) * divide(a - b, b) * (a + b)
+    moved = divide(_mean_below(close, mean), t) * (b + inverse(b))
+    near = above * (ratio_excess(jnp.where(far, t, scaled), t) + (crossed + moved))
+    left = divide(scaled * jnp.exp(-divide(beyond, mean)), t)
+    lost = divide(divide(mean, t), b) * jnp.expm1(-divide(beyond, mean))
+    logs = 1.0 + log_ratio(scaled, t, t - scaled)
+    apart = above * (left - logs + lost) + divide(divide(beyond, t), b)
+    return sides + jnp.where(far, apart, near)
 
 
 # ---- one trial ----
@@ -192,3 +234,47 @@ def _wait_divergence(l, m):
 def wait_divergence(l: ArrayLike, m: ArrayLike) -> Array:
     """KL of two Geometrics of logits l and m: that of a trial over sigmoid(l), also where that is 0."""
     return _wait_divergence(*jnp.broadcast_arrays(*as_floats(l, m)))
+
+
+# ---- counts ----
+
+
+def _counts_slope(m, m2, r):
+    # log(1 + x), x = r (m - m2) / (m2 (r + m)).
+    close = jnp.abs(m - m2) < 0.5 * m2
+    x = jnp.where(close, divide(m - m2, m2) * divide(r, r + m), (r / m2) * ((m - m2) / (r + m)))
+    near = jnp.abs(x) < 0.5
+    close = log1p(jnp.where(near, x, 0.0))
+    some = jnp.where(near | (m == 0), m2, m)
+    far = _log_quotient(some, m2) - log_ratio(r + some, r + m2, m2 - some)
+    return jnp.where(near, close, jnp.where(m == 0, 0.0, far))
+
+
+@with_partials(
+    _counts_slope,
+    lambda m, m2, r: jnp.where(m == 0, 1.0, divide(m2 - m, m2)) * divide(r, r + m2),
+    lambda m, m2, r: -log1pmx(divide(m - m2, r + m2)),
+)
+def _counts_divergence(m, m2, r):
+    # Of the rarer outcome of one trial, and the relative step of its odds.
+    low = m <= r
+    rare, gap = jnp.where(low, m, r), m2 - m
+    near = (jnp.abs(gap) < 0.5 * m) & (jnp.abs(gap) < 0.5 * m2)
+    step = jnp.where(near, jnp.where(low, gap, -gap), 0.0)
+    t = step / jnp.where(near, jnp.where(low, m, m2), 1.0)
+    close = (r + m) * log1pmx(rare / (r + m) * t) - rare * log1pmx(t)
+    # Apart: (r + m) growth - m log(m2/m), and where m is above r as r growth - m [log(m2/m) - growth].
+    growth = log_ratio(r + m2, r + m, -gap)
+    some = jnp.where(near | (m == 0), m2, m)
+    shrink = _log_quotient(some, m2)
+    x = (r / m2) * ((some - m2) / (r + some))
+    left = jnp.where(jnp.abs(x) < 0.5, log1p(x), growth + shrink)
+    apart = jnp.where(low, (r + m) * growth + m * shrink, r * growth + m * left)
+    return jnp.where(m == m2, 0.0, jnp.where(near, close, apart))
+
+
+def counts_divergence(m: ArrayLike, m2: ArrayLike, r: ArrayLike) -> Array:
+    """KL of two negative binomials of means m and m2 and the same r: m log(m/m2) - (r + m) log((r + m)/(r +
+    m2)). Its slope in m is infinite at 0, which counts as 0.
+    """
+    return _counts_divergence(*jnp.broadcast_arrays(*as_floats(m, m2, r)))

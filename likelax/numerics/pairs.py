@@ -126,11 +126,12 @@ def exp_to_pair(pair: Pair) -> Pair:
     t = two_sum(kept - n * log_2, jnp.where(inside, low, 0.0) - n * sum(rest))
     square = pair_product((0.5 * t[0], 0.5 * t[1]), t)
     cube = pair_product(square, pair_over(t, 3.0 * jnp.ones_like(high)))
+    fourth = pair_over(pair_product(square, square), 6.0 * jnp.ones_like(high))
     tail = jnp.zeros_like(high)
-    for k in reversed(range(4, 4 + terms(high, 6, 14))):
+    for k in reversed(range(5, 5 + terms(high, 6, 14))):
         tail = (1.0 / math.factorial(k)) + t[0] * tail
-    fourth = word(4.0 * square[0] * square[0] * tail)
-    out = pair_sum(word(jnp.ones_like(high)), pair_sum(t, square, cube, fourth))
+    fifth = word(4.0 * square[0] * square[0] * t[0] * tail)
+    out = pair_sum(word(jnp.ones_like(high)), pair_sum(t, square, cube, fourth, fifth))
     power = n.astype(jnp.int32)
     high = jnp.where(inside, jnp.ldexp(out[0], power), jnp.exp(high))
     return high, jnp.where(inside, jnp.ldexp(out[1], power), 0.0)
