@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from _table import Table
 from _timing import importable
@@ -61,6 +62,8 @@ def _points() -> int:
 def of_library(entry: Entry, library: str, families: dict[str, Any]) -> list[Row]:
     """All rows of an entry in one library."""
     columns, truth = load(entry.name)
+    # No library takes labels as floats.
+    labels = entry.value and entry.make(*(c[0] for c in columns[1:]))._takes_indices
     found = []
     for method in entry.exact:
         if library == "likelax":
@@ -69,6 +72,8 @@ def of_library(entry: Entry, library: str, families: dict[str, Any]) -> list[Row
             f = function(library, families[library], entry.name, method)
         if f is None:
             continue
+        if labels:
+            f = lambda value, *params, _f=f: _f(value.astype(jnp.int32), *params)  # noqa: E731
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

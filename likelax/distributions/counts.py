@@ -17,9 +17,9 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.numerics.densities import (
+    negative_binomial_dispersed_log_pmf,
     negative_binomial_log_mass,
     negative_binomial_log_pmf,
-    negative_binomial_mean_log_pmf,
     poisson_log_pmf,
     poisson_log_rate_log_pmf,
 )
@@ -377,11 +377,11 @@ class NegativeBinomial2(_GammaPoisson):
 
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):
-            return negative_binomial_mean_log_pmf(value, self._r(), self.rate)
+            return negative_binomial_dispersed_log_pmf(value, self.rate, self.dispersion)
         high = self.log_rate > _HIGHEST_LOG_RATE
         kept, rest, excess = _split_log_rate(jnp.where(high, _HIGHEST_LOG_RATE, self.log_rate))
         # At a mean as small as this, it enters as k log(mean) - mean, at one as large as -r log(mean).
-        log_prob = negative_binomial_mean_log_pmf(value, self._r(), kept)
+        log_prob = negative_binomial_dispersed_log_pmf(value, kept, self.dispersion)
         beyond = jnp.where(high, self._r() * (self.log_rate - _HIGHEST_LOG_RATE), 0)
         return log_prob + multiply(value, rest) + excess - beyond
 

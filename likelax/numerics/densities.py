@@ -44,7 +44,7 @@ from likelax.numerics.gamma import (
     trigamma,
     trigamma_step,
 )
-from likelax.numerics.logspace import as_floats, log1p, sigmoid, xlogy
+from likelax.numerics.logspace import as_floats, divide, log1p, sigmoid, xlogy
 from likelax.numerics.pairs import (
     exp_to_pair,
     log_quotient,
@@ -454,6 +454,22 @@ def negative_binomial_mean_log_pmf(k: ArrayLike, r: ArrayLike, m: ArrayLike) -> 
     """
     k, r, m = as_floats(k, r, m)
     return _negative_binomial_mean(k, jnp.minimum(r, 1e30), m)
+
+
+def negative_binomial_dispersed_log_pmf(k: ArrayLike, m: ArrayLike, dispersion: ArrayLike) -> Array:
+    """`negative_binomial_mean_log_pmf` with r = 1 / dispersion, right down to a dispersion of 0.
+
+    Where the next term counts no more it is the Poisson and dispersion [(k - m)^2 - k] / 2: the slope in the
+    dispersion would pass through r^2.
+    """
+    k, m, d = as_floats(k, m, dispersion)
+    size = jnp.abs(k) + m
+    eps = 0.1 * jnp.finfo(d.dtype).eps
+    near = (size * d < eps) & (size * (size * d) ** 2 < eps) & (size < 1e18)
+    z, small = jnp.where(near, k - m, 0.0), jnp.where(near, k, 0.0)
+    close = poisson_log_pmf(k, m) + 0.5 * d * (z * z - small)
+    far = negative_binomial_mean_log_pmf(k, divide(1.0, jnp.where(near, 1.0, d)), m)
+    return jnp.where(near, close, far)
 
 
 def student_t_log_normalizer(df: ArrayLike) -> Array:
