@@ -145,6 +145,13 @@ def scale_ratio(p: Any, q: Any) -> Array:
     return jnp.exp(p.log_scale - q.log_scale)
 
 
+def log_scale_ratio(p: Any, q: Any) -> Array:
+    """The logarithm of `scale_ratio`."""
+    if p.given("scale") and q.given("scale"):
+        return log_over(p.scale, q.scale)
+    return p.log_scale - q.log_scale
+
+
 class AsymmetricLaplace(LocationScale):
     """Two exponential tails of different length, joined at `loc`.
 

@@ -11,6 +11,7 @@ from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
+from likelax.distributions.location_scale import log_scale_ratio
 from likelax.numerics.divergences import ratio_excess
 from likelax.numerics.logspace import divide, log1mexp, log_sigmoid, logcosh, logit
 from likelax.numerics.pairs import log_over
@@ -225,4 +226,4 @@ class HalfCauchy(Distribution):
 @register_kl(HalfCauchy, HalfCauchy)
 def _kl_half_cauchy(p: HalfCauchy, q: HalfCauchy) -> Array:
     # log[(s_p + s_q)^2 / (4 s_p s_q)], as of the Cauchy.
-    return 2 * logcosh(0.5 * (p.log_scale - q.log_scale))
+    return 2 * logcosh(0.5 * log_scale_ratio(p, q))

@@ -13,7 +13,7 @@ from likelax.distributions._invert import solve_decreasing
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
-from likelax.distributions.location_scale import LocationScale
+from likelax.distributions.location_scale import LocationScale, log_scale_ratio
 from likelax.numerics.densities import student_t_log_normalizer
 from likelax.numerics.gamma import log_beta
 from likelax.numerics.incomplete import log_betainc
@@ -73,7 +73,7 @@ def _kl_cauchy(p: Cauchy, q: Cauchy) -> Array:
     # log[((s_p + s_q)^2 + (l_p - l_q)^2) / (4 s_p s_q)]: Chyzak and Nielsen (2019),
     # arXiv:1905.10965.
     gap = p.loc - q.loc
-    ratio = jnp.sinh(0.5 * (p.log_scale - q.log_scale))
+    ratio = jnp.sinh(0.5 * log_scale_ratio(p, q))
     return jnp.log1p(ratio**2 + 0.25 * divide(gap, p.scale) * divide(gap, q.scale))
 
 
