@@ -305,3 +305,22 @@ def test_vectors_with_common_causes_or_outliers():
         for x, r in zip(TRIPLES, raw, strict=True)
     ]
     assert loss == pytest.approx(-np.mean(each), rel=1e-6)
+
+
+def test_the_largest_of_many_and_what_exceeds_a_threshold():
+    loss, _, raw = fitted(lx.Head(lx.GeneralizedExtremeValue, concentration=0.1), Y)
+    each = stats.genextreme.logpdf(Y, -0.1, raw[:, 0], np.exp(raw[:, 1]))
+    assert loss == pytest.approx(-each.mean(), rel=1e-6)
+    head = lx.Head(lx.GeneralizedPareto, loc=0.0, concentration=lx.learned(0.1))
+    loss, _, raw = fitted(head, POSITIVE)
+    assert loss == pytest.approx(
+        -stats.genpareto.logpdf(POSITIVE, 0.1, 0.0, np.exp(raw[:, 0])).mean(), rel=1e-6
+    )
+
+
+def test_list_wise_ranking_is_plackett_and_luce():
+    rankings = np.argsort(RNG.normal(size=(N, 4)), axis=-1).astype(np.int32)
+    loss, _, raw = fitted(lx.Head(lx.PlackettLuce, event_shape=4), rankings)
+    ordered = np.take_along_axis(raw, rankings, axis=-1)
+    list_mle = sum(special.logsumexp(ordered[:, j:], axis=-1) - ordered[:, j] for j in range(4))
+    assert loss == pytest.approx(list_mle.mean(), rel=1e-6)

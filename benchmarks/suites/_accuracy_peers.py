@@ -8,7 +8,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import jax.scipy.stats as jss
+import numpy as np
 
 Make = Callable[..., Any]
 
@@ -21,12 +24,25 @@ def by_name(module: str, names: str) -> dict[str, Make]:
     }
 
 
+def matrix(triangle: jax.Array) -> jax.Array:
+    """The lower triangle, row by row, as a matrix."""
+    size = int((2 * triangle.shape[-1]) ** 0.5)
+    return jnp.zeros((size, size)).at[np.tril_indices(size)].set(triangle)
+
+
+def triangle(own: jax.Array, below: jax.Array) -> jax.Array:
+    """A lower triangle of its diagonal and what is below it, row by row."""
+    rows, columns = np.tril_indices(own.shape[-1], -1)
+    below = below[: len(rows)]
+    return jnp.zeros((own.shape[-1],) * 2).at[rows, columns].set(below) + jnp.diag(own)
+
+
 def numpyro() -> dict[str, Make]:
     """Entry name to numpyro's distribution."""
     import numpyro.distributions as d
 
     same = "Normal LogNormal Laplace Logistic Cauchy Gumbel StudentT HalfNormal HalfCauchy Exponential Gamma"
-    same += " InverseGamma Beta Kumaraswamy Uniform VonMises Dirichlet Poisson LowRankMultivariateNormal"
+    same += " InverseGamma Beta Kumaraswamy Uniform VonMises Dirichlet Poisson"
     return by_name("numpyro.distributions", same) | {
         "AsymmetricLaplace": lambda loc, scale, a: d.AsymmetricLaplace(loc, scale, a),
         "Weibull": lambda k, scale: d.Weibull(scale, k),
@@ -44,13 +60,18 @@ def numpyro() -> dict[str, Make]:
         "Categorical": lambda logits: d.CategoricalLogits(logits),
         "Categorical(probs)": lambda probs: d.CategoricalProbs(probs),
         "OrderedLogistic": lambda loc, cutpoints: d.OrderedLogistic(loc, cutpoints),
-        "MultivariateNormal": lambda loc, tril: d.MultivariateNormal(loc, scale_tril=tril),
+        "MultivariateNormal": lambda loc, t: d.MultivariateNormal(loc, scale_tril=matrix(t)),
+        "LowRankMultivariateNormal": lambda loc, w, diag: d.LowRankMultivariateNormal(
+            loc, w.reshape(diag.shape[-1], -1), diag
+        ),
         "MultivariateNormalDiag": lambda loc, scale: d.Normal(loc, scale).to_event(1),
-        "MultivariateStudentT": lambda df, loc, tril: d.MultivariateStudentT(df, loc, tril),
+        "MultivariateStudentT": lambda df, loc, own, below: d.MultivariateStudentT(
+            df, loc, triangle(own, below)
+        ),
         "Truncated(Normal)": lambda low, high, loc, s: d.TruncatedNormal(
             loc, s, low=low, high=high
         ),
-        "ZeroInflated(Poisson)": lambda logits, rate: d.ZeroInflatedDistribution(
+        "ZeroInflated(Poisson)": lambda rate, logits: d.ZeroInflatedDistribution(
             d.Poisson(rate), gate_logits=logits
         ),
         "RelaxedBernoulli": lambda t, logits: d.RelaxedBernoulliLogits(t, logits),
@@ -80,7 +101,7 @@ def tfp() -> dict[str, Make]:
         "Categorical": lambda logits: d.Categorical(logits=logits),
         "Categorical(probs)": lambda probs: d.Categorical(probs=probs),
         "OrderedLogistic": lambda loc, cutpoints: d.OrderedLogistic(cutpoints, loc),
-        "MultivariateNormal": lambda loc, tril: d.MultivariateNormalTriL(loc, tril),
+        "MultivariateNormal": lambda loc, t: d.MultivariateNormalTriL(loc, matrix(t)),
         "Truncated(Normal)": lambda low, high, loc, scale: d.TruncatedNormal(loc, scale, low, high),
         "RelaxedBernoulli": lambda t, logits: d.RelaxedBernoulli(t, logits=logits),
         "RelaxedOneHotCategorical": lambda t, logits: d.RelaxedOneHotCategorical(t, logits=logits),
