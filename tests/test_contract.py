@@ -34,8 +34,15 @@ def near(columns, generator, counts):
     return moved
 
 
+PRECISIONS = [
+    pytest.param(np.float32, MISSES, id="float32"),
+    pytest.param(np.float64, MISSES_FLOAT64, id="float64", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("dtype", "misses"), PRECISIONS)
 @pytest.mark.parametrize("name", BY_NAME)
-def test_contract(name):
+def test_contract(name, dtype, misses):
     entry = BY_NAME[name]
     columns, truth = load(name)
     generator = np.random.default_rng(2026)
@@ -47,20 +54,19 @@ def test_contract(name):
     columns = [np.concatenate([c, f]) for c, f in zip(columns, fresh, strict=True)]
     truth = {key: np.concatenate([truth[key], fresh_truth[key]]) for key in truth}
     assert set(truth) == set(entry.exact) | {f"{m}/{i}" for m in entry.exact for i in argnums}
-    for dtype, misses in ((np.float32, MISSES), (np.float64, MISSES_FLOAT64)):
-        with jax.enable_x64(dtype == np.float64):
-            got = evaluate(functions(entry), argnums, [c.astype(dtype) for c in columns])
-        for row in rows(entry, columns, truth, got):
-            assert got[row.quantity].dtype == dtype
-            bound = row.bound
-            if (name, row.quantity) in misses:
-                bound = misses[name, row.quantity][0]
-                held = row.percentile <= bound / 4 if np.isfinite(bound) else not row.broken
-                assert not held, (row.quantity, "holds: take it off the list")
-            at = int(np.argmax(row.errors)) // (row.errors.size // len(columns[0]))
-            told = (row.quantity, row.percentile, row.worst, row.mistakes, [c[at] for c in columns])
-            assert row.percentile <= bound, told
-            assert row.mistakes == 0 or np.isinf(bound), told
+    with jax.enable_x64(dtype == np.float64):
+        got = evaluate(functions(entry), argnums, [c.astype(dtype) for c in columns])
+    for row in rows(entry, columns, truth, got):
+        assert got[row.quantity].dtype == dtype
+        bound = row.bound
+        if (name, row.quantity) in misses:
+            bound = misses[name, row.quantity][0]
+            held = row.percentile <= bound / 4 if np.isfinite(bound) else not row.broken
+            assert not held, (row.quantity, "holds: take it off the list")
+        at = int(np.argmax(row.errors)) // (row.errors.size // len(columns[0]))
+        told = (row.quantity, row.percentile, row.worst, row.mistakes, [c[at] for c in columns])
+        assert row.percentile <= bound, told
+        assert row.mistakes == 0 or np.isinf(bound), told
 
 
 def test_every_table_has_an_entry():
