@@ -96,8 +96,8 @@ def _a_pair(x: Array, mu: Array, lam: Array) -> Pair:
     """a, whose rounding its square would double."""
     root, unit = _sqrt_pair(x), _sqrt_pair(lam)
     a = pair_product(pair_ratio(two_sum(x, -mu), root), pair_over(unit, mu))
-    inside = jnp.abs(a[0]) < _most(x)
-    return jnp.where(inside, a[0], _most(x)), jnp.where(inside, a[1], 0.0)
+    beyond = jnp.abs(a[0]) >= _most(x)  # which NaN is not
+    return jnp.where(beyond, _most(x), a[0]), jnp.where(beyond, 0.0, a[1])
 
 
 @with_partials(
