@@ -24,6 +24,7 @@ from likelax.numerics.normal import (
     ndtr,
     ndtri,
     normal_log_pdf,
+    normal_log_scale_pdf,
 )
 from likelax.numerics.truncated_normal import (
     truncated_normal_entropy,
@@ -42,7 +43,7 @@ def scaled_log_prob(dist: Any, x: Array) -> Array:
     """log of the Normal density at x, with the `loc` and the `scale` or `log_scale` of `dist`."""
     if dist.given("scale"):
         return normal_log_pdf(x, dist.loc, dist.scale)
-    return log_normal_pdf(standardize(x, dist.loc, dist.scale)) - dist.log_scale
+    return normal_log_scale_pdf(x, dist.loc, dist.log_scale)
 
 
 class Normal(LocationScale):
