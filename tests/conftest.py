@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +14,26 @@ import pytest
 # Before jax is imported. `JAX_PLATFORMS=cuda make test` runs the suite on an accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# Workers take all cores: programs compiled in several threads each would only wait for one another.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
+
+def compiler_flags() -> str:
+    """Workers take all cores: programs compiled in several threads each would only wait for one another.
+
+    And the older of XLA's two ways to write loops, where it has both, takes half the time.
+    """
+    flags = "--xla_cpu_parallel_codegen_split_count=1"
+    both = f"{flags} --xla_cpu_use_fusion_emitters=false"
+    command = [
+        sys.executable,
+        "-c",
+        "import jax; jax.devices('cpu')",
+    ]  # ends at a flag it does not know
+    tried = subprocess.run(command, env=os.environ | {"XLA_FLAGS": both}, capture_output=True)
+    return both if tried.returncode == 0 else flags
+
+
+# The controller's choices are what its workers, and the processes that tests start, inherit.
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = compiler_flags()
 
 
 def compilation_cache(root: Path, limit: int = 2**31) -> Path:
@@ -34,7 +53,6 @@ def compilation_cache(root: Path, limit: int = 2**31) -> Path:
     return folder
 
 
-# The controller's choice is what its workers, and the processes that tests start, inherit.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _folder = compilation_cache(Path(__file__).parents[1] / ".jax_cache")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_folder)
@@ -47,6 +65,24 @@ from annotation_checker import install
 
 # Annotations run only in modules that are imported after this.
 install("likelax")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--smoke", action="store_true", help="of each file's quick tests every third")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The smoke part is there for what a new JAX breaks: every file, little of each."""
+    if not config.getoption("smoke"):
+        return
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            files.setdefault(item.path, []).append(item)
+    kept = [item for tests in files.values() for item in tests[::3]]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
 
 
 # What is right to its last digits is right with the optimisations that users have. The other tests

@@ -57,33 +57,35 @@ def solve_decreasing(
     return jax.lax.while_loop(unfinished, improve, state)[3]
 
 
-def smallest(reached: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """The smallest floating-point number in [low, high] where `reached`, which stays true above it.
+def smallest(excess: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """The smallest floating-point number in [low, high] where `excess`, which stays so above it, is not
+    negative; NaN where `excess` is.
 
     The steps halve the *count of floating-point numbers* in the bracket, so that as many as a
     number has bits reach it to the last bit, whatever its size. Not differentiable.
     """
 
-    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = _mean(low, high)
-        enough = reached(_from_rank(middle, dtype)) | (low == high)
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+    def halve(
+        _: Any, state: tuple[Array, Array, Array, Array]
+    ) -> tuple[Array, Array, Array, Array]:
+        # As in `solve_decreasing` the function is called once and its value used in the next turn.
+        low, high, middle, value = state
+        enough = (value >= 0) | (low == high)
+        unknown = jnp.isnan(value)
+        low, high = jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+        middle = jnp.where(unknown, middle, _mean(low, high))
+        return low, high, middle, jnp.where(unknown, value, excess(_from_rank(middle, dtype)))
 
     dtype = low.dtype
-    bits = jnp.finfo(dtype).bits
-    _, found = jax.lax.fori_loop(0, bits, halve, (_to_rank(low), _to_rank(high)))
-    return _from_rank(found, dtype)
+    low, high = _to_rank(low), _to_rank(high)
+    state = low, high, high, jnp.zeros(low.shape, dtype)  # the first turn only asks in the middle
+    _, found, _, value = jax.lax.fori_loop(0, jnp.finfo(dtype).bits + 1, halve, state)
+    return jnp.where(jnp.isnan(value), jnp.nan, _from_rank(found, dtype))
 
 
 def _mean(low: Array, high: Array) -> Array:
     """The mean of two ranks, which cannot overflow."""
     return (low & high) + ((low ^ high) >> 1)
-
-
-def _between(low: Array, high: Array) -> Array:
-    """The floating-point number in the middle of all those from low to high."""
-    return _from_rank(_mean(_to_rank(low), _to_rank(high)), low.dtype)
 
 
 def _to_rank(x: Array) -> Array:
@@ -108,15 +110,16 @@ def quantile_from_tails(dist: Any, q: Array) -> Array:
     low, high = getattr(support, "lower", None), getattr(support, "upper", None)
     low, high = -jnp.inf if low is None else low, jnp.inf if high is None else high
     low, high = (jnp.broadcast_to(jnp.asarray(end, q.dtype), shape) for end in (low, high))
+    lower = q < 0.5
+    own = getattr(dist, "nearer_log_tail", None)
+    tail = own(lower) if own else lambda x: jnp.where(lower, dist.log_cdf(x), dist.log_survival(x))
     log_q, log_rest = jnp.log(q), jnp.log1p(-q)
 
-    def reached(x: Array) -> Array:
-        below = dist.log_cdf(x) >= log_q
-        return jnp.where(q < 0.5, below, dist.log_survival(x) <= log_rest)
+    def excess(x: Array) -> Array:
+        log_tail = tail(x)
+        return jnp.where(lower, log_tail - log_q, log_rest - log_tail)
 
-    # A search decides nothing by NaN: where the first tail asked for is one, so is the quantile.
-    unknown = jnp.isnan(dist.log_cdf(_between(low, high)))
-    return jnp.where(unknown, jnp.nan, smallest(reached, low, high))
+    return smallest(excess, low, high)
 
 
 @quantile_from_tails.defjvp

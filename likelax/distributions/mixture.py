@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from likelax._pytree import Array, add_axes, node
+from likelax.distributions._interval import log_interval_prob
 from likelax.distributions._invert import smallest
 from likelax.distributions._odds import log_of
 from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.categorical import Categorical
-from likelax.distributions.quantized import Grid, log_interval_prob
+from likelax.distributions.quantized import Grid
 from likelax.numerics.indexing import pick
 from likelax.numerics.logspace import log_softmax, logsumexp
 from likelax.supports import Circle, Elementwise, Interval, Support
@@ -451,14 +452,13 @@ def _quantile(mixture: _Mixture, q: Array) -> Array:
     high = jnp.max(jnp.where(alive, each, -jnp.inf), axis=-1)
     discrete = mixture.support.is_discrete
 
-    def reached(x: Array) -> Array:
+    def excess(x: Array) -> Array:
         if mixture._takes_indices:  # its labels are whole numbers from 0
-            return mixture.cdf(x.astype(jnp.int32)) >= q
-        below = mixture.cdf(x) >= q
-        return below if discrete else jnp.where(q < 0.5, below, mixture.survival(x) <= 1 - q)
+            return mixture.cdf(x.astype(jnp.int32)) - q
+        below = mixture.cdf(x) - q
+        return below if discrete else jnp.where(q < 0.5, below, 1 - q - mixture.survival(x))
 
-    value = smallest(reached, low, high)
-    value = jnp.where(jnp.any(jnp.isnan(mixture._log_weights), axis=-1), jnp.nan, value)
+    value = smallest(excess, low, high)
     if isinstance(mixture.support, Grid):
         # Its cdf steps a little below each centre, where rounding may have put it.
         value = mixture.support.points(mixture.support.nearest(value))

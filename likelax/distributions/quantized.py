@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from likelax._pytree import Array, node, static
+from likelax.distributions._interval import log_interval_prob
 from likelax.distributions.base import Distribution
-from likelax.numerics.logspace import entropy_term, log_sub_exp
+from likelax.numerics.logspace import entropy_term
 from likelax.supports import Support
 
 
@@ -54,23 +55,6 @@ class Grid(Support):
         point = self.points(self.nearest(wide))
         slack = float(jnp.finfo(value.dtype).eps) * max(abs(self.lower), abs(self.upper))
         return jnp.where(jnp.abs(wide - point) <= slack, point, wide)
-
-
-def log_interval_prob(base: Distribution, low: Array, width: Array | float) -> Array:
-    """log P(low < X <= low + width) in nats, of the shape of `base.log_prob(low)`.
-
-    A base that has a method `log_interval_prob(low, width)` is asked (Normal, Logistic, Laplace,
-    mixtures); for any other it is the logarithm of a difference of two cdf values or two survival values, of
-    those in the nearer tail, which loses digits for bins much narrower than the scale.
-    """
-    own = getattr(base, "log_interval_prob", None)
-    if own is not None:
-        return own(low, width)
-    high = low + width
-    log_above, log_below = base.log_survival(low), base.log_cdf(high)
-    lower = log_sub_exp(log_below, base.log_cdf(low))
-    upper = log_sub_exp(log_above, base.log_survival(high))
-    return jnp.where(log_below < log_above, lower, upper)
 
 
 class Quantized(Distribution):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,13 +11,11 @@ import jax.numpy as jnp
 
 from likelax import _checks, supports
 from likelax._pytree import Array, add_axes, node
+from likelax.distributions._interval import log_between
 from likelax.distributions._invert import quantile_from_tails
 from likelax.distributions._odds import to_int
 from likelax.distributions.base import Distribution
-from likelax.distributions.quantized import log_interval_prob
-from likelax.numerics.logspace import log_complements, log_sub_exp
-
-_LOG_2 = math.log(2)
+from likelax.numerics.logspace import log_complements
 
 
 class Bounded(Distribution):
@@ -119,18 +117,7 @@ def _log_between(base: Distribution, low: Array | None, high: Array | None) -> A
         return base.log_cdf(high) if high is not None else jnp.zeros(())
     if high is None:
         return base.log_survival(low)
-    log_below, log_above = base.log_cdf(high), base.log_survival(low)
-    lower = log_sub_exp(log_below, base.log_cdf(low))
-    upper = log_sub_exp(log_above, base.log_survival(high))
-    apart = jnp.where(log_below < log_above, lower, upper)
-    if not hasattr(base, "log_interval_prob"):
-        return apart
-    # A difference of two tails has its digits where one is at most half of the other. Of ends that
-    # are neighbours rounding may have put them in the wrong order, which gives NaN.
-    close = ~(apart >= jnp.minimum(log_below, log_above) - _LOG_2)
-    width = jnp.where(close, high - low, 1)
-    near = log_interval_prob(base, jnp.where(close, low, 0), width)
-    return jnp.where(close, near, apart)
+    return log_between(base, low, high, high - low)
 
 
 class Truncated(Bounded):
@@ -140,7 +127,8 @@ class Truncated(Bounded):
     what lies beyond was never recorded (`Censored` is for data recorded as the end itself). Whole
     numbers at an end are inside, so that `Truncated(Poisson(rate), low=1)` counts from 1. Far out in
     a tail a Normal and a Logistic keep all digits; of another base the density and the mass there are two
-    logarithms, whose difference has the rounding of the larger one.
+    logarithms, whose difference has the rounding of the larger one (the mass of an interval too
+    narrow for a difference of tails is an integral of the density, see `_interval.log_between`).
 
     `mean`, `variance` and `entropy` are known for a Normal. `mode` is that of a base with one peak.
     `quantile` is direct for a Normal and a Logistic and inverts the cdf bit by bit for any other; it and the samples
@@ -183,6 +171,20 @@ class Truncated(Bounded):
 
     def log_survival(self, value: Array) -> Array:
         return self._log_tails(value)[1]
+
+    def nearer_log_tail(self, lower: Array) -> Callable[[Array], Array]:
+        """log P(X <= x) where `lower`, else log P(X > x), as a function of x, in fewer tails of the base
+        than both; see `quantile_from_tails`.
+        """
+        before, high, mass = self._before, self._high, self._log_mass()
+        before = -jnp.inf if before is None else before
+        high = jnp.inf if high is None else high
+
+        def tail(x: Array) -> Array:
+            start, stop = jnp.where(lower, before, x), jnp.where(lower, x, high)
+            return log_between(self.base, start, stop, stop - start) - mass
+
+        return tail
 
     def quantile(self, q: Array) -> Array:
         if hasattr(self.base, "quantile_within"):

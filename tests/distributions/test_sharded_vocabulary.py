@@ -66,14 +66,14 @@ def gathers_nothing(sent, case):
     weighted, _, tokens, columns = case[:4]
     parts = 4 if not (tokens and columns) else 2
     own_kernel, own_hidden = KERNEL // (parts if columns else 1), HIDDEN // (parts if tokens else 1)
-    assert {kind for kind, *_ in sent} == {"all-reduce"}
+    assert {kind for kind, *_ in sent} == {"all-reduce"}, "more than sums and maxima"
     few = 2 * own_hidden // FEATURES  # entries of one or two numbers of each token
     gradients = 1 if weighted else 3  # of the sum, or of what log_prob, entropy and normaliser give
     large = [size for _, size, _ in sent if size > few]
     kernels = [size for size in large if size == own_kernel]
     hidden = [size for size in large if size == own_hidden]
-    assert len(kernels) == (gradients if tokens else 0)
-    assert len(hidden) == (gradients if columns else 0)
+    assert len(kernels) == (gradients if tokens else 0), "sums of the kernel's size"
+    assert len(hidden) == (gradients if columns else 0), "sums of the hidden states' size"
     biases = [size for size in large if size == own_kernel // FEATURES]
     assert len(large) == len(kernels) + len(hidden) + len(biases)
     assert not any(in_loop for _, size, in_loop in sent if size > few)
@@ -105,7 +105,7 @@ def test_half_precision_on_a_mesh(found, name):
 def test_left_to_the_compiler_kernels_are_gathered_or_summed_in_the_loop(found, name):
     error, sent = found[name]
     assert error < 2e-6
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="more than sums|sums of the"):
         gathers_nothing(sent, CONTROLS[name])
 
 

@@ -101,6 +101,90 @@ def test_a_normal_in_float64():
         assert dist.mean().dtype == jnp.float64
 
 
+# Bases without formulas of their own within two ends: (base, log-density up to a constant, rows of low,
+# high and value, exact in float32). Narrow and far out, narrow in the middle, and over five decades.
+NARROW = [
+    (
+        lx.StudentT(3.0, 0.0, 1.0),
+        lambda x: -2 * mp.log1p(x * x / 3),
+        [
+            (1000.0, 1000.0625, 1000.03125),
+            (-3e5, -299992.0, -299998.0),
+            (0.25, 0.25006103515625, 0.2500152587890625),
+        ],
+    ),
+    (
+        lx.Gamma(f32([5.0, 2.0**-10]), 1.0),
+        lambda x: 4 * mp.log(x) - x if x > 0.5 else -1023 * mp.log(x) / 1024 - x,
+        [(1.0, 1.0009765625, 1.000244140625), (2.0**-34, 2.0**-17, 2.0**-20)],
+    ),
+]
+
+
+def exact_narrow(log_density, low, high, x):
+    """log p, log F and log S within the ends, by quadrature over octaves."""
+    with mp.workdps(40):
+        low, high, x = (mp.mpf(float(np.float32(v))) for v in (low, high, x))
+        there = log_density(x)
+
+        def mass(a, b):
+            cuts = [a] if a < 0 else [a * 2**k for k in range(60) if a * 2**k < b]
+            return mp.quad(lambda t: mp.exp(log_density(t) - there), [*cuts, b])
+
+        below, above = mass(low, x), mass(x, high)
+        logs = (
+            -mp.log(below + above),
+            *(mp.log(part / (below + above)) for part in (below, above)),
+        )
+        return [float(value) for value in logs]
+
+
+@pytest.mark.parametrize(("base", "log_density", "ends"), NARROW, ids=["StudentT", "Gamma"])
+def test_a_narrow_interval_of_any_base(base, log_density, ends):
+    low, high, x = f32(ends).T
+    want = np.array([exact_narrow(log_density, *row) for row in ends]).T
+
+    @quick_jit
+    def asked(base, low, high, x):
+        def total(base, low, high):
+            dist = lx.Truncated(base, low, high)
+            values = dist.log_prob(x), dist.log_cdf(x), dist.log_survival(x)
+            return values[0].sum(), (values, base.log_prob(x))
+
+        return jax.grad(total, argnums=(0, 1, 2), has_aux=True)(base, low, high)
+
+    slopes, (got, log_base) = asked(base, low, high, x)
+    # The unit is the rounding of the base's own log-density there. Over five decades the quadrature
+    # would be off by nats: there it is a difference of two logarithms near -0.01, and their rounding.
+    unit = np.maximum(1, np.abs(want)) + np.abs(log_base)
+    unit = np.where(high > 1000 * abs(low), 100 * unit, unit)
+    assert (np.abs(np.array(got) - want) <= 4 * EPS * unit).all(), (got, want)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    narrow = high - low < 1e-3 * abs(low)  # nearly uniform: the ends' slopes are one over the width
+    np.testing.assert_allclose((slopes[1] * (high - low))[narrow], 1, rtol=2e-3)
+    np.testing.assert_allclose((slopes[2] * (high - low))[narrow], -1, rtol=2e-3)
+
+
+def test_a_difference_of_tails_has_no_digits_in_a_narrow_interval():
+    """The control."""
+    base, log_density, [(low, high, x), *_] = NARROW[0]
+    tails = np.exp([float(base.log_survival(end)) for end in (low, high)])
+    plain = float(base.log_prob(x)) - np.log(tails[0] - tails[1])
+    assert abs(plain - exact_narrow(log_density, low, high, x)[0]) > 1e-3
+
+
+def test_a_few_whole_numbers_far_out():
+    """Geometric(1e-6) of a million: a difference of tails is all rounding, the sum of four is not."""
+    dist = lx.Truncated(lx.Geometric(probs=1e-6), 1e6, 1e6 + 3)
+    counts = np.arange(4) + 1_000_000
+    probs = np.exp(np.asarray(dist.log_prob(counts), float))
+    np.testing.assert_allclose(probs, 0.25, rtol=4e-6)
+    np.testing.assert_allclose(dist.cdf(counts), [0.25, 0.5, 0.75, 1], rtol=4e-6)
+    draws = np.asarray(dist.sample(jax.random.key(0), (400,)))
+    assert set(draws) == set(counts)
+    assert 60 < np.sum(draws == counts[2]) < 140
+
+
 def test_quantiles_and_samples_far_out():
     dist = lx.Truncated(lx.Normal(0.0, 1.0), low=40.0)
     q = f32([0.125, 0.5, 0.9375])
