@@ -35,6 +35,13 @@ def _between(x: Array, y: Array) -> Pair:
     return pair_sum(gap, pair_minus(pair_times(turns, turn)))
 
 
+def left_of_half_turn(x: Array) -> Array:
+    """pi - x, to an ulp of itself."""
+    high, low = _TURN_SINGLE if x.dtype == jnp.float32 else _TURN_DOUBLE
+    gap, lost = two_sum(jnp.full_like(x, high / 2), -x)
+    return gap + (lost + low / 2)
+
+
 @with_partials(lambda x, y: _cosine(x, y), lambda x, y: -_cosine(x, y))
 def _sine(x, y):
     high, low = _between(x, y)

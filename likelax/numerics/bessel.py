@@ -17,6 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import chebyshev, gauss_legendre, horner
+from likelax.numerics.angles import left_of_half_turn
 from likelax.numerics.logspace import as_floats
 
 _SPLIT = 3.0
@@ -342,12 +343,15 @@ def _tail_over_pdf(angle: Array, concentration: Array) -> tuple[Array, Array]:
     reach = (9.0 if single else 20.0) / concentration
     # Not jnp.abs: at 0 its slope would be 0, and the mixed second derivatives wrong.
     start = jnp.where(angle < 0, -angle, angle)
-    limit = jnp.sqrt(jnp.minimum(jnp.square(jnp.sin(0.5 * start)) + reach, 1.0))
-    end = jax.lax.stop_gradient(2.0 * jnp.arcsin(limit))
-    span = jnp.maximum(end - start, 0.0)[..., None]
+    # To pi there is less than a float of pi tells: a hair before it that is all there is.
+    left = left_of_half_turn(start)
+    limit = jnp.square(jnp.sin(0.5 * start)) + reach
+    end = jax.lax.stop_gradient(2.0 * jnp.arcsin(jnp.sqrt(jnp.minimum(limit, 1.0))))
+    span = jnp.maximum(jnp.where(limit < 1.0, end - start, left), 0.0)[..., None]
     step = span * jnp.asarray(nodes, angle.dtype)
-    start, kappa = start[..., None], concentration[..., None]
-    drop = 2.0 * kappa * jnp.sin(0.5 * step) * jnp.sin(start + 0.5 * step)
+    start, left, kappa = start[..., None], left[..., None], concentration[..., None]
+    sine = jnp.sin(jnp.where(start < 0.5 * math.pi, start + 0.5 * step, left - 0.5 * step))
+    drop = 2.0 * kappa * jnp.sin(0.5 * step) * sine
     terms = span * jnp.asarray(weights, angle.dtype) * jnp.exp(-drop)
     pull = _defect(kappa) - 2.0 * jnp.square(jnp.sin(0.5 * (start + step)))  # cos t - I1/I0
     return jnp.sum(terms, axis=-1), jnp.sum(terms * pull, axis=-1)
