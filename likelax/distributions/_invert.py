@@ -13,6 +13,13 @@ import jax.numpy as jnp
 from likelax._pytree import Array
 
 
+def open_uniform(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Uniform draws of (0, 1), in the middles of the generator's steps. It gives a 0 once in 2^23 draws of
+    float32: no quantile of the smallest float may stand for that.
+    """
+    return jax.random.uniform(key, shape, dtype) + 0.5 * jnp.finfo(dtype).eps
+
+
 def solve_decreasing(
     function: Callable[[Array], Array],
     slope: Callable[[Array, Array], Array],

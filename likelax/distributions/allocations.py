@@ -134,7 +134,7 @@ class Multinomial(_Allocation):
 
     Parameters: `total_count` = n, `(*batch,)`, a non-negative integer (a head has to be given it);
     `logits`, `(*batch, event)`, real (-inf is an impossible class), or `probs`, non-negative with sum
-    1, by keyword. KL is known for equal `total_count` and NaN elsewhere. Samples are int32 vectors.
+    1, by keyword. KL is infinite between unequal `total_count`. Samples are int32 vectors.
     """
 
     logits: Array = param(supports.real, shape=("event",), default=None, kw_only=True)
@@ -169,7 +169,10 @@ class Multinomial(_Allocation):
 def _kl_multinomial(p: Multinomial, q: Multinomial) -> Array:
     _check_events(p, q)
     each = jnp.sum(kl_term(p._log_probs(), q._log_probs()), axis=-1)
-    return jnp.where(p.total_count == q.total_count, multiply(p.total_count, each), jnp.nan)
+    # No allocation of one total is one of another.
+    apart = jnp.abs(p.total_count - q.total_count) > 0
+    known = jnp.where(jnp.isnan(each), jnp.nan, jnp.inf)
+    return jnp.where(apart, known, multiply(p.total_count, each) + 0 * q.total_count)
 
 
 def _check_events(p: Any, q: Any) -> None:

@@ -63,6 +63,13 @@ class Distribution(Node):
         """Whether the subclass's `log_prob` is right outside the support as well."""
         return False
 
+    @property
+    def _has_atoms(self) -> bool:
+        """Whether single points have a probability beside a density elsewhere."""
+        held = (vars(self)[name] for name in self._nodes)
+        parts = (part for node in held for part in (node if isinstance(node, tuple) else (node,)))
+        return any(isinstance(part, Distribution) and part._has_atoms for part in parts)
+
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         support = cls.__dict__.get("support", supports.real)
@@ -406,7 +413,7 @@ def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Ar
     def guarded(self: Distribution, q: ArrayLike) -> Array:
         q = jnp.asarray(q)
         weak = q.aval.weak_type or not jnp.issubdtype(q.dtype, jnp.floating)
-        q = q.astype(self.dtype if weak else jnp.promote_types(q.dtype, jnp.float32))
+        q = q.astype(self.dtype if weak else jnp.promote_types(q.dtype, self.dtype))
         support: Any = self.support
         low, high = getattr(support, "lower", None), getattr(support, "upper", None)
         inside = (q > 0) & (q < 1)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, param
+from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, scale_ratio
@@ -104,7 +105,7 @@ class Weibull(Distribution):
         return self._at_age(-jnp.log1p(-q))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        return self._at_age(jax.random.exponential(key, self._shape(shape), self.dtype))
+        return self._at_age(-jnp.log(open_uniform(key, self._shape(shape), self.dtype)))
 
     def _at_age(self, hazard: Array) -> Array:
         """The value at which so much hazard has been passed."""

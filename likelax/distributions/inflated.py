@@ -31,9 +31,9 @@ class _Zeros(Odds):
             )
         if not self.base.support.is_discrete:
             raise ValueError(
-                f"{own}: the base is a discrete distribution, got {name} over values that "
-                "are "
-                f"{self.base.support}; write lx.Mixture with a lx.Delta for a point mass at 0"
+                f"{own}: the base is a discrete distribution, got {name} over values that are "
+                f"{self.base.support}; for a probability at the end of a density write "
+                "lx.Censored(base, low=...)"
             )
         if self.base.event_shape:
             raise ValueError(
@@ -42,11 +42,23 @@ class _Zeros(Odds):
                 "...).to_event()"
             )
         lowest = getattr(self.base.support, "lower", None)
+        if isinstance(lowest, jax.Array):  # what it is, is known of a Truncated's base only
+            lowest = getattr(getattr(self.base, "base", self.base).support, "lower", None)
         if not (isinstance(lowest, int | float) and lowest == 0):
             raise ValueError(
                 f"{own}: the base counts from 0, got {name} over values that are "
                 f"{self.base.support}"
             )
+
+    def _with_zeros(self, log_rest: Array) -> Array:
+        """log(p + exp(log_rest)), with its slope at p = 0, too, where log p has none."""
+        value = log_add_exp(self._log_p(), log_rest)
+        if not self.given("probs"):
+            return value
+        held, log_rest = jax.lax.stop_gradient((self.probs, log_rest))
+        none = (held == 0) & (log_rest > -jnp.inf)
+        slope = jnp.exp(jnp.where(none, -log_rest, -jnp.inf))
+        return value + jnp.where(none, self.probs - held, 0) * slope
 
     def _beyond_zero(self, q: Array) -> tuple[Array, Array]:
         """Whether the quantile is 0 by p alone, and where it is not the level that is left for the base."""
@@ -81,12 +93,12 @@ class ZeroInflated(_Zeros):
 
     def log_prob(self, value: Array) -> Array:
         log_base = self._log_q() + self.base.log_prob(value)
-        return jnp.where(value == 0, log_add_exp(self._log_p(), log_base), log_base)
+        return jnp.where(value == 0, self._with_zeros(log_base), log_base)
 
     def log_cdf(self, value: Array) -> Array:
         # From the smaller of the two tails, which holds the digits.
         log_survival = self._log_q() + self.base.log_survival(value)
-        low = log_add_exp(self._log_p(), self._log_q() + self.base.log_cdf(value))
+        low = self._with_zeros(self._log_q() + self.base.log_cdf(value))
         upper = log_survival < -_LOG_2
         return jnp.where(upper, log1mexp(jnp.where(upper, -log_survival, 1)), low)
 
@@ -161,7 +173,7 @@ class Hurdle(_Zeros):
         """log P(X <= value) and log P(X > value)."""
         zero = value == 0
         below, above = self._positive._log_tails(jnp.where(zero, 1, value))
-        log_cdf = log_add_exp(self._log_p(), self._log_q() + jnp.where(zero, -jnp.inf, below))
+        log_cdf = self._with_zeros(self._log_q() + jnp.where(zero, -jnp.inf, below))
         return log_complements(log_cdf, self._log_q() + jnp.where(zero, 0, above))
 
     def log_cdf(self, value: Array) -> Array:
@@ -189,7 +201,10 @@ class Hurdle(_Zeros):
 
     def variance(self) -> Array:
         share, mean = self._share(), self.base.mean()
-        return share * (self.base.variance() + (1 - share) * mean**2)
+        total = share * (self.base.variance() + (1 - share) * mean**2)
+        # Of a base that is nearly always 0 its terms cancel: between 0 and the rest it is at least this.
+        between = self._p() * self._q() * jnp.exp(-2 * self._positive._log_mass()) * mean**2
+        return jnp.maximum(total, between)
 
     def mode(self) -> Array:
         mode = self._positive.mode()

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._pytree import Array, param
+from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.divergences import (
@@ -327,8 +328,7 @@ class Huber(LocationScale):
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_sign, key_q = jax.random.split(key)
-        tiny = jnp.finfo(self.dtype).tiny
-        q = jax.random.uniform(key_q, self._shape(shape), self.dtype, minval=tiny, maxval=0.5)
+        q = 0.5 * open_uniform(key_q, self._shape(shape), self.dtype)
         sign = jax.random.rademacher(key_sign, self._shape(shape), self.dtype)
         return self.loc + self.scale * sign * self._standard_quantile(q)
 
@@ -388,7 +388,7 @@ class Logistic(LocationScale):
         return self.loc + self.scale * logit(q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        return self.loc + self.scale * jax.random.logistic(key, self._shape(shape), self.dtype)
+        return self.quantile(open_uniform(key, self._shape(shape), self.dtype))
 
     def variance(self) -> Array:
         return self.stddev() ** 2

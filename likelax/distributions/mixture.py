@@ -20,7 +20,7 @@ from likelax.distributions.categorical import Categorical
 from likelax.distributions.quantized import Grid
 from likelax.numerics.indexing import pick
 from likelax.numerics.logspace import log_softmax, logsumexp
-from likelax.supports import Circle, Elementwise, Interval, Support
+from likelax.supports import Circle, Counts, Elementwise, Interval, Simplex, Support
 
 
 class _Mixture(Distribution):
@@ -136,7 +136,7 @@ class _Mixture(Distribution):
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_choice, key_value = jax.random.split(key)
         choice = self.weights.broadcast_to(self.batch_shape).sample(key_choice, shape)
-        implicit = not self.event_ndim and not self.support.is_discrete
+        implicit = not (self.event_ndim or self.support.is_discrete or self._has_atoms)
         implicit = implicit and all(map(_has_cdf, self._parts()))
         values = self._draws(key_value, shape, implicit)
         choice = choice.reshape(choice.shape + (1,) * self.event_ndim)
@@ -149,7 +149,9 @@ class _Mixture(Distribution):
         return self._average(self._summary("mean"), self.event_ndim)
 
     def variance(self) -> Array:
-        spread = self._summary("mean") - jnp.expand_dims(self.mean(), -1 - self.event_ndim)
+        means = self._summary("mean")
+        spread = means - jnp.expand_dims(self.mean(), -1 - self.event_ndim)
+        spread = jnp.where(jnp.isinf(means), 0, spread)  # the variance is infinite already
         spread = self._live(spread, self.event_ndim)
         return self._average(self._summary("variance") + spread**2, self.event_ndim)
 
@@ -184,9 +186,15 @@ class Mixture(_Mixture):
 
     components: Distribution = node(extra_ndims=1)
 
-    def __init__(self, weights: Categorical | ArrayLike, components: Distribution):
+    def __init__(self, weights: Categorical | ArrayLike | Sequence[float], components: Any):
         if not isinstance(weights, Categorical):
-            weights = Categorical(probs=weights)  # type: ignore[arg-type]
+            weights = Categorical(probs=jnp.asarray(weights))
+        if not isinstance(components, Distribution):
+            raise TypeError(
+                "Mixture: the components are one distribution, along its last batch axis, got "
+                f"{components!r}; write Mixture(weights, Normal(locs, scales)), or MixtureOf(weights, "
+                "(a, b)) for unlike families"
+            )
         if not components.batch_ndim:
             raise ValueError(
                 f"Mixture: the components are the last batch axis of {type(components).__name__}, "
@@ -325,6 +333,12 @@ class MixtureOf(_Mixture):
                 f"that are {[part.support for part in parts]}; write lx.Hurdle or lx.ZeroInflated for "
                 "zeros among counts"
             )
+        if len({(isinstance(part.support, Simplex), part._has_atoms) for part in parts}) > 1:
+            raise ValueError(
+                "MixtureOf: densities against unlike measures cannot be added, got components over "
+                f"values that are {[part.support for part in parts]}, "
+                f"{sum(part._has_atoms for part in parts)} of them with probabilities at their ends"
+            )
         self.support  # noqa: B018  (raises when they have none in common)
 
     @property
@@ -429,6 +443,8 @@ def _over_components(support: Support, axis: int) -> Support:
     if isinstance(support, Elementwise):
         base = _over_components(support.base, axis - support.ndims)
         return dataclasses.replace(support, base=base)
+    if isinstance(support, Counts) and jnp.ndim(support.total):
+        return dataclasses.replace(support, total=jnp.max(support.total, axis=axis))
     if not isinstance(support, Interval):
         return support
 
@@ -469,6 +485,11 @@ def _quantile(mixture: _Mixture, q: Array) -> Array:
 def _quantile_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     """F(x) = q: dx = (dq - dF) / p(x)."""
     (mixture, q), (d_mixture, dq) = primals, tangents
+    if mixture._has_atoms:
+        raise NotImplementedError(
+            f"the quantile of a {type(mixture).__name__} of distributions with probabilities at their ends "
+            "has no derivative there; differentiate its cdf"
+        )
     x = _quantile(mixture, q)
     inside = (q > 0) & (q < 1)
     if mixture.support.is_discrete:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, param
+from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import log_scale_ratio
@@ -134,7 +135,7 @@ class LogLogistic(Distribution):
         return self.scale * jnp.exp(divide(logit(q), self.concentration))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        draws = jax.random.logistic(key, self._shape(shape), self.dtype)
+        draws = logit(open_uniform(key, self._shape(shape), self.dtype))
         return self.scale * jnp.exp(divide(draws, self.concentration))
 
     def mean(self) -> Array:

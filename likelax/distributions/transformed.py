@@ -80,6 +80,11 @@ class Transformed(Distribution):
                 f"Transformed: {type(base).__name__} is a distribution of isolated points, "
                 "with no density to transform"
             )
+        if base._has_atoms:
+            raise ValueError(
+                f"Transformed: {type(base).__name__} has probabilities at its ends, which no "
+                "log-determinant changes; transform the base inside"
+            )
         if base.support.is_everything and not bijector.domain.is_everything:
             raise ValueError(
                 f"Transformed: {type(base).__name__} takes all real values, and "

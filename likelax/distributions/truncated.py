@@ -6,13 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from likelax import _checks, supports
 from likelax._pytree import Array, add_axes, node
 from likelax.distributions._interval import log_between
-from likelax.distributions._invert import quantile_from_tails
+from likelax.distributions._invert import open_uniform, quantile_from_tails
 from likelax.distributions._odds import to_int
 from likelax.distributions.base import Distribution
 from likelax.numerics.logspace import log_complements
@@ -47,6 +46,11 @@ class Bounded(Distribution):
         name, base, support = type(self).__name__, type(self.base).__name__, self.base.support
         if self.low is None and self.high is None:
             raise ValueError(f"{name}: an end is wanted, got none; write {name}(base, low=0.0)")
+        if self.base._has_atoms:
+            raise ValueError(
+                f"{name}: a base with a density is wanted, got {base}, which has probabilities at its "
+                f"ends; write one {name}(base, low, high) around the base without them"
+            )
         if self.base.event_shape:
             raise ValueError(
                 f"{name}: the base is over numbers, got {base} of event shape "
@@ -176,9 +180,9 @@ class Truncated(Bounded):
         """log P(X <= x) where `lower`, else log P(X > x), as a function of x, in fewer tails of the base
         than both; see `quantile_from_tails`.
         """
-        before, high, mass = self._before, self._high, self._log_mass()
-        before = -jnp.inf if before is None else before
-        high = jnp.inf if high is None else high
+        mass = self._log_mass()
+        before = -jnp.inf if self._before is None else self._before
+        high = jnp.inf if self._high is None else self._high
 
         def tail(x: Array) -> Array:
             start, stop = jnp.where(lower, before, x), jnp.where(lower, x, high)
@@ -192,9 +196,7 @@ class Truncated(Bounded):
         return quantile_from_tails(self, q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        tiny = jnp.finfo(self.dtype).tiny
-        u = jax.random.uniform(key, self._shape(shape), self.dtype, minval=tiny)
-        value = self.quantile(u)
+        value = self.quantile(open_uniform(key, self._shape(shape), self.dtype))
         return to_int(value) if self.base.support.is_discrete else value
 
     def mean(self) -> Array:
@@ -238,6 +240,10 @@ class Censored(Bounded):
     """
 
     _delegates = True  # at the ends there are atoms, which the base class knows nothing of
+
+    @property
+    def _has_atoms(self) -> bool:
+        return not self.base.support.is_discrete
 
     def _sides(self, value: Array) -> tuple[Array, Array]:
         """Whether each value is at or beyond the lower end, and the upper one."""

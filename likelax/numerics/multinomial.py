@@ -110,4 +110,8 @@ def multinomial_probs_log_pmf(x: ArrayLike, p: ArrayLike) -> Array:
     x, p = jnp.broadcast_arrays(*map(whole, as_floats(x, p)))
     x = x + jnp.zeros_like(p)
     held = jax.lax.stop_gradient(p)
-    return _multinomial(x, *_shares(word(held)), xlogy(1.0, held), xlogy(1.0, p))
+    log_pmf = _multinomial(x, *_shares(word(held)), xlogy(1.0, held), xlogy(1.0, p))
+    # Of a class that is impossible and was not drawn log p has no slope, but the sum of p has.
+    none = (held == 0) & (x == 0)
+    gained = jnp.sum(jnp.where(none, p - held, 0.0), axis=-1) / jnp.sum(held, axis=-1)
+    return log_pmf - jnp.sum(x, axis=-1) * gained
