@@ -206,6 +206,6 @@ def _attach(angle: Array, k: Array) -> Array:
 @_attach.defjvp
 def _attach_jvp(primals, tangents):
     # The implicit gradient, d angle / dk = -(dF/dk) / p(angle).
-    (angle, k), (_, dk) = primals, tangents
+    angle, k, dk = _attach(*primals), primals[1], tangents[1]
     _, slope = jax.jvp(lambda k: von_mises_cdf(angle, k), (k,), (dk,))
     return angle, -slope / _pdf(angle, k)

@@ -304,8 +304,8 @@ def _attach(draw: Array, log_draw: Array, a: Array) -> tuple[Array, Array]:
 
 @_attach.defjvp
 def _attach_jvp(primals, tangents):
-    draw, log_draw, a = primals
-    da = tangents[2]
+    draw, log_draw = _attach(*primals)  # which move with a, as second derivatives see
+    a, da = primals[2], tangents[2]
     # For small draws P(X <= x) is x^a / Gamma(a + 1), which gives the slope of log x in closed
     # form.
     small = log_draw < 0.25 * math.log(jnp.finfo(draw.dtype).tiny)

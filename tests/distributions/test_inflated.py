@@ -101,7 +101,7 @@ def test_outside_and_missing():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: lx.ZeroInflated(lx.Normal(0.0, 1.0), probs=0.5), "lx.Mixture with a lx.Delta"),
+        (lambda: lx.ZeroInflated(lx.Normal(0.0, 1.0), probs=0.5), "write lx.Censored"),
         (lambda: lx.ZeroInflated(lx.Poisson(jnp.ones(2)).to_event(), probs=0.5), "elements first"),
         (lambda: lx.ZeroInflated(lx.Quantized(lx.Normal(3.0, 1.0), 1, 5, 5), probs=0.3), "from 0"),
         (lambda: lx.ZeroInflated(lx.Quantized(lx.Normal(0.0, 1.0), -2, 2, 5), probs=0.3), "from 0"),

@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 import likelax as lx
+from likelax.testing.subject import quick_jit
 
 DRAWS = 20_000
 BOUND = 4.5  # errors of the mean: a false alarm in 1e5, and the keys are fixed
@@ -65,3 +68,23 @@ def test_implicit_gradients_agree_with_the_score_function(name):
         assert np.all(off(p, s) < BOUND), (off(p, s), p.mean(0), s.mean(0))
         # Control: a quarter of the gradient, as of one of the ways that a parameter goes.
         assert np.all(off(0.25 * p, s) > BOUND), (off(0.25 * p, s), p.mean(0), s.mean(0))
+
+
+def test_second_derivatives_of_draws():
+    """Those of the quantile at the draw's own level: a draw moves with its parameters, as its slope does."""
+    with jax.enable_x64(True):
+        draw = lambda a: lx.Gamma(a[0], a[1]).sample(jax.random.key(0))  # noqa: E731
+        x = float(draw(jnp.array([2.0, 0.5])))
+        level, h = scipy.special.gammainc(2.0, 0.5 * x), 1e-3
+        low, high = (scipy.special.gammaincinv(2.0 + step, level) / 0.5 for step in (-h, h))
+        curve, slope = (high - 2 * x + low) / h**2, (high - low) / (2 * h)
+        want = [[curve, -slope / 0.5], [-slope / 0.5, 2 * x / 0.5**2]]
+        got = quick_jit(jax.hessian(draw))(jnp.array([2.0, 0.5]))
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+        angle = lambda k: lx.VonMises(0.0, k).sample(jax.random.key(1))  # noqa: E731
+        x = float(angle(2.0))
+        level = scipy.stats.vonmises(2.0).cdf(x)
+        low, high = (scipy.stats.vonmises(2.0 + step).ppf(level) for step in (-h, h))
+        got = quick_jit(jax.hessian(angle))(2.0)
+        np.testing.assert_allclose(got, (high - 2 * x + low) / h**2, rtol=1e-3)
