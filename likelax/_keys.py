@@ -25,6 +25,11 @@ def check_key(key: object) -> jax.Array:
                 f"one random key wanted, got an array of keys of shape {key.shape}; "
                 "map over them: jax.vmap(f)(keys)"
             )
+    if isinstance(key, tuple) and all(isinstance(size, int) for size in key):
+        raise TypeError(
+            f"a random key wanted, got the shape {key}; the key comes first: write "
+            f"sample(jax.random.key(0), {key})"
+        )
     leaves = jax.tree.leaves(key)
     if leaves and leaves[0] is not key:
         raise TypeError(

@@ -269,7 +269,8 @@ class Node:
         for key in cls._nodes + cls._statics:
             if key not in values:
                 if key not in cls._defaults:
-                    raise TypeError(f"{name} needs {key}=")
+                    example = "lx.Normal(0.0, 1.0)" if key == "base" else f"{key}=..."
+                    raise TypeError(f"{name} needs {key}=, got none; write {name}({example}, ...)")
                 values[key] = cls._defaults[key]
         return values
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from likelax import bijectors, supports
@@ -172,7 +173,13 @@ class Head:
                 f"a Distribution class wanted, got {family!r}; write lx.Head(lx.Normal)"
             )
         self.family = family
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        shape = tuple(event_shape) if isinstance(event_shape, tuple | list) else (event_shape,)
+        if not all(isinstance(size, int | np.integer) and size >= 1 for size in shape):
+            raise TypeError(
+                f"event_shape is a size or a tuple of sizes, got {event_shape!r}; everything else is given "
+                "by name, such as lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low=0.0)"
+            )
+        self.event_shape = tuple(int(size) for size in shape)
         is_vector = any("event" in p.shape for p in family._params)
         self._repeats = self.event_shape[:-1] if is_vector else self.event_shape
         axes = {name for p in family._params for name in p.shape} - {"event"}
@@ -208,6 +215,13 @@ class Head:
                 mend = "; write event_shape=K for K categories" if name == "num_categories" else ""
                 raise TypeError(
                     f"{family.__name__} has no {name!r}; it has {', '.join(sorted(known | axes))}{mend}"
+                )
+        for name in (n for n in family._nodes if n in given):
+            parts = given[name] if isinstance(given[name], tuple | list) else [given[name]]
+            for part in (p for p in parts if isinstance(p, type) and issubclass(p, Distribution)):
+                raise TypeError(
+                    f"{family.__name__}: {name} takes a head, got the class {part.__name__}; write "
+                    f"lx.Head({_public_name(part)}) there"
                 )
         for group in family._groups.values():
             both = [p.name for p in group if p.name in given]
@@ -247,7 +261,9 @@ class Head:
                 # What has batch axes of its own no head gives.
                 field = family.__dataclass_fields__[name]
                 is_whole = not field.metadata.get("extra_ndims", 1)
-                missing[name] = f"{name}=lx.Head(...)" if is_whole else f"{name}=..."
+                several = str(field.type).startswith("tuple")
+                head = "(lx.Head(...), lx.Head(...))" if several else "lx.Head(...)"
+                missing[name] = f"{name}={head}" if is_whole else f"{name}=..."
         if not missing:
             return
         event = [f"event_shape={self.event_shape}"] if self.event_shape else []
@@ -283,8 +299,8 @@ class Head:
 
     def _place_field(self, name: str, given: dict[str, Any]) -> None:
         value = given.get(name)
-        if isinstance(value, tuple) and any(isinstance(part, HeadLike) for part in value):
-            value = _Heads(value)
+        if isinstance(value, tuple | list) and any(isinstance(part, HeadLike) for part in value):
+            value = _Heads(tuple(value))
         if isinstance(value, HeadLike | _Heads):
             self._heads[name] = value  # type: ignore[assignment]
         elif name in given:
@@ -388,6 +404,11 @@ def _take_over(head: Any, inner: HeadLike) -> None:
             setattr(head, name, getattr(inner, name))
 
 
+def _wants_head(owner: str, head: Any, instead: str) -> None:
+    if not isinstance(head, HeadLike) or isinstance(head, type):
+        raise TypeError(f"{owner}: a head wanted, got {head!r}; write {instead}")
+
+
 class MixtureHead:
     """A mixture of `num_components` distributions of one head, their weights from the network too.
 
@@ -403,6 +424,10 @@ class MixtureHead:
     """
 
     def __init__(self, head: HeadLike, num_components: int):
+        instead = (
+            "lx.MixtureHead(lx.Head(lx.Normal), 3), of unlike families lx.Head(lx.MixtureOf, ...)"
+        )
+        _wants_head("MixtureHead", head, instead)
         if num_components < 1:
             raise ValueError(f"num_components is at least 1, got {num_components}")
         if getattr(head, "takes_key", False):
@@ -441,6 +466,12 @@ class TransformedHead:
     """
 
     def __init__(self, head: HeadLike, bijector: bijectors.Bijector):
+        instead = "lx.TransformedHead(lx.Head(lx.Normal), lx.bijectors.Exp())"
+        _wants_head("TransformedHead", head, instead)
+        if not isinstance(bijector, bijectors.Bijector):
+            raise TypeError(
+                f"TransformedHead: a bijector wanted, got {bijector!r}; write {instead}"
+            )
         self.head, self.bijector = head, bijector
         self.size = head.size
         self.event_shape = bijector.forward_shape(head.event_shape)

@@ -275,12 +275,47 @@ REFUSED = {
         ValueError,
         r"head\.init\(key, raw\)",
     ),
+    "a class for a base": (
+        lambda: lx.Head(lx.Truncated, base=lx.Normal, low=0.0),
+        TypeError,
+        r"base takes a head, got the class Normal; write lx\.Head\(lx\.Normal\) there",
+    ),
+    "classes for components": (
+        lambda: lx.Head(lx.MixtureOf, weights=[0.5, 0.5], components=[lx.Gamma, lx.Normal]),
+        TypeError,
+        "components takes a head, got the class Gamma",
+    ),
+    "no tuple of heads": (
+        lambda: lx.Head(lx.MixtureOf),
+        ValueError,
+        r"components=\(lx\.Head\(\.\.\.\), lx\.Head\(\.\.\.\)\)",
+    ),
+    "a size that is none": (
+        lambda: lx.Head(lx.Normal, event_shape=-1),
+        TypeError,
+        "a size or a tuple of sizes, got -1",
+    ),
+    "a class for a mixture": (
+        lambda: unchecked(lx.MixtureHead, lx.Normal, 3),
+        TypeError,
+        "MixtureHead: a head wanted",
+    ),
+    "a function for a bijector": (
+        lambda: unchecked(lx.TransformedHead, lx.Head(lx.Normal), jnp.exp),
+        TypeError,
+        "TransformedHead: a bijector wanted",
+    ),
     "no head": (
         lambda: unchecked(lx.Conditional, None, lx.Normal),
         TypeError,
         r"lx\.Head\(lx\.Normal\)",
     ),
 }
+
+
+def test_components_may_be_a_list_of_heads():
+    parts = [lx.Head(lx.Gamma), lx.Head(lx.Normal)]
+    assert lx.Head(lx.MixtureOf, weights=[0.5, 0.5], components=parts).size == 4
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -186,7 +186,9 @@ class Mixture(_Mixture):
 
     components: Distribution = node(extra_ndims=1)
 
-    def __init__(self, weights: Categorical | ArrayLike | Sequence[float], components: Any):
+    def __init__(
+        self, weights: Categorical | ArrayLike | Sequence[float], components: Distribution
+    ):
         if not isinstance(weights, Categorical):
             weights = Categorical(probs=jnp.asarray(weights))
         if not isinstance(components, Distribution):
