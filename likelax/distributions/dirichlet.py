@@ -51,7 +51,7 @@ class Dirichlet(Distribution):
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         # In log space: where concentrations are tiny, all draws of the Gamma may be 0.
         _, logs = sample_standard_gamma(key, self.concentration, self._shape(shape))
-        return jnp.maximum(jnp.exp(log_softmax(logs)), jnp.finfo(self.dtype).tiny)
+        return jnp.maximum(jax.nn.softmax(logs), jnp.finfo(self.dtype).tiny)
 
     def mean(self) -> Array:
         return divide(self.concentration, self._total[..., None])

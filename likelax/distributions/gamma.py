@@ -255,11 +255,14 @@ def entropy_excess(a: Array) -> Array:
 # ---- samples ----
 
 
-def _propose(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """cbrt(v) - 1 of Marsaglia and Tsang's proposal for a >= 1, and whether it is accepted."""
-    # Both from one call, since every call is compiled anew: half of the sampler's compile time was random bits.
+def _propose(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """cbrt(v) - 1 of Marsaglia and Tsang's proposal for a >= 1, the logarithm of a uniform draw, and whether
+    the proposal is accepted.
+    """
+    # All from one call, since every call is compiled anew: half of the sampler's compile time was random bits.
     lowest = float(np.nextafter(np.ones((), a.dtype), 0))
-    u = jax.random.uniform(key, (2, *shape), a.dtype, -lowest, 1.0)
+    count = 3 * math.prod(shape)
+    u = jax.random.uniform(key, (count,), a.dtype, -lowest, 1.0).reshape(3, *shape)
     normal = math.sqrt(2) * jax.lax.erf_inv(u[0])
     log_u = jnp.log(0.5 - 0.5 * u[1])
     d = a - 1 / 3
@@ -269,28 +272,29 @@ def _propose(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array
     v_minus_1 = step * (3 + step * (3 + step))
     bound = 0.5 * normal**2 + d * log1pmx(v_minus_1)
     # `not greater` rather than `less`: a concentration that is NaN must not loop for ever.
-    return step, possible & ~(log_u > bound) | jnp.isnan(step)
+    return step, jnp.log(0.5 - 0.5 * u[2]), possible & ~(log_u > bound) | jnp.isnan(step)
 
 
 def _draw(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     a = jnp.broadcast_to(a, shape)
     small = a < 1
     raised = jnp.where(small, a + 1, a)
-    key_boost, key = jax.random.split(key)
 
     def again(state):
-        return ~jnp.all(state[2])
+        return ~jnp.all(state[3])
 
     def draw(state):
-        count, step, done = state
-        new, accepted = _propose(jax.random.fold_in(key, count), raised, shape)
-        return count + 1, jnp.where(done, step, new), done | accepted
+        count, step, log_u, done = state
+        new, log_new, accepted = _propose(jax.random.fold_in(key, count), raised, shape)
+        step, log_u = jnp.where(done, step, new), jnp.where(done, log_u, log_new)
+        return count + 1, step, log_u, done | accepted
 
-    start = jnp.int32(0), jnp.zeros_like(a), jnp.isnan(a) | (a <= 0)
-    _, step, _ = jax.lax.while_loop(again, draw, start)
+    none = jnp.zeros_like(a)
+    start = jnp.int32(0), none, none, jnp.isnan(a) | (a <= 0)
+    _, step, log_u, _ = jax.lax.while_loop(again, draw, start)
     d = raised - 1 / 3
     # Gamma(a) = Gamma(a + 1) U^(1/a)
-    boost = jnp.where(small, -jax.random.exponential(key_boost, shape, a.dtype) / a, 0.0)
+    boost = jnp.where(small, log_u / a, 0.0)
     log_draw = jnp.log(d) + 3 * jnp.log1p(step) + boost
     draw_ = d * (1 + step) ** 3 * jnp.exp(boost)
     bad = ~(a > 0)
