@@ -61,7 +61,8 @@ def test_contract(name, dtype, misses):
         bound = row.bound
         if (name, row.quantity) in misses:
             bound = misses[name, row.quantity][0]
-            held = row.percentile <= bound / 4 if np.isfinite(bound) else not row.broken
+            # Of one row the figure differs threefold between processors, by their logarithms' last digits.
+            held = row.percentile <= bound / 8 if np.isfinite(bound) else not row.broken
             assert not held, (row.quantity, "holds: take it off the list")
         at = int(np.argmax(row.errors)) // (row.errors.size // len(columns[0]))
         told = (row.quantity, row.percentile, row.worst, row.mistakes, [c[at] for c in columns])

@@ -79,8 +79,8 @@ BETA += [(2.5, 4.0, 0.05), (2.5, 4.0, 0.37), (2.5, 4.0, 0.39), (2.5, 4.0, 0.9), 
 BETA += [(30.0, 2.0, 0.5), (60.0, 80.0, 0.25), (60.0, 80.0, 0.42), (60.0, 80.0, 0.44)]
 BETA += [(60.0, 80.0, 0.6), (3e3, 5e3, 0.36), (3e3, 5e3, 0.38), (5.0, 1e4, 1e-3)]
 TAILS = {
-    "log_gammainc": (mp_log_lower, GAMMA[::2]),
-    "log_gammaincc": (mp_log_upper, GAMMA[1::2]),
+    "log_gammainc": (mp_log_lower, GAMMA[1::2]),
+    "log_gammaincc": (mp_log_upper, GAMMA[::2]),
     "log_betainc": (mp_log_ibeta, BETA[::3]),
     "log_betaincc": (mp_log_ibeta_upper, BETA[1::3]),
 }
