@@ -336,10 +336,12 @@ class MixtureOf(_Mixture):
                 "zeros among counts"
             )
         if len({(isinstance(part.support, Simplex), part._has_atoms) for part in parts}) > 1:
+            ends = [type(part).__name__ for part in parts if part._has_atoms]
             raise ValueError(
                 "MixtureOf: densities against unlike measures cannot be added, got components over "
-                f"values that are {[part.support for part in parts]}, "
-                f"{sum(part._has_atoms for part in parts)} of them with probabilities at their ends"
+                f"values that are {[part.support for part in parts]}"
+                + f", and probabilities at the ends of {', '.join(ends)}"
+                * bool(ends)
             )
         self.support  # noqa: B018  (raises when they have none in common)
 

@@ -24,7 +24,7 @@ TOBIT = lx.Censored(lx.Normal(0.25, 1.5), low=0.0)
             lambda: lx.Truncated(lx.Mixture([0.5, 0.5], lx.Censored(lx.Normal(jnp.ones(2), 1.0), 0.0)), 0.0),
             "got Mixture, which has probabilities",
         ),
-        (lambda: lx.MixtureOf([0.5, 0.5], (TOBIT, lx.Normal(0.0, 1.0))), "1 of them with probabilities"),
+        (lambda: lx.MixtureOf([0.5, 0.5], (TOBIT, lx.Normal(0.0, 1.0))), "and probabilities at the ends of Censored$"),
         (lambda: lx.Transformed(TOBIT, lx.bijectors.Affine(0.0, 10.0)), "transform the base inside"),
         (
             lambda: lx.MixtureOf(
