@@ -11,6 +11,7 @@ Sources: W. Hormann (1993), "The transformed rejection method for generating Poi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -47,6 +48,7 @@ def _by_inversion(u: Array, p_zero: Array, ratio: Callable[[Array], Array]) -> A
 def _by_rejection(
     key: Array,
     shape: tuple[int, ...],
+    few: Array,
     shift: Array,
     a: Array,
     b: Array,
@@ -54,24 +56,29 @@ def _by_rejection(
     log_ratio: Callable[[Array], Array],
 ) -> Array:
     """Transformed rejection: k = floor((2a/s + b) u + shift), s = 1/2 - |u|, from the hat that fits
-    it.
+    it. Where `few`, a uniform number in [0, 1) instead, for the inversion: one call of the generator
+    serves both, since each is compiled anew, which takes as long as all the rest.
 
     Where `shift` is NaN so is the result.
     """
-    shift = jnp.broadcast_to(shift, shape)
+    few, shift = jnp.broadcast_to(few, shape), jnp.broadcast_to(shift, shape)
 
     def keep_on(carry: tuple[Array, Array, Array]) -> Array:
         return ~jnp.all(carry[2])
 
     def draw(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         round_, k, done = carry
-        # In (0, 1], so that neither s nor the logarithm is taken at 0.
-        u, v = 1 - jax.random.uniform(jax.random.fold_in(key, round_), (2, *shape), shift.dtype)
-        u = 0.5 - u
+        uniform, v = jax.random.uniform(jax.random.fold_in(key, round_), (2, *shape), shift.dtype)
+        u = uniform - 0.5
+        # v in (0, 1], and s above 0, so that neither s nor the logarithm is taken at 0.
         s = jnp.maximum(0.5 - jnp.abs(u), jnp.finfo(shift.dtype).tiny)
         proposal = jnp.floor((2 * a / s + b) * u + shift)
-        accept = jnp.log(v * scale / (a / (s * s) + b)) <= log_ratio(proposal)
-        return round_ + 1, jnp.where(accept & ~done, proposal, k), done | accept
+        accept = few | (jnp.log((1 - v) * scale / (a / (s * s) + b)) <= log_ratio(proposal))
+        return (
+            round_ + 1,
+            jnp.where(accept & ~done, jnp.where(few, uniform, proposal), k),
+            done | accept,
+        )
 
     start = (jnp.int32(0), shift, jnp.isnan(shift))
     return jax.lax.while_loop(keep_on, draw, start)[1]
@@ -80,11 +87,6 @@ def _by_rejection(
 def poisson(key: Array, rate: Array, shape: tuple[int, ...]) -> Array:
     """Poisson counts of this `shape`, in the floating dtype of `rate` >= 0."""
     few = rate < _FEW
-    key_few, key_many = jax.random.split(key)
-    low = jnp.where(few, rate, 1.0)
-    counts = _by_inversion(
-        jax.random.uniform(key_few, shape, rate.dtype), jnp.exp(-low), lambda k: low / (k + 1)
-    )
     many = jnp.where(few | jnp.isinf(rate), 2 * _FEW, rate)
     b = 0.931 + 2.53 * jnp.sqrt(many)
     a = -0.059 + 0.02483 * b
@@ -93,8 +95,10 @@ def poisson(key: Array, rate: Array, shape: tuple[int, ...]) -> Array:
         return jnp.where(k >= 0, poisson_log_pmf(jnp.maximum(k, 0), many), -jnp.inf)
 
     scale = 1.1239 + 1.1328 / (b - 3.4)
-    rejected = _by_rejection(key_many, shape, many + 0.43, a, b, scale, log_pmf)
-    return jnp.where(few, counts, jnp.where(jnp.isinf(rate), rate, rejected))
+    drawn = _by_rejection(key, shape, few, many + 0.43, a, b, scale, log_pmf)
+    low = jnp.where(few, rate, 1.0)
+    counts = _by_inversion(jnp.where(few, drawn, 0.0), jnp.exp(-low), lambda k: low / (k + 1))
+    return jnp.where(few, counts, jnp.where(jnp.isinf(rate), rate, drawn))
 
 
 def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int, ...]) -> Array:
@@ -106,19 +110,14 @@ def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int,
     log_rare, log_often = jnp.where(flipped, log_q, log_p), jnp.where(flipped, log_p, log_q)
     rare = jnp.exp(log_rare)
     few = n * rare < _FEW
-    key_few, key_many = jax.random.split(key)
-    odds, n_few = rare * jnp.exp(-log_often), jnp.where(few, n, 1.0)
-    counts = _by_inversion(
-        jax.random.uniform(key_few, shape, rare.dtype),
-        jnp.exp(n_few * log_often),
-        lambda k: (n_few - k) / (k + 1) * odds,
-    )
     m, p = jnp.where(few, 4 * _FEW, n), jnp.where(few, 0.5, rare)
     logits = jnp.where(few, 0.0, log_rare - log_often)
     spread = jnp.sqrt(m * p * (1 - p))
     b = 1.15 + 2.53 * spread
     a = -0.0873 + 0.0248 * b + 0.01 * p
-    log_top = binomial_logits_log_pmf(jnp.floor((m + 1) * p), m, logits)
+    # Hormann's hat is as high as the mode's probability or anything above it: for m p >= 10 that is at
+    # most 1.00398 / sqrt(2 pi m p (1 - p)), by search, largest for the Poisson of 10.5.
+    log_top = 0.005 - 0.5 * jnp.log(2 * math.pi * spread * spread)
 
     def log_ratio(k: Array) -> Array:
         inside = (k >= 0) & (k <= m)
@@ -126,6 +125,12 @@ def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int,
         return jnp.where(inside, log_prob - log_top, -jnp.inf)
 
     scale = (2.83 + 5.1 / b) * spread
-    rejected = _by_rejection(key_many, shape, m * p + 0.5, a, b, scale, log_ratio)
-    counts = jnp.where(few, counts, rejected)
+    drawn = _by_rejection(key, shape, few, m * p + 0.5, a, b, scale, log_ratio)
+    odds, n_few = rare * jnp.exp(-log_often), jnp.where(few, n, 1.0)
+    counts = _by_inversion(
+        jnp.where(few, drawn, 0.0),
+        jnp.exp(n_few * log_often),
+        lambda k: (n_few - k) / (k + 1) * odds,
+    )
+    counts = jnp.where(few, counts, drawn)
     return jnp.where(flipped, n - counts, counts)
