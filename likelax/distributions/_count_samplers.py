@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from likelax._pytree import Array
-from likelax.numerics.densities import poisson_log_pmf
+from likelax.numerics.counts import poisson_log_pmf
 from likelax.numerics.trials import binomial_logits_log_pmf
 
 # Below this mean the counts are found by adding up probabilities; Hormann's constants hold above

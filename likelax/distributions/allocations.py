@@ -16,7 +16,7 @@ from likelax.distributions.counts import count_quantile
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.numerics.beta_binomial import beta_binomial_log_tails
-from likelax.numerics.densities import dirichlet_multinomial_log_pmf
+from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf
 from likelax.numerics.logspace import divide, log_sigmoid, log_softmax
 from likelax.numerics.multinomial import multinomial_log_pmf, multinomial_probs_log_pmf
 

@@ -16,7 +16,7 @@ from likelax.distributions._odds import Odds, log_of, multiply, one_trial_kl, to
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
-from likelax.numerics.densities import (
+from likelax.numerics.counts import (
     negative_binomial_dispersed_log_pmf,
     negative_binomial_log_mass,
     negative_binomial_log_pmf,

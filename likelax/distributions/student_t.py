@@ -14,12 +14,16 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio
-from likelax.numerics.densities import student_t_log_normalizer
 from likelax.numerics.gamma import log_beta
 from likelax.numerics.incomplete import log_betainc
 from likelax.numerics.logspace import divide, log1mexp, standardize
 from likelax.numerics.normal import log_ndtr
-from likelax.numerics.student_t import log1p_square, square_share, student_t_kernel
+from likelax.numerics.student_t import (
+    log1p_square,
+    square_share,
+    student_t_kernel,
+    student_t_log_normalizer,
+)
 
 _LOG_2 = math.log(2)
 _LOG_PI = math.log(math.pi)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics.densities import dirichlet_multinomial_log_pmf
+from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf
 from likelax.numerics.logspace import as_floats, log_add_exp, log_complements, logsumexp
 
 _AT_ONCE = 64

@@ -1,4 +1,4 @@
-"""Student's t: log(1 + t^2) for any t, the kernel of one dimension, and the kernel and the normaliser of several.
+"""Student's t: log(1 + t^2) for any t, the kernel and the normaliser of one dimension and of several.
 
 The derivatives of the kernel rest on g = z/(df + z^2), formed as 1/(df/z + z), which neither overflows nor cancels, and
 on v = z g = z^2/(df + z^2): log(1 + z^2/df) = -log(1 - v).
@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._gamma_tables import LOG_COMPLEMENT, polynomial
+from likelax.numerics._gamma_tables import LOG_COMPLEMENT, STUDENT, STUDENT_SLOPE, polynomial
 from likelax.numerics._rules import with_partials
-from likelax.numerics.densities import student_t_log_normalizer
 from likelax.numerics.deviance import log1pmx
 from likelax.numerics.logspace import as_floats, divide
 from likelax.numerics.pairs import log_over
@@ -105,6 +104,38 @@ def _slope_df(z, df):
 def student_t_kernel(z, df):
     """(df + 1)/2 log(1 + z^2/df) for df > 0. Slopes (df + 1) z/(df + z^2) in z and, in df, a log less its first term."""
     return (0.5 * df + 0.5) * _parts(z, df)[2]
+
+
+# ---- the normaliser ----
+
+
+def student_t_log_normalizer(df: ArrayLike) -> Array:
+    """lgamma((df + 1)/2) - lgamma(df/2) - log(pi df)/2 for df > 0; tends to -log(2 pi)/2 as df ->
+    inf.
+
+    -log(2 pi)/2 - log(1 + 1/(df (df + 2)))/2 and an interpolant: the logarithm takes the singularities at 0, -1
+    and half of that at -2.
+    """
+    (df,) = as_floats(df)
+    return _student_t_normalizer(df)
+
+
+def _student_t_curve(df):
+    s = 3.0 / (3.0 + df)
+    scaled, bend = jax.jvp(lambda s: polynomial(STUDENT_SLOPE, s), (s,), (s * s / 3.0,))
+    slope = (0.25 / df) / (df + 1.0)
+    return -slope * (scaled * (1.0 / df + 1.0 / (df + 1.0)) + bend)
+
+
+@with_partials(_student_t_curve)
+def _student_t_slope(df):
+    return polynomial(STUDENT_SLOPE, 3.0 / (3.0 + df)) * ((0.25 / df) / (df + 1.0))
+
+
+@with_partials(_student_t_slope)
+def _student_t_normalizer(df):
+    part = 0.5 * jnp.log(1.0 + 1.0 / (df * (df + 2.0)))
+    return (polynomial(STUDENT, 3.0 / (3.0 + df)) - part) - _HALF_LOG_2PI
 
 
 # ---- in several dimensions ----

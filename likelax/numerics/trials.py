@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from likelax.numerics._rules import with_partials
-from likelax.numerics.densities import _LARGEST_LOGIT, _times_log
+from likelax.numerics.counts import LARGEST_LOGIT, times_log
 from likelax.numerics.deviance import gap_deviance, log_ratio, product_gap
 from likelax.numerics.gamma import in_order, stirling
 from likelax.numerics.logspace import (
@@ -46,7 +46,7 @@ def _logits_gap(k, n, logits):
 
 
 def _parts(k, n, logits):
-    kept = jnp.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    kept = jnp.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
     return n * sigmoid(kept), n * sigmoid(-kept), _logits_gap(k, n, kept), logits - kept
 
 
@@ -96,7 +96,7 @@ def _binomial(k, n, log_p, log_q, divergence, parameter, middle) -> Array:
     saddle = saddle + (0.5 * (log1p(small / large) - jnp.log(small)) - _HALF_LOG_2PI)
     saddle = saddle + ((stirling(0)(n_in) - stirling(0)(large)) - stirling(0)(small))
     # n = 0 has probability one whatever p is, also where the other logarithm is -inf.
-    power = _times_log(jnp.where(every, k, n), jnp.where(every, log_p, log_q))
+    power = times_log(jnp.where(every, k, n), jnp.where(every, log_p, log_q))
     out = jnp.where(inside, saddle, jnp.where(none | every, power, -jnp.inf))
     return jnp.where(jnp.isnan(parameter + k + n), jnp.nan, out)
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 import likelax as lx
-from likelax.numerics import densities, trials
+from likelax.numerics import counts, densities, student_t, trials
 from likelax.numerics.logspace import log_sigmoid
 from numerics.reference import DTYPES, INF, all_derivatives, check, loggamma
 
@@ -64,7 +64,7 @@ def binomial(k, n, logits):
 
 
 def negative_binomial(k, r, logits):
-    return densities.negative_binomial_log_pmf(k, r, log_sigmoid(logits), log_sigmoid(-logits))
+    return counts.negative_binomial_log_pmf(k, r, log_sigmoid(logits), log_sigmoid(-logits))
 
 
 def dirichlet(x, y, a, b, c):
@@ -112,7 +112,7 @@ def natural(*arguments):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_poisson(dtype):
     check(
-        densities.poisson_log_pmf,
+        counts.poisson_log_pmf,
         mp_poisson,
         POISSON,
         dtype,
@@ -175,7 +175,7 @@ def test_negative_binomial(dtype):
 def test_negative_binomial_by_its_mean(dtype):
     _, r, m = np.asarray(MEAN, dtype).T
     check(
-        densities.negative_binomial_mean_log_pmf,
+        counts.negative_binomial_mean_log_pmf,
         mp_negative_binomial_mean,
         MEAN,
         dtype,
@@ -190,7 +190,7 @@ def test_negative_binomial_by_its_mean(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_student_t_log_normalizer(dtype):
     check(
-        densities.student_t_log_normalizer,
+        student_t.student_t_log_normalizer,
         mp_student_t,
         STUDENT,
         dtype,
@@ -221,26 +221,26 @@ def test_where_other_libraries_are_wrong():
     """Off by whole nats, -inf or NaN elsewhere (shared/numerics.md), in float32 too."""
     with mp.workdps(40):
         for got, want in [
-            (densities.poisson_log_pmf(1e7, 1e7), mp_poisson(mp.mpf(10) ** 7, mp.mpf(10) ** 7)),
+            (counts.poisson_log_pmf(1e7, 1e7), mp_poisson(mp.mpf(10) ** 7, mp.mpf(10) ** 7)),
             (densities.gamma_log_pdf(1e8, 1e8, 1.0), mp_gamma(mp.mpf(1e8), mp.mpf(1e8), mp.mpf(1))),
-            (densities.student_t_log_normalizer(1e7), mp_student_t(mp.mpf(1e7))),
+            (student_t.student_t_log_normalizer(1e7), mp_student_t(mp.mpf(1e7))),
             (
-                densities.negative_binomial_mean_log_pmf(1e6, 1e6, 1e6),
+                counts.negative_binomial_mean_log_pmf(1e6, 1e6, 1e6),
                 mp_negative_binomial_mean(*map(mp.mpf, (1e6, 1e6, 1e6))),
             ),
             (
-                densities.negative_binomial_mean_log_pmf(10.0, 1e9, 8.0),
+                counts.negative_binomial_mean_log_pmf(10.0, 1e9, 8.0),
                 mp_negative_binomial_mean(*map(mp.mpf, (10, 1e9, 8))),
             ),
         ]:
             assert got.dtype == jnp.float32
             assert abs(float(got) - want) <= 1e-6 * abs(want)
-    assert abs(densities.poisson_log_pmf(1e7, 1e7) + 8.978) < 1e-3
+    assert abs(counts.poisson_log_pmf(1e7, 1e7) + 8.978) < 1e-3
 
 
 EDGES = [
-    (densities.poisson_log_pmf, (0.0, 0.0), 0.0),
-    (densities.poisson_log_pmf, (3.0, 0.0), -INF),
+    (counts.poisson_log_pmf, (0.0, 0.0), 0.0),
+    (counts.poisson_log_pmf, (3.0, 0.0), -INF),
     (densities.gamma_log_pdf, (0.0, 0.5, 2.0), INF),
     (densities.gamma_log_pdf, (0.0, 1.0, 2.0), np.log(np.float32(2.0))),
     (densities.gamma_log_pdf, (0.0, 3.0, 2.0), -INF),
@@ -253,11 +253,11 @@ EDGES = [
     (trials.binomial_probs_log_pmf, (5.0, 5.0, 1.0), 0.0),
     (trials.binomial_probs_log_pmf, (2.0, 5.0, 0.0), -INF),
     (trials.binomial_logits_log_pmf, (0.0, 0.0, INF), 0.0),
-    (densities.negative_binomial_log_pmf, (0.0, 5.0, -INF, 0.0), 0.0),
-    (densities.negative_binomial_log_pmf, (2.0, 5.0, -INF, 0.0), -INF),
-    (densities.negative_binomial_mean_log_pmf, (0.0, 5.0, 0.0), 0.0),
-    (densities.negative_binomial_mean_log_pmf, (2.0, 5.0, 0.0), -INF),
-    (densities.student_t_log_normalizer, (INF,), np.float32(-0.5 * np.log(2 * np.pi))),
+    (counts.negative_binomial_log_pmf, (0.0, 5.0, -INF, 0.0), 0.0),
+    (counts.negative_binomial_log_pmf, (2.0, 5.0, -INF, 0.0), -INF),
+    (counts.negative_binomial_mean_log_pmf, (0.0, 5.0, 0.0), 0.0),
+    (counts.negative_binomial_mean_log_pmf, (2.0, 5.0, 0.0), -INF),
+    (student_t.student_t_log_normalizer, (INF,), np.float32(-0.5 * np.log(2 * np.pi))),
 ]
 
 
@@ -278,7 +278,7 @@ def test_edges_have_their_value_and_finite_slopes(f):
 
 
 def test_one_sided_slopes_on_the_edges():
-    slope = jax.grad(densities.poisson_log_pmf, 1)(0.0, 0.0)
+    slope = jax.grad(counts.poisson_log_pmf, 1)(0.0, 0.0)
     assert slope == -1
     _, derivatives = all_derivatives(densities.beta_log_pdf, *np.float32([[0, 1], [1, 1], [1, 1]]))
     slope_x, slope_a, slope_b = derivatives[1]
@@ -296,13 +296,13 @@ def test_a_dirichlet_has_its_corners():
 
 
 FUNCTIONS = [
-    (densities.poisson_log_pmf, (3.0, 2.5)),
+    (counts.poisson_log_pmf, (3.0, 2.5)),
     (densities.gamma_log_pdf, (0.75, 2.5, 1.5)),
     (densities.beta_log_pdf, (0.25, 2.5, 1.5)),
     (trials.binomial_logits_log_pmf, (3.0, 5.0, -0.5)),
-    (densities.negative_binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
-    (densities.negative_binomial_mean_log_pmf, (3.0, 5.0, 2.5)),
-    (densities.student_t_log_normalizer, (5.0,)),
+    (counts.negative_binomial_log_pmf, (3.0, 5.0, -0.5, -1.0)),
+    (counts.negative_binomial_mean_log_pmf, (3.0, 5.0, 2.5)),
+    (student_t.student_t_log_normalizer, (5.0,)),
 ]
 
 

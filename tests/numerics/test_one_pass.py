@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from likelax.numerics import densities, student_t
+from likelax.numerics import counts, student_t
 from numerics.reference import DTYPES, all_derivatives, check, check_fails, loggamma
 
 
@@ -60,11 +60,11 @@ def test_negative_binomial_of_logits(dtype):
     p = 1 / (1 + np.exp(-logits))
     sides = (1 / r, 1.0), ((r**-2.0, p), (p, (k + r) * p * (1 - p)))
     options = {"value": 8, "slope": 32, "floors": (1, *sides), "digits": 140, "argnums": (1, 2)}
-    check(densities.negative_binomial_log_mass, mp_negative_binomial, COUNTS, dtype, **options)
+    check(counts.negative_binomial_log_mass, mp_negative_binomial, COUNTS, dtype, **options)
 
     def plain(k, r, logits):
         log_q = -jnp.logaddexp(0, logits)
-        return densities.negative_binomial_log_pmf(k, r, logits + log_q, log_q)
+        return counts.negative_binomial_log_pmf(k, r, logits + log_q, log_q)
 
     if dtype == np.float32:
         check_fails(plain, mp_negative_binomial, COUNTS, dtype, **options)
@@ -76,7 +76,7 @@ def test_edges_have_no_nan():
     )
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(derivatives))
     assert student_t.student_t_kernel(jnp.inf, 3.0) == jnp.inf
-    f = densities.negative_binomial_log_mass
+    f = counts.negative_binomial_log_mass
     np.testing.assert_allclose(f(np.float32([0, 2]), 3.0, -jnp.inf), [0, -np.inf], atol=1e-30)
     assert f(2.0, 3.0, jnp.inf) == -jnp.inf and np.isnan(f(2.0, 3.0, jnp.nan))
     assert np.isnan(f(2.0, jnp.nan, 0.0)) and np.isnan(student_t.student_t_kernel(jnp.nan, 1.0))
