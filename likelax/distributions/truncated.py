@@ -14,7 +14,10 @@ from likelax.distributions._interval import log_between
 from likelax.distributions._invert import open_uniform, quantile_from_tails
 from likelax.distributions._odds import to_int
 from likelax.distributions.base import Distribution
+from likelax.distributions.kl import no_formula, register_kl
+from likelax.distributions.normal import Normal
 from likelax.numerics.logspace import log_complements
+from likelax.numerics.truncated_divergence import truncated_normal_divergence
 
 
 class Bounded(Distribution):
@@ -134,7 +137,7 @@ class Truncated(Bounded):
     logarithms, whose difference has the rounding of the larger one (the mass of an interval too
     narrow for a difference of tails is an integral of the density, see `_interval.log_between`).
 
-    `mean`, `variance` and `entropy` are known for a Normal. `mode` is that of a base with one peak.
+    `mean`, `variance`, `entropy` and KL are known for a Normal. `mode` is that of a base with one peak.
     `quantile` is direct for a Normal and a Logistic and inverts the cdf bit by bit for any other; it and the samples
     of a continuous base have the implicit derivative.
 
@@ -218,6 +221,16 @@ class Truncated(Bounded):
         mode = self.base.mode()
         kept = jnp.clip(mode, *self._within())
         return kept.astype(mode.dtype)
+
+
+@register_kl(Truncated, Truncated)
+def _kl_truncated(p: Truncated, q: Truncated) -> Array:
+    if not (isinstance(p.base, Normal) and isinstance(q.base, Normal)):
+        no_formula(p, q)
+    (low, high), (low_q, high_q) = p._within(), q._within()
+    return truncated_normal_divergence(
+        low, high, p.base.loc, p.base.scale, low_q, high_q, q.base.loc, q.base.scale
+    )
 
 
 class Censored(Bounded):

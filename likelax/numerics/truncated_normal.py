@@ -34,7 +34,7 @@ def _log_area(a: Array, w: Array) -> Array:
 def _log_area_jvp(primals, tangents):
     (a, w), (da, dw) = primals, tangents
     density, mean, offset = _interval_slopes(a, w)
-    dw = jnp.where(jnp.isinf(w), 0.0, dw)
+    da, dw = (jnp.where(jnp.isinf(x), 0.0, dx) for x, dx in ((a, da), (w, dw)))
     return _log_area(a, w), density * dw - jnp.where(a >= 0, offset, mean) * da
 
 
@@ -50,7 +50,9 @@ def _reflected(x: Array, low: Array, high: Array, loc: Array, scale: Array) -> t
 
 def _log_fall(a: Array, z: Array, below: Array) -> Array:
     """(max(a, 0)^2 - z^2) / 2, given below = z - a."""
-    return jnp.where(a >= 0, -0.5 * below * (a + z), -(0.5 * z) * z)
+    beside = a >= 0
+    from_end, a = (jnp.where(beside, x, 0.0) for x in (below, a))  # both may be infinite
+    return jnp.where(beside, -0.5 * from_end * (a + z), -(0.5 * z) * z)
 
 
 def _log_density_in_scales(x, low, high, loc, scale):

@@ -5,6 +5,7 @@ import numpy as np
 
 import likelax as lx
 from contract.entry import Entry, powers, signed
+from contract.wrappers import interval, log_mass
 
 # ---- pairs ----
 
@@ -113,6 +114,23 @@ def uniform(low, high, low_q, high_q):
     return mp.log((high_q - low_q) / (high - low))
 
 
+def truncated_normal(low, high, m, s, low_q, high_q, m_q, s_q):
+    """By p's mean and variance. An end in the wrong order has no distribution."""
+    if low > high or low_q > high_q:
+        return mp.nan
+    if low < low_q or high > high_q:
+        return mp.inf
+    a, b = (low - m) / s, (high - m) / s
+    at_low, at_high = (mp.npdf(z) / mp.exp(log_mass(a, b)) for z in (a, b))
+    step = at_low - at_high
+    ends = [z * density if density else density for z, density in ((a, at_low), (b, at_high))]
+    variance = s**2 * (1 + ends[0] - ends[1] - step**2)
+    surprise = (variance + (m + s * step - m_q) ** 2) / (2 * s_q**2)
+    own = (variance + (s * step) ** 2) / (2 * s**2)
+    log_masses = log_mass((low_q - m_q) / s_q, (high_q - m_q) / s_q) - log_mass(a, b)
+    return log_masses + mp.log(s_q / s) + surprise - own
+
+
 def von_mises(m, k, m_q, k_q):
     i0, i1, j0 = mp.besseli(0, k), mp.besseli(1, k), mp.besseli(0, k_q)
     return mp.log(j0 / i0) + i1 / i0 * (k - k_q * mp.cos(m - m_q))
@@ -147,6 +165,35 @@ def uniform_lengths(low, high, low_q, high_q):
     return high - low, high - low, high_q - low_q, high_q - low_q
 
 
+def draw_truncated(generator, n):
+    """The second interval around the first one or the same, an end in ten infinite; parameters next to
+    one another, or some of p's own lengths and up to three powers of ten apart.
+    """
+    low, high, loc, scale = (np.asarray(c, float) for c in interval(generator, n))
+    width = high - low
+    near = generator.random(n) < 0.5
+    scale_q = scale * np.where(
+        near, np.exp(signed(generator, n, -7, -1)), powers(generator, n, -3, 3)
+    )
+    unit = np.minimum(width, scale)
+    loc_q = loc + unit * np.where(near, signed(generator, n, -7, -1), signed(generator, n, -3, 3))
+    more = [np.where(generator.random(n) < 0.5, 0.0, powers(generator, n, -7, 2)) for _ in range(2)]
+    low_q, high_q = low - unit * more[0], high + unit * more[1]
+    none = generator.random((4, n)) < 0.1
+    high, low = np.where(none[0], np.inf, high), np.where(none[1] & ~none[0], -np.inf, low)
+    high_q = np.where(none[2] | np.isinf(high), np.inf, high_q)
+    low_q = np.where(none[3] | np.isinf(low), -np.inf, low_q)
+    ends = [c.astype(np.float32) for c in (low, high, low_q, high_q)]
+    low_q, high_q = np.minimum(ends[2], ends[0]), np.maximum(ends[3], ends[1])
+    return ends[0], ends[1], loc, scale, low_q, high_q, loc_q, scale_q
+
+
+def truncated_lengths(low, high, m, s, low_q, high_q, m_q, s_q):
+    """Of an end the distance over which the densities change there; of an infinite one any."""
+    unit = np.minimum(np.minimum(s, s_q), high - low)
+    return unit, unit, np.minimum(s, s_q), s, unit, unit, np.minimum(unit, s_q), s_q
+
+
 def draw_von_mises(generator, n):
     k, k_q = positives(generator, n, -20, 8)
     m, gap = generator.uniform(-3.1, 3.1, n), signed(generator, n, -7, 0.4)
@@ -175,6 +222,11 @@ def turning(m, k, m_q, k_q):
 
 def beta(a, b, a_q, b_q):
     return dirichlet([a, b], [a_q, b_q])
+
+
+def truncated(*columns):
+    low, high, *normal = columns
+    return lx.Truncated(lx.Normal(*normal), low, high)
 
 
 def kl(family, draw, exact, lengths, edges=(), **parameters):
@@ -226,5 +278,14 @@ ENTRIES = [
     kl(lx.Dirichlet, draw_dirichlet, dirichlet, themselves, [([1, 2, 3], [1, 2, 3])]),
     kl(lx.Pareto, draw_pareto, pareto, themselves, [(1, 1, 1, 1), (1, 1, 1, 2)]),
     kl(lx.Uniform, draw_uniform, uniform, uniform_lengths, [(0, 1, 0, 1), (0, 1, 0, 0.5)]),
+    Entry(
+        "KL Truncated(Normal)",
+        lambda *columns: (truncated(*columns[:4]), truncated(*columns[4:])),
+        draw_truncated,
+        {"kl_divergence": truncated_normal},
+        truncated_lengths,
+        [(-1, 2, 0, 1, -1, 2, 0, 1), (-1, 2, 0, 1, -0.5, 2, 0, 1), (1e4, np.inf, 0, 1) * 2],
+        value=False,
+    ),
     kl(lx.VonMises, draw_von_mises, von_mises, turning, [(1, 2, 1, 2)], digits=60),
 ]

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -127,6 +128,93 @@ def test_uniform():
     inner, outer = lx.Uniform(0.0, 1.0), lx.Uniform(-1.0, 3.0)
     np.testing.assert_allclose(inner.kl_divergence(outer), np.log(4), rtol=1e-6)
     assert outer.kl_divergence(inner) == np.inf
+
+
+def truncated(low, high, loc, scale):
+    return lx.Truncated(lx.Normal(loc, scale), low, high)
+
+
+def truncated_kl(low, high, loc, scale, low_q, high_q, loc_q, scale_q):
+    """The integral of p log(p/q) with 40 digits, cut where p is below exp(-120) of its largest."""
+
+    def fall(x, loc, scale):
+        return -(((x - loc) / scale) ** 2) / 2
+
+    def marks(low, high, loc, scale):
+        peak = min(max(loc, low), high)
+        least = fall(peak, loc, scale) - 120
+        reach = scale * mp.sqrt(-2 * least)
+        low, high = max(low, loc - reach), min(high, loc + reach)
+        return peak, [low + (high - low) * k / mp.mpf(8) for k in range(9)]
+
+    with mp.workdps(40):
+        p, q = (
+            [mp.mpf(float(c)) for c in side]
+            for side in ((low, high, loc, scale), (low_q, high_q, loc_q, scale_q))
+        )
+        logs = []
+        for end, other, m, s in (p, q):
+            peak, at = marks(end, other, m, s)
+            top = fall(peak, m, s)
+            mass = mp.quad(lambda x, m=m, s=s, top=top: mp.exp(fall(x, m, s) - top), at)
+            logs.append((m, s, top + mp.log(mass)))
+
+        def log_density(x, m, s, total):
+            return fall(x, m, s) - total
+
+        return mp.quad(
+            lambda x: (
+                mp.exp(log_density(x, *logs[0]))
+                * (log_density(x, *logs[0]) - log_density(x, *logs[1]))
+            ),
+            marks(*p)[1],
+        )
+
+
+INF = np.inf
+TRUNCATED = {
+    "neighbours": (-1, 2, 0.25, 1.5, -1, 2, 0.25 * CLOSE, 1.5 * CLOSE),
+    "neighbours of one end": (1, INF, 0.25, 1.5, 1, INF, 0.25 * CLOSE, 1.5 * CLOSE),
+    "neighbours in a tail": (1e4, INF, 0, 1, 1e4, INF, 0, CLOSE),
+    "neighbours in the other tail": (-1e4, -9999, 1, 1, -1e4, -9999, 1, CLOSE),
+    "neighbours, narrow": (3, 3.0001, 0, 1, 3, 3.0001, 100, 2),
+    "neighbours, tiny": (1e-20, 2e-20, 0, 1e-20, 1e-20, 2e-20, 0, CLOSE * 1e-20),
+    "neighbours, huge": (1e20, 2e20, 0, 1e20, 1e20, 2e20, 0, CLOSE * 1e20),
+    "a little more": (-6, 5, 0, 1, -7, INF, 0, 1),
+    "a little more, narrow": (1, 2, 0, 1, 1, 2.001, 0, 1),
+    "much more": (1, 2, 0, 1, -INF, INF, 0, 1),
+    "apart": (-1, 2, 0.25, 1.5, -3, INF, -1, 0.75),
+    "a spike": (-1, 2, 0.25, 1.5, -3, INF, 0.6, 1e-3),
+    "both tails": (2, 3, 0, 0.1, 2, 3, 5, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_truncated_normals(name):
+    columns = [np.float32(c) for c in TRUNCATED[name]]
+    want = truncated_kl(*columns)
+    got = lx.kl_divergence(truncated(*columns[:4]), truncated(*columns[4:]))
+    np.testing.assert_allclose(got, float(want), rtol=5e-6)
+    if name.startswith("neighbours"):  # the control: the difference of two terms of order 1
+        assert 0 < want < 1e-4
+        p, q = (truncated(*half) for half in (columns[:4], columns[4:]))
+        x = p.quantile((np.arange(1000) + 0.5) / 1000)
+        assert abs(np.mean(p.log_prob(x) - q.log_prob(x)) / float(want) - 1) > 0.01
+
+
+def test_truncated_normals_of_other_intervals():
+    inner, outer = truncated(0.0, 1.0, 0.0, 1.0), truncated(-1.0, None, 0.0, 1.0)
+    assert lx.kl_divergence(inner, inner) == 0
+    assert lx.kl_divergence(outer, inner) == np.inf
+    slope = jax.grad(lambda p: lx.kl_divergence(p, inner))(outer)
+    assert all(leaf == 0 for leaf in jax.tree.leaves(slope))
+    # At the ends the slopes are those to the inside of them: densities.
+    own, theirs = jax.grad(lx.kl_divergence, (0, 1))(inner, inner)
+    ends = jnp.exp(inner.log_prob(jnp.array([0.0, 1.0])))
+    np.testing.assert_allclose([own.low, -own.high], ends, rtol=1e-6)
+    np.testing.assert_allclose([-theirs.low, theirs.high], ends, rtol=1e-6)
+    with pytest.raises(NotImplementedError, match=r"KL\(Truncated \|\| Truncated\)"):
+        lx.kl_divergence(inner, lx.Truncated(lx.Logistic(0.0, 1.0), 0.0, 1.0))
 
 
 def test_gamma_of_huge_concentration_is_the_normals():
