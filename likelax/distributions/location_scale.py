@@ -21,6 +21,7 @@ from likelax.numerics.divergences import (
 )
 from likelax.numerics.logspace import (
     divide,
+    exp_of_log_scale,
     inverse,
     log1mexp,
     log1p,
@@ -30,6 +31,7 @@ from likelax.numerics.logspace import (
     logit,
     sigmoid,
     standardize,
+    standardize_by_log,
 )
 from likelax.numerics.normal import log_ndtr_interval, ndtr, ndtri
 from likelax.numerics.pairs import log_gap, log_over
@@ -54,10 +56,12 @@ class LocationScale(Distribution):
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
     log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+        supports.log_positive, default=None, instead_of="scale", to=exp_of_log_scale, back=jnp.log
     )
 
     def _z(self, value: Array) -> Array:
+        if self.given("log_scale"):
+            return standardize_by_log(value, self.loc, self.log_scale)
         return standardize(value, self.loc, self.scale)
 
     def _log_scale_over(self, m: Array) -> Array:

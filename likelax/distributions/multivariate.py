@@ -14,7 +14,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.normal import normal_scale_kl, scaled_log_prob
 from likelax.numerics.divergences import square_ratio_excess
-from likelax.numerics.logspace import divide, standardize
+from likelax.numerics.logspace import divide, exp_of_log_scale, standardize
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -187,7 +187,7 @@ class MultivariateNormalDiag(Distribution):
         shape=("event",),
         default=None,
         instead_of="scale",
-        to=jnp.exp,
+        to=exp_of_log_scale,
         back=jnp.log,
     )
     support = supports.real_vector

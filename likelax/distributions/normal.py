@@ -15,7 +15,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale
 from likelax.numerics.divergences import square_exp_excess, square_ratio_excess
-from likelax.numerics.logspace import divide, log1p, standardize
+from likelax.numerics.logspace import divide, exp_of_log_scale, log1p, standardize
 from likelax.numerics.normal import (
     log_ndtr,
     log_ndtr_interval,
@@ -136,7 +136,7 @@ class HalfNormal(Distribution):
 
     scale: Array = param(supports.positive, default=None)
     log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+        supports.log_positive, default=None, instead_of="scale", to=exp_of_log_scale, back=jnp.log
     )
 
     support = supports.non_negative

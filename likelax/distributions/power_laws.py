@@ -14,7 +14,14 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import log_scale_ratio
 from likelax.numerics.divergences import ratio_excess
-from likelax.numerics.logspace import divide, log1mexp, log_sigmoid, logcosh, logit
+from likelax.numerics.logspace import (
+    divide,
+    exp_of_log_scale,
+    log1mexp,
+    log_sigmoid,
+    logcosh,
+    logit,
+)
 from likelax.numerics.pairs import log_over
 from likelax.numerics.powers import (
     half_cauchy_log_pdf,
@@ -189,7 +196,7 @@ class HalfCauchy(Distribution):
 
     scale: Array = param(supports.positive, default=None)
     log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+        supports.log_positive, default=None, instead_of="scale", to=exp_of_log_scale, back=jnp.log
     )
 
     support = supports.non_negative

@@ -12,6 +12,7 @@ from likelax._pytree import Array, param
 from likelax.distributions._invert import quantile_from_tails
 from likelax.distributions.location_scale import LocationScale
 from likelax.distributions.normal import scaled_log_prob
+from likelax.numerics.logspace import exp_of_log_scale
 from likelax.numerics.skew_normal import (
     skew_normal_log_cdf,
     skew_normal_log_slant,
@@ -42,7 +43,7 @@ class SkewNormal(LocationScale):
         z = self._z(value)
         if self.given("log_scale"):
             # By way of the scale the slope in its logarithm, (a z)^2, would be divided by it in between.
-            z = (value - self.loc) * jnp.exp(-self.log_scale)
+            z = (value - self.loc) * exp_of_log_scale(-self.log_scale)
         return scaled_log_prob(self, value) + skew_normal_log_slant(z, self.skewness)
 
     def log_cdf(self, value: Array) -> Array:

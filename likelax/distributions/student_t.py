@@ -16,7 +16,7 @@ from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio
 from likelax.numerics.gamma import log_beta
 from likelax.numerics.incomplete import log_betainc
-from likelax.numerics.logspace import divide, log1mexp, standardize
+from likelax.numerics.logspace import divide, exp_of_log_scale, log1mexp, standardize, standardize_by_log
 from likelax.numerics.normal import log_ndtr
 from likelax.numerics.student_t import (
     log1p_square,
@@ -96,10 +96,12 @@ class StudentT(Distribution):
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
     log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+        supports.log_positive, default=None, instead_of="scale", to=exp_of_log_scale, back=jnp.log
     )
 
     def _z(self, value: Array) -> Array:
+        if self.given("log_scale"):
+            return standardize_by_log(value, self.loc, self.log_scale)
         return standardize(value, self.loc, self.scale)
 
     def log_prob(self, value: Array) -> Array:

@@ -17,7 +17,7 @@ from likelax.distributions.base import Distribution, held_leaf
 from likelax.distributions.kl import kl_divergence, register_kl
 from likelax.distributions.normal import Normal
 from likelax.numerics.half_line import lognormal_log_pdf
-from likelax.numerics.logspace import divide
+from likelax.numerics.logspace import divide, exp_of_log_scale
 from likelax.numerics.normal import log_ndtr, log_normal_pdf, ndtr, ndtri
 from likelax.numerics.pairs import log_gap
 
@@ -282,7 +282,7 @@ class LogNormal(Distribution):
     loc: Array = param(supports.real)
     scale: Array = param(supports.positive, default=None)
     log_scale: Array = param(
-        supports.log_positive, default=None, instead_of="scale", to=jnp.exp, back=jnp.log
+        supports.log_positive, default=None, instead_of="scale", to=exp_of_log_scale, back=jnp.log
     )
 
     @property

@@ -22,6 +22,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 _LOG2 = math.log(2.0)
+# From this logarithm on a scale is taken times a power of 2.
+_FAR, _SHIFT = 80.0, 100
 
 
 def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
@@ -453,6 +455,47 @@ def _standardize_jvp(primals, tangents):
 def standardize(value: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
     """(value - loc) / scale: one subtraction first, never value / scale - loc / scale."""
     return _standardize(*as_floats(value, loc, scale))
+
+
+@jax.custom_jvp
+def _exp_of_log_scale(x: Array) -> Array:
+    info = jnp.finfo(x.dtype)
+    return jax.lax.clamp(jnp.array(info.tiny, x.dtype), jnp.exp(x), jnp.array(info.max, x.dtype))
+
+
+@_exp_of_log_scale.defjvp
+def _exp_of_log_scale_jvp(primals, tangents):
+    scale = _exp_of_log_scale(*primals)
+    return scale, scale * tangents[0]
+
+
+def exp_of_log_scale(x: ArrayLike) -> Array:
+    """exp(x), kept to the positive floats for what is divided by it: 0 is 0 of even the smallest scale.
+
+    The slope is that of a scale all the way, so that beyond the floats, too, it points back.
+    """
+    return _exp_of_log_scale(*as_floats(x))
+
+
+@jax.custom_jvp
+def _standardize_by_log(x: Array, loc: Array, log_s: Array) -> Array:
+    # Both times a power of 2 where the scale alone, or its inverse, is beyond the floats.
+    power = jnp.where(log_s < -_FAR, _SHIFT, jnp.where(log_s > _FAR, -_SHIFT, 0.0))
+    factor = jnp.where(log_s < -_FAR, 2.0**_SHIFT, jnp.where(log_s > _FAR, 2.0**-_SHIFT, 1.0))
+    return (x - loc) * factor / _exp_of_log_scale(log_s + power * _LOG2)
+
+
+@_standardize_by_log.defjvp
+def _standardize_by_log_jvp(primals, tangents):
+    (x, loc, log_s), (dx, dloc, dl) = primals, tangents
+    z = _standardize_by_log(x, loc, log_s)
+    held = jnp.where(jnp.isinf(x - loc), 0.0, z)
+    return z, -(_divide(dloc - dx, _exp_of_log_scale(log_s)) + held * dl)
+
+
+def standardize_by_log(value: ArrayLike, loc: ArrayLike, log_scale: ArrayLike) -> Array:
+    """(value - loc) / exp(log_scale), also where the scale is not a float: 0 where value = loc."""
+    return _standardize_by_log(*as_floats(value, loc, log_scale))
 
 
 # ---- limits and hyperbolics ----

@@ -28,9 +28,11 @@ from likelax.numerics._chebyshev import chebyshev, gauss_legendre
 from likelax.numerics.logspace import (
     as_floats,
     divide,
+    exp_of_log_scale,
     log1mexp,
     log1p,
     standardize,
+    standardize_by_log,
 )
 
 _LOG2 = math.log(2.0)
@@ -138,7 +140,7 @@ def normal_log_pdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
 
 @jax.custom_jvp
 def _normal_log_scale_pdf(x: Array, loc: Array, log_scale: Array) -> Array:
-    return _log_pdf(standardize(x, loc, jnp.exp(log_scale))) - log_scale
+    return _log_pdf(standardize_by_log(x, loc, log_scale)) - log_scale
 
 
 @_normal_log_scale_pdf.defjvp
@@ -146,8 +148,8 @@ def _normal_log_scale_pdf_jvp(primals, tangents):
     (x, loc, log_scale), (dx, dloc, dl) = primals, tangents
     # Rounded by name: XLA would take two factors exp(-log_scale) for one exponential.
     info = jnp.finfo(log_scale.dtype)
-    per = jax.lax.reduce_precision(jnp.exp(-log_scale), info.nexp, info.nmant)
-    z = standardize(x, loc, jnp.exp(log_scale))
+    per = jax.lax.reduce_precision(exp_of_log_scale(-log_scale), info.nexp, info.nmant)
+    z = standardize_by_log(x, loc, log_scale)
     z = jax.lax.reduce_precision(z, info.nexp, info.nmant)
     slope = (z * per) * (dloc - dx) + (z - 1.0) * (z + 1.0) * dl
     return _normal_log_scale_pdf(x, loc, log_scale), slope

@@ -558,3 +558,50 @@ def test_von_mises_tails_below_the_smallest_float(loc, concentration, value):
                 log_cdf(*(v + s * 1e-5 * (j == i) for j, v in enumerate(at))) for s in (1, -1)
             )
             np.testing.assert_allclose(slope, (up - down) / 2e-5, rtol=1e-6, atol=1e-9)
+
+
+AT_LOC = {
+    "Normal": lambda l: (lx.Normal(0.0, log_scale=l), 0.0),
+    "HalfNormal": lambda l: (lx.HalfNormal(log_scale=l), 0.0),
+    "LogNormal": lambda l: (lx.LogNormal(0.0, log_scale=l), 1.0),
+    "Laplace": lambda l: (lx.Laplace(0.0, log_scale=l), 0.0),
+    "Logistic": lambda l: (lx.Logistic(0.0, log_scale=l), 0.0),
+    "Gumbel": lambda l: (lx.Gumbel(0.0, log_scale=l), 0.0),
+    "Cauchy": lambda l: (lx.Cauchy(0.0, log_scale=l), 0.0),
+    "StudentT": lambda l: (lx.StudentT(3.0, 0.0, log_scale=l), 0.0),
+    "Huber": lambda l: (lx.Huber(0.0, log_scale=l, delta=1.0), 0.0),
+    "SkewNormal": lambda l: (lx.SkewNormal(0.0, log_scale=l, skewness=2.0), 0.0),
+    "AsymmetricLaplace": lambda l: (lx.AsymmetricLaplace(0.0, log_scale=l, asymmetry=2.0), 0.0),
+    "Diag": lambda l: (lx.MultivariateNormalDiag(jnp.zeros(1), log_scale=l[None]), jnp.zeros(1)),
+}
+
+
+@pytest.mark.parametrize("name", AT_LOC)
+def test_scales_beyond_the_floats(name):
+    """At loc the scale does not count but for -log scale; its float is 0 below -88, infinite above 88."""
+
+    def log_prob(log_scale):
+        dist, at = AT_LOC[name](log_scale)
+        return jax.value_and_grad(lambda dist: dist.log_prob(at))(dist)
+
+    log_scales = jnp.array([0.0, -88.0, -100.0, -1000.0, 95.0])
+    value, slope = jax.vmap(log_prob)(log_scales)
+    np.testing.assert_allclose(value - value[0], -log_scales, rtol=1e-6)
+    np.testing.assert_allclose(slope.log_scale.ravel(), -1)
+    assert not any(jnp.isnan(leaf).any() for leaf in jax.tree.leaves(slope))
+    assert jnp.isnan(0.0 / jnp.exp(log_scales[2]))  # the control
+
+
+def test_distances_of_scales_beyond_the_floats():
+    """A Cauchy is not flat there: values near one another are some scales apart."""
+    log_scale = np.float32([-85, -90, -100, -120, 85, 95])
+    gap = np.float32([1e-30, 1e-36, 1e-37, 1e-37, 1e38, 1e38])
+    z = gap.astype(float) / np.exp(log_scale.astype(float))
+    np.testing.assert_allclose(
+        lx.Cauchy(0.0, log_scale=log_scale).log_prob(gap),
+        -np.log1p(z**2) - np.log(np.pi) - log_scale,
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        lx.Laplace(0.0, log_scale=log_scale).log_prob(gap), -z - np.log(2) - log_scale, rtol=2e-5
+    )
