@@ -35,7 +35,8 @@ class RelaxedBernoulli(Odds):
 
     A float near 1 is a multiple of 6e-8 off it, so that at a low temperature `sample` often gives
     exactly 0 or 1. There the density has no value, and `log_prob` is -inf; `sample_and_log_prob` has
-    that of the number that was rounded.
+    that of the number that was rounded. Infinite logits (`probs` 0 or 1) leave a point of probability 1
+    and no density: both are -inf.
 
     Parameters, of the batch's shape: `temperature` = T, positive; `logits` = log(p/(1-p)), real, or
     `probs` = p in [0, 1], by keyword. Densities are in nats.
@@ -88,8 +89,10 @@ class RelaxedBernoulli(Odds):
     def sample_and_log_prob(self, key: Array, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
         noise = jax.random.logistic(key, self._shape(shape), self.dtype)
         log_odds = self._log_odds(noise)
-        log_slope = jnp.log(self.temperature) - log_logistic_pdf(log_odds)
-        return sigmoid(log_odds), log_logistic_pdf(noise) + log_slope
+        sure = jnp.isinf(self._logits())
+        log_slope = jnp.log(self.temperature) - log_logistic_pdf(jnp.where(sure, 0, log_odds))
+        log_prob = jnp.where(sure, -jnp.inf, log_logistic_pdf(noise) + log_slope)
+        return sigmoid(log_odds), log_prob
 
 
 class RelaxedOneHotCategorical(Distribution):
@@ -101,7 +104,8 @@ class RelaxedOneHotCategorical(Distribution):
 
     The density is against the volume of all elements of x but one. At a low temperature elements of a
     sample are often exactly 0. There the density has no value (its limit depends on the way there),
-    and `log_prob` is -inf; `sample_and_log_prob` has that of the numbers that were rounded.
+    and `log_prob` is -inf; `sample_and_log_prob` has that of the numbers that were rounded. With an
+    impossible class all of x is on an edge of the simplex, where this density is not, and both are -inf.
 
     Parameters: `temperature` = T, `(*batch,)`, positive; `logits`, `(*batch, event)`, real (-inf is
     an impossible class), or `probs`, non-negative with sum 1, by keyword. Densities are in nats.
@@ -136,7 +140,10 @@ class RelaxedOneHotCategorical(Distribution):
     def sample_and_log_prob(self, key: Array, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
         noise, log_x = self._log_draw(key, shape)
         k = noise.shape[-1]
+        edge = jnp.any(self.logits == -jnp.inf, axis=-1)
+        inside = jnp.where(edge[..., None], 0, log_x)
         # v is minus the noise, but for a constant.
-        each = jnp.sum(-noise - log_x, axis=-1) - k * logsumexp(-noise)
+        each = jnp.sum(-noise - inside, axis=-1) - k * logsumexp(-noise)
         factorial = lgamma(jnp.asarray(k, noise.dtype))
-        return jnp.exp(log_x), factorial + (k - 1) * jnp.log(self.temperature) + each
+        log_prob = factorial + (k - 1) * jnp.log(self.temperature) + each
+        return jnp.exp(log_x), jnp.where(edge, -jnp.inf, log_prob)

@@ -90,6 +90,30 @@ def test_certain_bits_and_impossible_classes():
     assert value == -np.inf and np.isfinite(slope).all()
 
 
+@pytest.mark.parametrize(
+    "dist",
+    [
+        lx.RelaxedBernoulli(0.5, probs=0.0),
+        lx.RelaxedBernoulli(0.5, probs=1.0),
+        lx.RelaxedBernoulli(0.5, logits=np.inf),
+        lx.RelaxedOneHotCategorical(0.5, probs=jnp.array([0.25, 0.75, 0.0])),
+        lx.RelaxedOneHotCategorical(0.5, logits=jnp.array([0.0, 1.0, -np.inf])),
+    ],
+    ids=["0", "1", "infinite logits", "an impossible class", "its logits"],
+)
+def test_draws_without_a_density(dist):
+    """A sure bit is a point, and x without a class lies on an edge: there is no density of the interior."""
+
+    def log_prob(dist):
+        value, log_prob = dist.sample_and_log_prob(jax.random.key(0))
+        return log_prob, (value, dist.log_prob(value))
+
+    (drawn, (value, alone)), slope = quick_jit(jax.value_and_grad(log_prob, has_aux=True))(dist)
+    assert drawn == alone == -np.inf
+    assert np.any((value == 0) | (value == 1))
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(slope))
+
+
 def test_what_has_no_closed_form():
     for dist in (pair(0.5, 0.25, vector=False), pair(0.5, jnp.zeros(3), vector=True)):
         for method in ("mean", "mode", "variance", "entropy"):
