@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, param
+from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.extremes import log_upper_tail
 from likelax.distributions.gamma import (
@@ -145,9 +146,7 @@ class Kumaraswamy(Distribution):
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         info = jnp.finfo(self.dtype)
-        hazard = jax.random.exponential(key, self._shape(shape), self.dtype)
-        # One draw in 2^23 is exactly 0, whose logarithm has no slopes; it stands for those below eps.
-        draws = self._at_age(jnp.maximum(hazard, 0.5 * info.eps))
+        draws = self._at_age(-jnp.log(open_uniform(key, self._shape(shape), self.dtype)))
         return jnp.clip(draws, info.tiny, 1 - info.epsneg)
 
     def _log_moments(self) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, param
+from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.extremes import LOG_CENTRAL, log_upper_tail
 from likelax.numerics.extremes import (
@@ -93,7 +94,7 @@ class GeneralizedPareto(TailIndexed):
         return self._at_depth(-log1p(-q))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        return self._at_depth(jax.random.exponential(key, self._shape(shape), self.dtype))
+        return self._at_depth(-jnp.log(open_uniform(key, self._shape(shape), self.dtype)))
 
     def mean(self) -> Array:
         finite = ~(self.concentration >= 1)  # NaN stays NaN

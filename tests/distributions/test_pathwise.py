@@ -88,3 +88,21 @@ def test_second_derivatives_of_draws():
         low, high = (scipy.stats.vonmises(2.0 + step).ppf(level) for step in (-h, h))
         got = quick_jit(jax.hessian(angle))(2.0)
         np.testing.assert_allclose(got, (high - 2 * x + low) / h**2, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "dist",
+    [lx.Weibull(0.5, 2.0), lx.Kumaraswamy(0.5, 2.0), lx.GeneralizedPareto(0.0, 2.0, 0.5)],
+    ids=lambda dist: type(dist).__name__,
+)
+def test_a_draw_of_0_stands_for_those_below_a_step(dist, monkeypatch):
+    """The generator gives a 0 once in 2^23; at the end of the support a draw has no slopes."""
+    monkeypatch.setattr(jax.random, "exponential", lambda key, shape, dtype: jnp.zeros(shape, dtype))
+    assert jax.random.exponential(jax.random.key(0), (), jnp.float32) == 0  # the control
+    for level in (0.0, 1 - 2.0**-23):
+        monkeypatch.setattr(
+            jax.random, "uniform", lambda key, shape, dtype, u=level: jnp.full(shape, u, dtype)
+        )
+        draw, slope = jax.value_and_grad(lambda dist: dist.sample(jax.random.key(0)))(dist)
+        assert 0 < draw < jnp.inf and jnp.isfinite(dist.log_prob(draw))
+        assert all(jnp.isfinite(leaf) & (leaf != 0) for leaf in jax.tree.leaves(slope)[-2:])
