@@ -21,7 +21,7 @@ from likelax.numerics.divergences import exp_excess, ratio_excess
 from likelax.numerics.gamma import digamma, stirling_error
 from likelax.numerics.half_line import exponential_log_pdf
 from likelax.numerics.inverses import gammainc_inverse, gammaincc_inverse
-from likelax.numerics.logspace import divide, log1mexp
+from likelax.numerics.logspace import divide, infinite_moment, log1mexp
 from likelax.numerics.pairs import log_over
 from likelax.numerics.reciprocal import (
     gamma_log_cdf,
@@ -202,7 +202,9 @@ class InverseGamma(Distribution):
     def mean(self) -> Array:
         finite = ~(self.concentration <= 1)  # NaN stays NaN
         return jnp.where(
-            finite, divide(self.scale, jnp.where(finite, self.concentration - 1, 1)), jnp.inf
+            finite,
+            divide(self.scale, jnp.where(finite, self.concentration - 1, 1)),
+            infinite_moment(self.scale),
         )
 
     def mode(self) -> Array:
@@ -214,7 +216,7 @@ class InverseGamma(Distribution):
     def stddev(self) -> Array:
         finite = ~(self.concentration <= 2)
         spread = jnp.sqrt(jnp.where(finite, self.concentration - 2, 1))
-        return jnp.where(finite, divide(self.mean(), spread), jnp.inf)
+        return jnp.where(finite, divide(self.mean(), spread), infinite_moment(self.scale))
 
     def entropy(self) -> Array:
         a = self.concentration

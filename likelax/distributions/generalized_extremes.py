@@ -24,7 +24,7 @@ from likelax.numerics.extremes import (
     tail_stretch,
 )
 from likelax.numerics.gamma import lgamma, zeta
-from likelax.numerics.logspace import divide, log1p
+from likelax.numerics.logspace import divide, infinite_moment, log1p
 
 _EULER = 0.57721566490153286
 
@@ -99,7 +99,9 @@ class GeneralizedPareto(TailIndexed):
     def mean(self) -> Array:
         finite = ~(self.concentration >= 1)  # NaN stays NaN
         xi = jnp.where(finite, self.concentration, 0)
-        return jnp.where(finite, self.loc + divide(self.scale, 1 - xi), jnp.inf)
+        return jnp.where(
+            finite, self.loc + divide(self.scale, 1 - xi), infinite_moment(self.loc, self.scale)
+        )
 
     def mode(self) -> Array:
         return jnp.where(self.concentration >= -1, self.loc, self._at_end())
@@ -110,7 +112,9 @@ class GeneralizedPareto(TailIndexed):
     def stddev(self) -> Array:
         finite = ~(self.concentration >= 0.5)
         xi = jnp.where(finite, self.concentration, 0)
-        return jnp.where(finite, divide(self.scale, 1 - xi) / jnp.sqrt(1 - 2 * xi), jnp.inf)
+        return jnp.where(
+            finite, divide(self.scale, 1 - xi) / jnp.sqrt(1 - 2 * xi), infinite_moment(self.scale)
+        )
 
     def entropy(self) -> Array:
         return log_plus(self.scale, 1 + self.concentration)
@@ -158,7 +162,7 @@ class GeneralizedExtremeValue(TailIndexed):
     def mean(self) -> Array:
         finite = ~(self.concentration >= 1)  # NaN stays NaN
         z = _mean_depth(jnp.where(finite, self.concentration, 0))
-        return jnp.where(finite, self.loc + self.scale * z, jnp.inf)
+        return jnp.where(finite, self.loc + self.scale * z, infinite_moment(self.loc, self.scale))
 
     def mode(self) -> Array:
         peaked = self.concentration > -1
@@ -171,7 +175,7 @@ class GeneralizedExtremeValue(TailIndexed):
     def stddev(self) -> Array:
         finite = ~(self.concentration >= 0.5)
         z = _spread(jnp.where(finite, self.concentration, 0))
-        return jnp.where(finite, self.scale * z, jnp.inf)
+        return jnp.where(finite, self.scale * z, infinite_moment(self.scale))
 
     def entropy(self) -> Array:
         return log_plus(self.scale, 1 + _EULER + _EULER * self.concentration)

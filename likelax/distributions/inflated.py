@@ -173,6 +173,7 @@ class Hurdle(_Zeros):
         """log P(X <= value) and log P(X > value)."""
         zero = value == 0
         below, above = self._positive._log_tails(jnp.where(zero, 1, value))
+        zero = zero & ~jnp.isnan(below)
         log_cdf = self._with_zeros(self._log_q() + jnp.where(zero, -jnp.inf, below))
         return log_complements(log_cdf, self._log_q() + jnp.where(zero, 0, above))
 

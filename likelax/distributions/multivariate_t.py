@@ -11,6 +11,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.multivariate import _log_diagonal, _multiply, solve_lower
 from likelax.numerics.gamma import digamma_step
+from likelax.numerics.logspace import infinite_moment
 from likelax.numerics.student_t import multivariate_t_log_kernel, multivariate_t_log_normalizer
 
 
@@ -73,7 +74,7 @@ class MultivariateStudentT(Distribution):
         finite = df > 2
         scale = jnp.sum(jnp.tril(self.scale_tril) ** 2, axis=-1)
         variance = scale * (1 + 2 / jnp.where(finite, df - 2, 1))
-        return jnp.where(finite, variance, jnp.where(df > 1, jnp.inf, jnp.nan))
+        return jnp.where(finite, variance, jnp.where(df > 1, infinite_moment(scale), jnp.nan))
 
     def entropy(self) -> Array:
         size, m = self.loc.shape[-1], 0.5 * self.df

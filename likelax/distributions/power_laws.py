@@ -17,6 +17,7 @@ from likelax.numerics.divergences import ratio_excess
 from likelax.numerics.logspace import (
     divide,
     exp_of_log_scale,
+    infinite_moment,
     log1mexp,
     log_sigmoid,
     logcosh,
@@ -86,7 +87,7 @@ class Pareto(Distribution):
     def mean(self) -> Array:
         finite = ~(self.concentration <= 1)  # NaN stays NaN
         a = jnp.where(finite, self.concentration, 2.0)
-        return jnp.where(finite, self.scale * (1 + 1 / (a - 1)), jnp.inf)
+        return jnp.where(finite, self.scale * (1 + 1 / (a - 1)), infinite_moment(self.scale))
 
     def mode(self) -> Array:
         return self.scale
@@ -97,7 +98,9 @@ class Pareto(Distribution):
     def stddev(self) -> Array:
         finite = ~(self.concentration <= 2)
         a = jnp.where(finite, self.concentration, 3.0)
-        return jnp.where(finite, self.scale / (a - 1) * jnp.sqrt(1 + 2 / (a - 2)), jnp.inf)
+        return jnp.where(
+            finite, self.scale / (a - 1) * jnp.sqrt(1 + 2 / (a - 2)), infinite_moment(self.scale)
+        )
 
     def entropy(self) -> Array:
         return 1 + divide(1.0, self.concentration) - log_over(self.concentration, self.scale)
@@ -148,7 +151,7 @@ class LogLogistic(Distribution):
     def mean(self) -> Array:
         finite = ~(self.concentration <= 1)  # NaN stays NaN
         k = jnp.where(finite, self.concentration, 2.0)
-        return jnp.where(finite, self.scale * _over_sine(k), jnp.inf)
+        return jnp.where(finite, self.scale * _over_sine(k), infinite_moment(self.scale))
 
     def mode(self) -> Array:
         peaked = ~(self.concentration <= 1)
@@ -162,7 +165,11 @@ class LogLogistic(Distribution):
         # E[z^2] / E[z]^2 = tan(b) / b, b = pi / k.
         finite = ~(self.concentration <= 2)
         k = jnp.where(finite, self.concentration, 4.0)
-        return jnp.where(finite, self.scale * _over_sine(k) * jnp.sqrt(_tangent_excess(k)), jnp.inf)
+        return jnp.where(
+            finite,
+            self.scale * _over_sine(k) * jnp.sqrt(_tangent_excess(k)),
+            infinite_moment(self.scale),
+        )
 
     def entropy(self) -> Array:
         return 2 - log_over(self.concentration, self.scale)
@@ -219,13 +226,13 @@ class HalfCauchy(Distribution):
         return self.scale * jnp.abs(jax.random.cauchy(key, self._shape(shape), self.dtype))
 
     def mean(self) -> Array:
-        return jnp.full_like(self.scale, jnp.inf)
+        return infinite_moment(self.scale)
 
     def mode(self) -> Array:
         return jnp.zeros_like(self.scale)
 
     def variance(self) -> Array:
-        return jnp.full_like(self.scale, jnp.inf)
+        return infinite_moment(self.scale)
 
     def entropy(self) -> Array:
         return _LOG_2PI + self.log_scale

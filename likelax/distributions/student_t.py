@@ -16,7 +16,14 @@ from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio
 from likelax.numerics.gamma import log_beta
 from likelax.numerics.incomplete import log_betainc
-from likelax.numerics.logspace import divide, exp_of_log_scale, log1mexp, standardize, standardize_by_log
+from likelax.numerics.logspace import (
+    divide,
+    exp_of_log_scale,
+    infinite_moment,
+    log1mexp,
+    standardize,
+    standardize_by_log,
+)
 from likelax.numerics.normal import log_ndtr
 from likelax.numerics.student_t import (
     log1p_square,
@@ -139,7 +146,9 @@ class StudentT(Distribution):
     def variance(self) -> Array:
         finite = self.df > 2
         variance = self.scale**2 * (1 + 2 / jnp.where(finite, self.df - 2, 1))
-        return jnp.where(finite, variance, jnp.where(self.df > 1, jnp.inf, jnp.nan))
+        return jnp.where(
+            finite, variance, jnp.where(self.df > 1, infinite_moment(self.scale), jnp.nan)
+        )
 
     def entropy(self) -> Array:
         n = 0.5 * self.df

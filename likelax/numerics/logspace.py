@@ -501,6 +501,13 @@ def standardize_by_log(value: ArrayLike, loc: ArrayLike, log_scale: ArrayLike) -
 # ---- limits and hyperbolics ----
 
 
+def infinite_moment(*parameters: ArrayLike) -> Array:
+    """inf, or NaN where a parameter is: of a moment that is infinite for every parameter there is."""
+    floats = as_floats(*parameters)
+    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, floats))
+    return jnp.where(unknown, jnp.nan, jnp.full_like(floats[0], jnp.inf))
+
+
 def soft_limit(x: ArrayLike, bound: ArrayLike) -> Array:
     """Exactly x while |x| <= bound, and sign(x) (bound + log(1 + |x| - bound)) beyond: monotone and
     C1.

@@ -97,7 +97,9 @@ def test_second_derivatives_of_draws():
 )
 def test_a_draw_of_0_stands_for_those_below_a_step(dist, monkeypatch):
     """The generator gives a 0 once in 2^23; at the end of the support a draw has no slopes."""
-    monkeypatch.setattr(jax.random, "exponential", lambda key, shape, dtype: jnp.zeros(shape, dtype))
+    monkeypatch.setattr(
+        jax.random, "exponential", lambda key, shape, dtype: jnp.zeros(shape, dtype)
+    )
     assert jax.random.exponential(jax.random.key(0), (), jnp.float32) == 0  # the control
     for level in (0.0, 1 - 2.0**-23):
         monkeypatch.setattr(
