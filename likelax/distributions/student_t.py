@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -235,8 +236,28 @@ def _log_tail(z: Array, df: Array) -> Array:
 def _log_tail_jvp(primals, tangents):
     (z, df), (dz, ddf) = primals, tangents
     value = _log_tail(z, df)
-    _, change = jax.jvp(lambda df: _log_tail_value(z, df), (df,), (ddf,))
-    return value, change - jnp.exp(_log_density(z, df) - value) * dz
+    return value, _log_tail_slope(z, df) * ddf - jnp.exp(_log_density(z, df) - value) * dz
+
+
+def _in_df(function: Callable[[Array, Array], Array], z: Array, df: Array) -> Array:
+    return jax.jvp(lambda df: function(z, df), (df,), (jnp.ones_like(df),))[1]
+
+
+@jax.custom_jvp
+def _log_tail_slope(z: Array, df: Array) -> Array:
+    """The derivative of `_log_tail` in df. Its own in z is that of the hazard in df, where the regions'
+    formulas have none at z = 0.
+    """
+    return _in_df(_log_tail_value, z, df)
+
+
+@_log_tail_slope.defjvp
+def _log_tail_slope_jvp(primals, tangents):
+    (z, df), (dz, ddf) = primals, tangents
+    slope = _log_tail_slope(z, df)
+    _, bend = jax.jvp(lambda df: _in_df(_log_tail_value, z, df), (df,), (ddf,))
+    hazard = jnp.exp(_log_density(z, df) - _log_tail(z, df))
+    return slope, bend + hazard * (slope - _in_df(_log_density, z, df)) * dz
 
 
 @jax.custom_jvp

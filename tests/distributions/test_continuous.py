@@ -605,3 +605,21 @@ def test_distances_of_scales_beyond_the_floats():
     np.testing.assert_allclose(
         lx.Laplace(0.0, log_scale=log_scale).log_prob(gap), -z - np.log(2) - log_scale, rtol=2e-5
     )
+
+
+@pytest.mark.parametrize("z", [0.0, 1.0, -5.0])
+def test_mixed_derivatives_of_the_tails_of_student_t(z):
+    """In df and loc, either first: the region about loc has a formula in the square of z."""
+    df, scale = 3.0, 1.25
+
+    def log_cdf(df, loc):
+        return lx.StudentT(df, loc, scale).log_cdf(scale * z)
+
+    (_, first), (second, _) = jax.hessian(log_cdf, (0, 1))(df, 0.0)
+
+    def hazard(df):
+        return np.exp(stats.t.logpdf(z, df) - stats.t.logcdf(z, df)) / scale
+
+    want = -(hazard(df + 1e-4) - hazard(df - 1e-4)) / 2e-4
+    np.testing.assert_allclose([first, second], want, rtol=2e-6)
+    assert abs(want) > 0.005  # the control: it is not the 0 of the square's slope
