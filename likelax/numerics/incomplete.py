@@ -18,11 +18,12 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms
-from likelax.numerics.densities import beta_gap, beta_log_pdf, gamma_log_pdf
-from likelax.numerics.deviance import log1pmx
-from likelax.numerics.gamma import lgamma1p, lgamma_step
+from likelax.numerics.densities import beta_gap, beta_log_pdf
+from likelax.numerics.deviance import gap_deviance, log1pmx
+from likelax.numerics.gamma import lgamma, lgamma1p, lgamma_step, stirling
 from likelax.numerics.logspace import as_floats, log1mexp, log1p
 
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _BIG = 50.0  # from here on the density is smooth enough for the quadrature
 
 
@@ -44,7 +45,8 @@ def _reach(slope: Array, curvature: Array, skew: Array) -> Array:
     """
     enough = terms(slope, 20, 40)
     lean = slope - (2.0 / 3.0) * enough * skew
-    reach = 2.0 * enough / (lean + jnp.sqrt(lean * lean + 2.0 * enough * curvature))
+    # hypot: the square of a slope of 1e20 is no float32.
+    reach = 2.0 * enough / (lean + jnp.hypot(lean, jnp.sqrt(2.0 * enough * curvature)))
     return jax.lax.stop_gradient(reach)
 
 
@@ -54,12 +56,16 @@ def _backward(start: Array, step: Callable, count: int) -> Array:
     return jax.lax.scan(lambda value, n: (step(value, n), None), start, steps)[0]
 
 
-def gamma_parts(a, x):
-    """Gamma(a, 1) at 0 < x < inf: the lower tail for x <= a, and for a < 1 up to x = 1.5."""
+def gamma_parts(a, x, low=None):
+    """Gamma(a, 1) at 0 < x < inf: the lower tail for x <= a, and for a < 1 up to x = 1.5.
+
+    `low` is added to x without being rounded into it, and has no slope.
+    """
     tiny = (a < 1.0) & (x < 1.5)
     big = a >= _BIG
-    lower = tiny | (x <= a)
-    density = gamma_log_pdf(x, a, jnp.ones_like(a))
+    gap = x - a if low is None else (x - a) + low
+    lower = tiny | (gap <= 0)
+    density, mass = _gamma_density(a, x, gap)
 
     # a < 1: log P = a log x - lgamma(1 + a) + log1p(a sum (-x)^n / ((a + n) n!)). Every part
     # vanishes with a and keeps its digits, so that 1 - P does too.
@@ -88,17 +94,36 @@ def gamma_parts(a, x):
 
     # a large: x times the integral of (1 + s u)^(a-1) exp(-s x u) over u > 0, s = -1 below and 1
     # above.
-    c, z = jnp.where(big, a, _BIG), jnp.where(big, x, _BIG)
-    side = jnp.where(z <= c, -1.0, 1.0).astype(z.dtype)
-    slope = side * ((z - c) + 1.0)
+    c, g = jnp.where(big, a, _BIG), jnp.where(big, gap, 0.0)
+    side = jnp.where(g <= 0, -1.0, 1.0).astype(g.dtype)
+    slope = side * (g + 1.0)
     reach = _reach(slope, c - 1.0, jnp.maximum(side, 0.0))
     reach = jnp.where(side > 0, reach, jnp.minimum(reach, 1.0))
     total = _quadrature(lambda u: (c - 1.0) * log1pmx(side * u) - slope * u, reach)
-    fourth = jnp.log(z) + jnp.log(total)
+    fourth = jnp.log(jnp.where(big, x, _BIG)) + jnp.log(total)
 
     factor = jnp.where(big, fourth, jnp.where(lower, second, third))
     tail = jnp.where(tiny, first, density + factor)
-    return lower, density, jnp.where(tiny, first - density, factor), tail
+    factor = jnp.where(tiny, first - density, factor)
+    if low is not None:
+        change = jax.lax.stop_gradient(jnp.exp(-factor) * low)
+        tail = tail + jnp.where(lower, change, -change)
+    # Without log x, and the total in units of the standard deviation: log a is not there either.
+    tail = jnp.where(big, mass + jnp.log(total * jnp.sqrt(c)), tail)
+    return lower, density, factor, tail
+
+
+def _gamma_density(a, x, gap):
+    """log density of Gamma(a, 1) given gap = x - a, and that of log x less log(a) / 2 (a >= 2), after
+    Loader as in `densities`.
+    """
+    small = a < 2.0
+    c, z = jnp.where(small, 2.0, a), jnp.where(small, 2.0, x)
+    mass = -gap_deviance(c, z, jnp.where(small, 0.0, gap)) - stirling(0, from_one=True)(c)
+    mass = mass - _HALF_LOG_2PI
+    log_x = jnp.log(x)
+    plain = (a - 1.0) * log_x - x - lgamma(a)
+    return jnp.where(small, plain, (mass + 0.5 * jnp.log(c)) - log_x), mass
 
 
 def beta_parts(a, b, x):
@@ -174,7 +199,7 @@ def log_tail_and_slope(parts, upper: bool) -> tuple:
     return out, slope, jnp.where(direct, 1.0, -jnp.exp(tail - jnp.where(direct, 0.0, other)))
 
 
-def shape_slopes(parts: Callable, shape: list, x) -> tuple:
+def shape_slopes(parts: Callable, shape: list, *x) -> tuple:
     """`parts`, and the slopes of the log tail in the shape parameters.
 
     Forward differentiation through the loops, all directions in one pass.
@@ -186,7 +211,7 @@ def shape_slopes(parts: Callable, shape: list, x) -> tuple:
 
     def pushed(*direction):
         def both(*moving):
-            found = parts(*moving, x)
+            found = parts(*moving, *x)
             return found[3], found
 
         _, slope, found = jax.jvp(both, tuple(shape), direction, has_aux=True)
@@ -195,10 +220,10 @@ def shape_slopes(parts: Callable, shape: list, x) -> tuple:
     return jax.vmap(pushed, out_axes=(None, 0))(*unit)
 
 
-def _log_tail(parts: Callable, upper: bool, top: float) -> Callable:
-    """The log of a tail on [0, top], as a function of (*shape, x).
+def _log_tail(parts: Callable, upper: bool, top: float, words: int = 1) -> Callable:
+    """The log of a tail on [0, top], as a function of (*shape, x), or (*shape, x, low) of two words.
 
-    Its slope in x is density / tail. On the edges the slopes are 0.
+    Its slope in x is density / tail; a low word has none. On the edges the slopes are 0.
     """
     at_zero, at_top = (0.0, -jnp.inf) if upper else (-jnp.inf, 0.0)
 
@@ -206,30 +231,38 @@ def _log_tail(parts: Callable, upper: bool, top: float) -> Callable:
         inside = (x > 0) & (x < top)
         return inside, jnp.where(inside, x, 0.5)
 
+    def split(arguments):
+        shape, x, low = arguments[:-words], arguments[-words], arguments[len(arguments) - words + 1 :]
+        return shape, x, low
+
     def closed(inside, out, arguments):
-        x = arguments[-1]
+        shape, x, _ = split(arguments)
         edge = jnp.where(x <= 0, at_zero, at_top).astype(out.dtype)
-        missing = functools.reduce(jnp.logical_or, map(jnp.isnan, arguments))
+        missing = functools.reduce(jnp.logical_or, map(jnp.isnan, (*shape, x)))
         return jnp.where(inside, out, jnp.where(missing, jnp.nan, edge))
 
     @jax.custom_jvp
     def log_tail(*arguments):
-        inside, x = opened(arguments[-1])
-        return closed(inside, log_tail_and_slope(parts(*arguments[:-1], x), upper)[0], arguments)
+        shape, x, low = split(arguments)
+        inside, x = opened(x)
+        return closed(inside, log_tail_and_slope(parts(*shape, x, *low), upper)[0], arguments)
 
     def rule(primals, tangents):
-        *shape, x = primals
+        shape, x, low = split(primals)
+        shape_tangents, x_tangent, _ = split(tangents)
         inside, safe = opened(x)
-        moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:-1])
-        found, slopes = shape_slopes(parts, shape, safe) if moves else (parts(*shape, safe), [])
+        moves = not all(isinstance(tangent, SymbolicZero) for tangent in shape_tangents)
+        found, slopes = (
+            shape_slopes(parts, list(shape), safe, *low) if moves else (parts(*shape, safe, *low), [])
+        )
         out, slope_x, chain = log_tail_and_slope(found, upper)
         out = closed(inside, out, primals)
         total = jnp.zeros_like(out)
-        for slope, tangent in zip(slopes, tangents[:-1], strict=moves):
+        for slope, tangent in zip(slopes, shape_tangents, strict=moves):
             if not isinstance(tangent, SymbolicZero):
                 total = total + jnp.where(inside, slope * chain, 0.0) * tangent
-        if not isinstance(tangents[-1], SymbolicZero):
-            total = total + jnp.where(inside, -slope_x if upper else slope_x, 0.0) * tangents[-1]
+        if not isinstance(x_tangent, SymbolicZero):
+            total = total + jnp.where(inside, -slope_x if upper else slope_x, 0.0) * x_tangent
         return out, total
 
     log_tail.defjvp(rule, symbolic_zeros=True)
@@ -238,6 +271,8 @@ def _log_tail(parts: Callable, upper: bool, top: float) -> Callable:
 
 _log_gammainc = _log_tail(gamma_parts, upper=False, top=math.inf)
 _log_gammaincc = _log_tail(gamma_parts, upper=True, top=math.inf)
+_log_gammainc_of_pair = _log_tail(gamma_parts, upper=False, top=math.inf, words=2)
+_log_gammaincc_of_pair = _log_tail(gamma_parts, upper=True, top=math.inf, words=2)
 _log_betainc = _log_tail(beta_parts, upper=False, top=1.0)
 _log_betaincc = _log_tail(beta_parts, upper=True, top=1.0)
 
@@ -255,6 +290,11 @@ def log_gammainc(a: ArrayLike, x: ArrayLike) -> Array:
 def log_gammaincc(a: ArrayLike, x: ArrayLike) -> Array:
     """log Q(a, x) = log(1 - P(a, x)), the upper one, in the same way."""
     return _log_gammaincc(*jnp.broadcast_arrays(*as_floats(a, x)))
+
+
+def log_gammainc_of_pair(upper: bool, a: Array, x: Array, low: Array) -> Array:
+    """log P(a, x + low) or log Q(a, x + low), low being what x lost to rounding: it has no slope."""
+    return (_log_gammaincc_of_pair if upper else _log_gammainc_of_pair)(a, x, low)
 
 
 def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:

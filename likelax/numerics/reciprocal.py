@@ -20,7 +20,7 @@ from likelax.numerics.gamma import (
     stirling,
     trigamma,
 )
-from likelax.numerics.incomplete import log_gammainc, log_gammaincc
+from likelax.numerics.incomplete import log_gammainc_of_pair
 from likelax.numerics.logspace import as_floats, divide, log1mexp
 from likelax.numerics.pairs import (
     log_over,
@@ -115,12 +115,10 @@ def _tail(upper: bool, a: Array, y: Array, low: Array, log_y: Array) -> Array:
     log_gamma = _lgamma1p(jnp.where(few, a, 0.0)), lgamma(jnp.where(few, 2.0, a + 1.0))
     log_p = a * jnp.where(lost, log_y, 0.0) - jnp.where(few, *log_gamma)
     small = log1mexp(jnp.where(lost, -log_p, 1.0)) if upper else log_p
-    # The value at y as it is rounded, and what its low word adds.
     held = jnp.where(lost, 1.0, jnp.where(y == jnp.inf, info.max, y))
-    tail = log_gammaincc if upper else log_gammainc
-    value, step = jax.jvp(lambda y: tail(a, y), (held,), (jax.lax.stop_gradient(low),))
-    step = jax.lax.stop_gradient(jnp.where(jnp.isfinite(step), step, 0.0))
-    return jnp.where(lost, small, value + step)
+    rest = jnp.where(lost | ~jnp.isfinite(low), 0.0, low)
+    value = log_gammainc_of_pair(upper, a, held, jax.lax.stop_gradient(rest))
+    return jnp.where(lost, small, value)
 
 
 def _product_tail(upper: bool, x: ArrayLike, a: ArrayLike, rate: ArrayLike) -> Array:
@@ -131,7 +129,10 @@ def _product_tail(upper: bool, x: ArrayLike, a: ArrayLike, rate: ArrayLike) -> A
 
 def _quotient_tail(upper: bool, x: ArrayLike, a: ArrayLike, s: ArrayLike) -> Array:
     x, a, s = jnp.broadcast_arrays(*as_floats(x, a, s))
-    return _tail(upper, a, divide(s, x), pair_over(word(s), x)[1], log_over(s, x))
+    # In larger units, in which the products of the halves are floats.
+    unit = jnp.where((x < 2.0**-60) & (s < 2.0**40), 2.0**60, 1.0)
+    low = pair_over(word(s * unit), x * unit)[1]
+    return _tail(upper, a, divide(s, x), low, log_over(s, x))
 
 
 def gamma_log_cdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:

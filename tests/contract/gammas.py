@@ -13,6 +13,7 @@ from contract.half_line import (
     on_half_line,
     rate_lengths,
 )
+from contract.incomplete import gamma_tails
 
 
 def gamma_draw(generator, n):
@@ -33,16 +34,54 @@ def low_gamma_draw(generator, n):
     return held(x * (low / a)), low, rate
 
 
-def gamma_tails_draw(generator, n):
-    """Where mpmath is quick."""
-    a = np.where(
-        generator.random(n) < 0.6, powers(generator, n, -1, 2), powers(generator, n, -20, 4)
-    )
+def exact_products(generator, gap):
+    """Whole numbers x, y and m below 2^24 with x y = 2^24 m (1 + gap), about."""
+    x, y, m = (np.empty(gap.shape) for _ in range(3))
+    for i, wanted in enumerate(gap):
+        # An odd x has an inverse modulo 2^24, which gives the product any last digits.
+        odd = 2 * int(generator.integers(2**22, 2**23)) + 1
+        low = max(-(2**23), min(2**23, round(wanted * 2.0**46)))
+        other = low * pow(odd, -1, 2**24) % 2**24 or 2**24
+        x[i], y[i], m[i] = odd, other, (odd * other - low) // 2**24
+    return x, y, m
+
+
+def tails_draw(generator, n):
+    """Concentrations, rates, values and at more than half of the large ones the step from the mean, of the mean."""
+    kind = generator.integers(0, 3, n)
+    ends = [(-1, 2), (2, 20), (-20, 20)]
+    a = np.choose(kind, [powers(generator, n, *end) for end in ends])
     rate = powers(generator, n, -20, 20)
     step = generator.normal(size=n) * 3 / np.sqrt(a)
     near = np.where(step > -0.9, 1 + step, np.exp(np.minimum(step, 0)))
     ratio = np.where(generator.random(n) < 0.7, near, powers(generator, n, -20, 2))
-    return held(np.maximum(a, 1e-3) / rate * ratio), a, rate
+    x = held(np.maximum(a, 1e-3) / rate * ratio)
+    fine = (a > 1e8) & (generator.random(n) < 0.7)
+    return x, a, rate, fine, np.where(fine, step, 0)
+
+
+# Beyond a = 1e14 floats are further apart than the standard deviation: products of whole numbers, times
+# powers of two that round nothing, are within a few of it all the same.
+
+
+def scaled(whole, power):
+    return np.ldexp(whole, power.astype(int))
+
+
+def gamma_tails_draw(generator, n):
+    x, a, rate, fine, step = tails_draw(generator, n)
+    first, second, product = exact_products(generator, step)
+    p, q = np.round(np.log2(a / product)), np.round(np.log2(rate / second))
+    near = scaled(first, p - 24 - q), scaled(product, p), scaled(second, q)
+    return tuple(np.where(fine, *pair) for pair in zip(near, (x, a, rate), strict=True))
+
+
+def inverse_gamma_tails_draw(generator, n):
+    x, a, scale, fine, step = tails_draw(generator, n)
+    first, second, product = exact_products(generator, step)
+    p, q = np.round(np.log2(a / first)), np.round(np.log2(scale / product))
+    near = scaled(second, q - 24 - p), scaled(first, p), scaled(product, q)
+    return tuple(np.where(fine, *pair) for pair in zip(near, (held(1 / x), a, scale), strict=True))
 
 
 def log_rate_of(draw):
@@ -72,25 +111,12 @@ def gamma_log_prob(x, a, rate):
 
 def lower(a, x):
     """log P(a, x)."""
-    if x == 0:
-        return -mp.inf
-    if x < a + 1:
-        return mp.log(series(a, x))
-    return mp.log1p(-mp.gammainc(a, x, mp.inf, regularized=True))
+    return gamma_tails(a, x)[0] if x else -mp.inf
 
 
 def upper(a, x):
     """log Q(a, x)."""
-    if x < a + 1:
-        return mp.log1p(-series(a, x))
-    return mp.log(mp.gammainc(a, x, mp.inf, regularized=True))
-
-
-def series(a, x):
-    """P(a, x) by DLMF 8.7.1."""
-    return (
-        mp.exp(a * mp.log(x) - x - mp.loggamma(a + 1)) * mp.hyp1f1(1, a + 1, x) if x else mp.mpf(0)
-    )
+    return gamma_tails(a, x)[1] if x else mp.mpf(0)
 
 
 def inverse_gamma_log_prob(x, a, s):
@@ -128,7 +154,7 @@ ENTRIES = [
         TAILS,
         rate_lengths,
         edges=EDGES[:-1],
-        digits=60,
+        digits=90,
     ),
     Entry(
         "InverseGamma",
@@ -141,13 +167,13 @@ ENTRIES = [
     Entry(
         "InverseGamma tails",
         lx.InverseGamma,
-        inverse_of(gamma_tails_draw),
+        inverse_gamma_tails_draw,
         {
             "log_cdf": lambda x, a, s: upper(a, s / x) if x > 0 else -mp.inf,
             "log_survival": lambda x, a, s: lower(a, s / x) if x > 0 else mp.mpf(0),
         },
         itself,
         edges=[(-1.0, 1.5, 2.0), (0.0, 1.5, 2.0), (1.0, 1.0, 1.0)],
-        digits=60,
+        digits=90,
     ),
 ]
