@@ -102,15 +102,14 @@ def gamma_parts(a, x, low=None):
     total = _quadrature(lambda u: (c - 1.0) * log1pmx(side * u) - slope * u, reach)
     fourth = jnp.log(jnp.where(big, x, _BIG)) + jnp.log(total)
 
-    factor = jnp.where(big, fourth, jnp.where(lower, second, third))
-    tail = jnp.where(tiny, first, density + factor)
-    factor = jnp.where(tiny, first - density, factor)
+    few = jnp.where(lower, second, third)
+    tail = density + few
     if low is not None:
-        change = jax.lax.stop_gradient(jnp.exp(-factor) * low)
+        change = jax.lax.stop_gradient(jnp.exp(-few) * low)
         tail = tail + jnp.where(lower, change, -change)
     # Without log x, and the total in units of the standard deviation: log a is not there either.
-    tail = jnp.where(big, mass + jnp.log(total * jnp.sqrt(c)), tail)
-    return lower, density, factor, tail
+    tail = jnp.where(big, mass + jnp.log(total * jnp.sqrt(c)), jnp.where(tiny, first, tail))
+    return lower, density, jnp.where(tiny, first - density, jnp.where(big, fourth, few)), tail
 
 
 def _gamma_density(a, x, gap):

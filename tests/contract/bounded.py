@@ -6,6 +6,7 @@ import numpy as np
 import likelax as lx
 from contract.entry import Entry, powers, signed
 from contract.half_line import log, log1mexp
+from contract.incomplete import beta_tails
 
 
 def unit_draw(mean_of):
@@ -32,11 +33,16 @@ def near_beta_mean(generator, a, b):
 
 
 def beta_tails_draw(generator, n):
-    """Where mpmath is quick."""
-    x, a, b = unit_draw(near_beta_mean)(generator, n)
-    a, b = (np.where((c > 1e3) | (c < 1e-3), powers(generator, n, -2, 3), c) for c in (a, b))
-    near = near_beta_mean(generator, a, b)
-    x = np.where(generator.random(n) < 0.5, near, x)
+    """Both shapes moderate, both large, alike or not, or anywhere from 1e-20 to 1e20; half of the values near
+    the mean.
+    """
+    kind = generator.integers(0, 4, n)
+    ends = [(-2, 3), (2, 20), (-20, 20), (2, 20)]
+    a, b = (np.choose(kind, [powers(generator, n, *end) for end in ends]) for _ in range(2))
+    b = np.where(kind == 3, a * powers(generator, n, -2, 2), b)
+    ends = [powers(generator, n, -30, 0), 1 - powers(generator, n, -7, 0), generator.random(n)]
+    x = np.choose(generator.integers(0, 3, n), ends)
+    x = np.where(generator.random(n) < 0.6, near_beta_mean(generator, a, b), x)
     return np.clip(x, 1e-30, 1 - 2.0**-24), a, b
 
 
@@ -70,20 +76,13 @@ def beta_log_prob(x, a, b):
     return xlogy(a - 1, x) + xlogy(b - 1, 1 - x) + normalizer
 
 
-def beta_lower(x, a, b):
-    """log I_x(a, b), by the smaller of the tails."""
-    if x in (0, 1):
-        return -mp.inf if x == 0 else mp.mpf(0)
-    if x * (a + b) < a:
-        return mp.log(beta_series(x, a, b))
-    return mp.log1p(-beta_series(1 - x, b, a))
+def beta_tail(upper):
+    def exact(x, a, b):
+        if x in (0, 1):
+            return -mp.inf if (x == 0) ^ upper else mp.mpf(0)
+        return beta_tails(a, b, x)[upper]
 
-
-def beta_series(x, a, b):
-    """I_x(a, b) by DLMF 8.17.8."""
-    log_beta = mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
-    head = mp.exp(a * mp.log(x) + b * mp.log(1 - x) - log_beta) / a
-    return head * mp.hyp2f1(a + b, 1, a + 1, x)
+    return exact
 
 
 def kumaraswamy_log_prob(x, a, b):
@@ -197,13 +196,13 @@ ENTRIES = [
         {
             method: exact
             for method, exact in on_unit_interval(
-                beta_log_prob, beta_lower, lambda x, a, b: beta_lower(1 - x, b, a)
+                beta_log_prob, beta_tail(False), beta_tail(True)
             ).items()
             if method != "log_prob"
         },
         unit_lengths,
         edges=UNIT_EDGES,
-        digits=60,
+        digits=90,
     ),
     Entry(
         "Kumaraswamy",

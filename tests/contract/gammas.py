@@ -73,6 +73,7 @@ def gamma_tails_draw(generator, n):
     first, second, product = exact_products(generator, step)
     p, q = np.round(np.log2(a / product)), np.round(np.log2(rate / second))
     near = scaled(first, p - 24 - q), scaled(product, p), scaled(second, q)
+    fine &= held(near[0]) == near[0]
     return tuple(np.where(fine, *pair) for pair in zip(near, (x, a, rate), strict=True))
 
 
@@ -81,6 +82,7 @@ def inverse_gamma_tails_draw(generator, n):
     first, second, product = exact_products(generator, step)
     p, q = np.round(np.log2(a / first)), np.round(np.log2(scale / product))
     near = scaled(second, q - 24 - p), scaled(first, p), scaled(product, q)
+    fine &= held(near[0]) == near[0]
     return tuple(np.where(fine, *pair) for pair in zip(near, (held(1 / x), a, scale), strict=True))
 
 
