@@ -154,6 +154,30 @@ def _beta_log_pdf(x, a, b):
     return jnp.where(plain_form, plain, saddle)
 
 
+def half_harmonic(a, b):
+    """a b / (a + b) for a, b > 0."""
+    small, large = in_order(a, b)
+    return small / (1.0 + small / large)
+
+
+def _beta_core_slope_x(x, a, b):
+    return -beta_gap(x, a, b) / (x * (1.0 - x))
+
+
+@with_partials(
+    _beta_core_slope_x,
+    lambda x, a, b: _beta_slope_a(x, a, b) - 0.5 * (b / (a + b)) / a,
+    lambda x, a, b: _beta_slope_b(x, a, b) - 0.5 * (a / (a + b)) / b,
+)
+def beta_log_core(x, a, b):
+    """log of x (1 - x) density, less log(a b / (a + b)) / 2: at the mean it is never large. 0 < x < 1, and a,
+    b >= 2, elsewhere taken for 2.
+    """
+    a, b = jnp.maximum(a, 2.0), jnp.maximum(b, 2.0)
+    rest = stirling(0, True)(a) + stirling(0, True)(b) - stirling(0, True)(a + b)
+    return -two_deviances(a, b, x, 1.0 - x, beta_gap(x, a, b)) - (rest + _HALF_LOG_2PI)
+
+
 def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     """log of x^(a-1) (1-x)^(b-1) / B(a, b), for 0 <= x <= 1 and a, b > 0.
 

@@ -1,9 +1,9 @@
 """The incomplete gamma and beta functions: logarithms of both tails, far out, and their slopes.
 
-The smaller tail is worked out, as log density + log factor with a factor of moderate size: a
+The smaller tail is worked out, as the density times a factor of moderate size: a
 series, a continued fraction or a quadrature, of a fixed number of steps, so that it
 differentiates both ways. The other tail is log1mexp of it. `parts(*shape, x)` gives (whether it
-is the lower tail, log density, log factor, log tail) for x inside the support.
+is the lower tail, log density, density over tail, log tail) for x inside the support.
 """
 
 import functools
@@ -18,9 +18,9 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms
-from likelax.numerics.densities import beta_gap, beta_log_pdf
+from likelax.numerics.densities import beta_gap, beta_log_core, half_harmonic
 from likelax.numerics.deviance import gap_deviance, log1pmx
-from likelax.numerics.gamma import lgamma, lgamma1p, lgamma_step, stirling
+from likelax.numerics.gamma import lgamma, lgamma1p, lgamma_step, log_beta, stirling
 from likelax.numerics.logspace import as_floats, log1mexp, log1p
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -28,7 +28,7 @@ _BIG = 50.0  # from here on the density is smooth enough for the quadrature
 
 
 def _quadrature(exponent: Callable, width: Array) -> Array:
-    """The integral of exp(exponent(u)) over u from 0 to width."""
+    """The integral of exp(exponent(u)) over u from 0 to width, over width."""
     nodes, weights = gauss_legendre(terms(width, 24, 56))
 
     def step(total, node):
@@ -36,17 +36,17 @@ def _quadrature(exponent: Callable, width: Array) -> Array:
         return total + weight * jnp.exp(exponent(width * at)), None
 
     steps = (jnp.asarray(nodes, width.dtype), jnp.asarray(weights, width.dtype))
-    return width * jax.lax.scan(step, jnp.zeros_like(width), steps)[0]
+    return jax.lax.scan(step, jnp.zeros_like(width), steps)[0]
 
 
-def _reach(slope: Array, curvature: Array, skew: Array) -> Array:
-    """A u from which on exp(-h(u)) counts for nothing, h(u) >= slope u + curvature u^2 / (2 + 4/3
+def _reach(slope: Array, bend: Array, skew: Array) -> Array:
+    """A u from which on exp(-h(u)) counts for nothing, h(u) >= slope u + (bend u)^2 / (2 + 4/3
     skew u).
     """
     enough = terms(slope, 20, 40)
     lean = slope - (2.0 / 3.0) * enough * skew
-    # hypot: the square of a slope of 1e20 is no float32.
-    reach = 2.0 * enough / (lean + jnp.hypot(lean, jnp.sqrt(2.0 * enough * curvature)))
+    # hypot: the square of 1e20 is no float32.
+    reach = 2.0 * enough / (lean + jnp.hypot(lean, math.sqrt(2.0 * enough) * bend))
     return jax.lax.stop_gradient(reach)
 
 
@@ -65,7 +65,7 @@ def gamma_parts(a, x, low=None):
     big = a >= _BIG
     gap = x - a if low is None else (x - a) + low
     lower = tiny | (gap <= 0)
-    density, mass = _gamma_density(a, x, gap)
+    mass, core, log_x = _gamma_mass(a, x, gap)
 
     # a < 1: log P = a log x - lgamma(1 + a) + log1p(a sum (-x)^n / ((a + n) n!)). Every part
     # vanishes with a and keeps its digits, so that 1 - P does too.
@@ -80,7 +80,7 @@ def gamma_parts(a, x, low=None):
     series = lower & ~tiny & ~big
     c, z = jnp.where(series, a, 1.0), jnp.where(series, x, 1.0)
     total = _backward(jnp.ones_like(z), lambda t, n: 1.0 + t * z / (c + n), terms(z, 60, 110))
-    second = jnp.log(z / c) + jnp.log(total)
+    second = total / c
 
     # Above it: Legendre's continued fraction.
     fraction = ~lower & ~big
@@ -90,39 +90,40 @@ def gamma_parts(a, x, low=None):
     total = _backward(
         base + 2.0 * count, lambda t, n: (base + 2.0 * (n - 1.0)) + n * (c - n) / t, count
     )
-    third = jnp.log(z) - jnp.log(total)
+    third = 1.0 / total
 
     # a large: x times the integral of (1 + s u)^(a-1) exp(-s x u) over u > 0, s = -1 below and 1
     # above.
     c, g = jnp.where(big, a, _BIG), jnp.where(big, gap, 0.0)
     side = jnp.where(g <= 0, -1.0, 1.0).astype(g.dtype)
     slope = side * (g + 1.0)
-    reach = _reach(slope, c - 1.0, jnp.maximum(side, 0.0))
+    reach = _reach(slope, jnp.sqrt(c - 1.0), jnp.maximum(side, 0.0))
     reach = jnp.where(side > 0, reach, jnp.minimum(reach, 1.0))
     total = _quadrature(lambda u: (c - 1.0) * log1pmx(side * u) - slope * u, reach)
-    fourth = jnp.log(jnp.where(big, x, _BIG)) + jnp.log(total)
 
     few = jnp.where(lower, second, third)
-    tail = density + few
+    density = mass - log_x
+    ratio = 1.0 / jnp.where(big, reach * total, few) / x
+    tail = mass + jnp.log(few)
     if low is not None:
-        change = jax.lax.stop_gradient(jnp.exp(-few) * low)
+        change = jax.lax.stop_gradient(ratio * low)
         tail = tail + jnp.where(lower, change, -change)
-    # Without log x, and the total in units of the standard deviation: log a is not there either.
-    tail = jnp.where(big, mass + jnp.log(total * jnp.sqrt(c)), jnp.where(tiny, first, tail))
-    return lower, density, jnp.where(tiny, first - density, jnp.where(big, fourth, few)), tail
+    # The reach in standard deviations: there is no log a.
+    tail = jnp.where(big, core + jnp.log(total * (reach * jnp.sqrt(c))), jnp.where(tiny, first, tail))
+    return lower, density, jnp.where(tiny, jnp.exp(density - first), ratio), tail
 
 
-def _gamma_density(a, x, gap):
-    """log density of Gamma(a, 1) given gap = x - a, and that of log x less log(a) / 2 (a >= 2), after
-    Loader as in `densities`.
+def _gamma_mass(a, x, gap):
+    """log of x times the density of Gamma(a, 1) given gap = x - a, the same less log(a) / 2 (a >= 2), and
+    log x. After Loader, as in `densities`.
     """
     small = a < 2.0
     c, z = jnp.where(small, 2.0, a), jnp.where(small, 2.0, x)
-    mass = -gap_deviance(c, z, jnp.where(small, 0.0, gap)) - stirling(0, from_one=True)(c)
-    mass = mass - _HALF_LOG_2PI
+    core = -gap_deviance(c, z, jnp.where(small, 0.0, gap)) - stirling(0, from_one=True)(c)
+    core = core - _HALF_LOG_2PI
     log_x = jnp.log(x)
-    plain = (a - 1.0) * log_x - x - lgamma(a)
-    return jnp.where(small, plain, (mass + 0.5 * jnp.log(c)) - log_x), mass
+    plain = a * log_x - x - lgamma(a)
+    return jnp.where(small, plain, core + 0.5 * jnp.log(c)), core, log_x
 
 
 def beta_parts(a, b, x):
@@ -132,7 +133,11 @@ def beta_parts(a, b, x):
     near_zero = (a < 1.0) & (b * x < 1.5) & (x <= 0.5)
     near_one = (b < 1.0) & (a * y < 1.5) & (y < 0.5)
     lower = near_zero | ((gap <= 0) & ~near_one)
-    density = beta_log_pdf(x, a, b)
+    core = beta_log_core(x, a, b)
+    saddle = (a >= 2.0) & (b >= 2.0)
+    log_x, log_y = jnp.log(x), log1p(-x)
+    plain = a * log_x + b * log_y - log_beta(a, b)
+    mass = jnp.where(saddle, core + 0.5 * jnp.log(half_harmonic(a, b)), plain)
     # From here on the lower tail of Beta(c, d) at z; w = 1 - z.
     c, d = jnp.where(lower, a, b), jnp.where(lower, b, a)
     z, w = jnp.where(lower, x, y), jnp.where(lower, y, x)
@@ -169,32 +174,34 @@ def beta_parts(a, b, x):
 
     count = terms(v, 30, 60)
     total = _backward(denominator(float(count)), step, count)
-    fraction = jnp.log(v) + jnp.log(jnp.where(other, 0.75, w)) - jnp.log(total)
+    fraction = 1.0 / total
 
     # Both large: z times the integral of (1 - u)^(c-1) (1 + u z / w)^(d-1) over u in (0, 1).
     e, f = jnp.where(big, c, _BIG), jnp.where(big, d, _BIG)
     g, v, y = jnp.where(big, gap, 0.0), jnp.where(big, z, 0.5), jnp.where(big, w, 0.5)
     ratio = v / y
     slope = ((2.0 * v - 1.0) - g) / y
-    reach = _reach(slope, (e - 1.0) + (f - 1.0) * ratio * ratio, ratio)
+    bend = jnp.hypot(jnp.sqrt(e - 1.0), jnp.sqrt(f - 1.0) * ratio)
+    reach = jnp.minimum(_reach(slope, bend, ratio), 1.0)
     total = _quadrature(
-        lambda u: (e - 1.0) * log1pmx(-u) + (f - 1.0) * log1pmx(u * ratio) - slope * u,
-        jnp.minimum(reach, 1.0),
+        lambda u: (e - 1.0) * log1pmx(-u) + (f - 1.0) * log1pmx(u * ratio) - slope * u, reach
     )
-    smooth = jnp.log(v) + jnp.log(total)
-    factor = jnp.where(big, smooth, fraction)
-    tail = jnp.where(tiny, first, density + factor)
-    return lower, density, jnp.where(tiny, first - density, factor), tail
+    reach = reach / y
+    density = mass - log_x - log_y
+    over = 1.0 / jnp.where(big, reach * total, fraction) / z / w
+    smooth = core + jnp.log(total * (reach * jnp.sqrt(half_harmonic(e, f))))
+    tail = jnp.where(big, smooth, jnp.where(tiny, first, mass + jnp.log(fraction)))
+    return lower, density, jnp.where(tiny, jnp.exp(density - first), over), tail
 
 
 def log_tail_and_slope(parts, upper: bool) -> tuple:
     """The log of the wanted tail and its slope's size |d/dx|, from `parts`."""
-    lower, density, factor, tail = parts
+    lower, density, ratio, tail = parts
     direct = lower ^ upper
     tail = jnp.minimum(tail, 0.0)
     other = log1mexp(jnp.where(tail >= 0, jnp.finfo(tail.dtype).tiny, -tail))
     out = jnp.where(direct, tail, other)
-    slope = jnp.exp(jnp.where(direct, -factor, density - jnp.where(direct, 0.0, other)))
+    slope = jnp.where(direct, ratio, jnp.exp(density - jnp.where(direct, 0.0, other)))
     return out, slope, jnp.where(direct, 1.0, -jnp.exp(tail - jnp.where(direct, 0.0, other)))
 
 

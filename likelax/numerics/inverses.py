@@ -66,12 +66,12 @@ def _inverse_rule(
         safe = jnp.where(inside, x, 0.5)
         moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:-1])
         found, slopes = shape_slopes(parts, shape, safe) if moves else (parts(*shape, safe), [])
-        lower, density, factor, _ = found
+        lower, density, ratio, _ = found
         total = jnp.zeros_like(x)
         for slope, tangent in zip(slopes, tangents[:-1], strict=moves):
             if not isinstance(tangent, SymbolicZero):
                 # dP is tail times the slope of its logarithm, with a minus for the upper tail.
-                slope = jnp.where(lower, -slope, slope) * jnp.exp(factor)
+                slope = jnp.where(lower, -slope, slope) / ratio
                 total = total + jnp.where(inside, slope, 0.0) * tangent
         if not isinstance(tangents[-1], SymbolicZero):
             slope = jnp.where(inside, jnp.exp(-density), 0.0)

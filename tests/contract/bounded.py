@@ -32,9 +32,25 @@ def near_beta_mean(generator, a, b):
     return np.where((m + step > 0.1 * m) & (m + step < 1 - 0.1 * (1 - m)), m + step, m)
 
 
+def exact_shares(generator, p, z):
+    """x = X / 2^24 and whole numbers a and b below 2^24, with 2^p (a + b) x - 2^p a near z standard deviations."""
+    x, a, b = (np.empty(z.shape) for _ in range(3))
+    for i, (power, wanted) in enumerate(zip(p, z, strict=True)):
+        up = 2 * int(generator.integers(2, 2**23 - 2)) + 1
+        down = 2**24 - up
+        # b up - a down is the gap, in units of 2^(p - 24).
+        spread = np.sqrt(2.0 ** (23 - power) * (up / 2**24) * (down / 2**24)) * 2**24
+        gap = round(wanted * spread)
+        gap = max(-up, min(up, gap)) if abs(wanted) else 0
+        b[i] = gap * pow(up, -1, down) % down or down
+        a[i] = (b[i] * up - gap) // down
+        x[i] = up / 2**24
+    return x, a, b
+
+
 def beta_tails_draw(generator, n):
     """Both shapes moderate, both large, alike or not, or anywhere from 1e-20 to 1e20; half of the values near
-    the mean.
+    the mean; at a fifth of the rows within a few standard deviations also where floats are further apart.
     """
     kind = generator.integers(0, 4, n)
     ends = [(-2, 3), (2, 20), (-20, 20), (2, 20)]
@@ -43,7 +59,12 @@ def beta_tails_draw(generator, n):
     ends = [powers(generator, n, -30, 0), 1 - powers(generator, n, -7, 0), generator.random(n)]
     x = np.choose(generator.integers(0, 3, n), ends)
     x = np.where(generator.random(n) < 0.6, near_beta_mean(generator, a, b), x)
-    return np.clip(x, 1e-30, 1 - 2.0**-24), a, b
+    power = generator.integers(10, 44, n)
+    fine = exact_shares(generator, power, generator.normal(size=n) * 3)
+    fine = fine[0], np.ldexp(fine[1], power), np.ldexp(fine[2], power)
+    is_fine = (generator.random(n) < 0.2) & (fine[1] > 0)
+    columns = np.clip(x, 1e-30, 1 - 2.0**-24), a, b
+    return tuple(np.where(is_fine, *pair) for pair in zip(fine, columns, strict=True))
 
 
 def near_kumaraswamy_median(generator, a, b):
