@@ -180,7 +180,7 @@ class Head:
                 "by name, such as lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low=0.0)"
             )
         self.event_shape = tuple(int(size) for size in shape)
-        is_vector = any("event" in p.shape for p in family._params)
+        self._is_vector = is_vector = any("event" in p.shape for p in family._params)
         self._repeats = self.event_shape[:-1] if is_vector else self.event_shape
         axes = {name for p in family._params for name in p.shape} - {"event"}
         sizes: dict[str, Any] = {n: v for n, v in sizes_or_fixed.items() if n in axes}
@@ -212,7 +212,11 @@ class Head:
         known = {p.name for p in family._params} | set(family._nodes) | set(family._statics)
         for name in given:
             if name not in known:
-                mend = "; write event_shape=K for K categories" if name == "num_categories" else ""
+                mend = ""
+                if name == "num_categories" and "num_ratios" in axes:
+                    mend = "; write num_ratios=K - 1 for vectors of K elements"
+                elif name == "num_categories" and self._is_vector:
+                    mend = "; write event_shape=K for K categories"
                 raise TypeError(
                     f"{family.__name__} has no {name!r}; it has {', '.join(sorted(known | axes))}{mend}"
                 )
@@ -266,7 +270,10 @@ class Head:
                 missing[name] = f"{name}={head}" if is_whole else f"{name}=..."
         if not missing:
             return
-        event = [f"event_shape={self.event_shape}"] if self.event_shape else []
+        shape = self.event_shape
+        if "num_ratios" in missing and shape:  # the values' own shape was given, one longer
+            shape, missing["num_ratios"] = shape[:-1], f"num_ratios={shape[-1] - 1}"
+        event = [f"event_shape={shape}"] if shape else []
         kept = {n: v for n, v in (sizes | given).items() if n != "event"}
         line = [_public_name(family), *event, *(f"{n}={_brief(v)}" for n, v in kept.items())]
         raise ValueError(

@@ -339,6 +339,14 @@ class Own(lx.Distribution):
     level: lx.Array = lx.param(lx.supports.real, shape=("num_levels",))
 
 
+def test_sizes_of_vectors_one_longer_than_their_parameters():
+    with pytest.raises(ValueError, match=r"write lx\.Head\(lx\.LogisticNormal, num_ratios=2\)$"):
+        lx.Head(lx.LogisticNormal, event_shape=3)
+    with pytest.raises(TypeError, match=r"; write num_ratios=K - 1 for vectors of K elements$"):
+        lx.Head(lx.LogisticNormal, num_categories=3)
+    assert lx.Head(lx.LogisticNormal, num_ratios=2).size == 4
+
+
 def test_messages_give_the_line_to_write():
     with pytest.raises(ValueError, match=r"needs num_levels; write lx\.Head\(Own, num_levels=10"):
         lx.Head(Own)
