@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -167,17 +165,11 @@ class Multinomial(_Allocation):
 
 @register_kl(Multinomial, Multinomial)
 def _kl_multinomial(p: Multinomial, q: Multinomial) -> Array:
-    _check_events(p, q)
     each = jnp.sum(kl_term(p._log_probs(), q._log_probs()), axis=-1)
     # No allocation of one total is one of another.
     apart = jnp.abs(p.total_count - q.total_count) > 0
     known = jnp.where(jnp.isnan(each), jnp.nan, jnp.inf)
     return jnp.where(apart, known, multiply(p.total_count, each) + 0 * q.total_count)
-
-
-def _check_events(p: Any, q: Any) -> None:
-    if p.event_shape != q.event_shape:
-        raise ValueError(f"KL: event shapes {p.event_shape} and {q.event_shape} differ")
 
 
 class DirichletMultinomial(_Allocation):

@@ -650,8 +650,6 @@ def held_leaf(leaf: Array, alive: Array) -> Array:
 
 @_kl.register_kl(Independent, Independent)
 def _kl_independent(p: Independent, q: Independent) -> Array:
-    if p.ndims != q.ndims or p.event_shape != q.event_shape:
-        raise ValueError(f"KL: event shapes {p.event_shape} and {q.event_shape} differ")
     return p._sum(_kl.kl_divergence(p.base, q.base))
 
 

@@ -90,8 +90,6 @@ class Dirichlet(Distribution):
 
 @register_kl(Dirichlet, Dirichlet)
 def _kl_dirichlet(p: Dirichlet, q: Dirichlet) -> Array:
-    if p.event_shape != q.event_shape:
-        raise ValueError(f"KL: event shapes {p.event_shape} and {q.event_shape} differ")
     return dirichlet_divergence(p.concentration, q.concentration)
 
 

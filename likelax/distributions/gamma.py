@@ -167,6 +167,21 @@ def _kl_gamma(p: Gamma, q: Gamma) -> Array:
     return deviance(b, a * jnp.exp(q.log_rate - p.log_rate)) + stirling_bregman(b, a)
 
 
+def _as_gamma(p: Exponential) -> Gamma:
+    one = jnp.ones((), p.dtype)
+    return Gamma(one, p.rate) if p.given("rate") else Gamma(one, log_rate=p.log_rate)
+
+
+@register_kl(Exponential, Gamma)
+def _kl_exponential_gamma(p: Exponential, q: Gamma) -> Array:
+    return _kl_gamma(_as_gamma(p), q)
+
+
+@register_kl(Gamma, Exponential)
+def _kl_gamma_exponential(p: Gamma, q: Exponential) -> Array:
+    return _kl_gamma(p, _as_gamma(q))
+
+
 class InverseGamma(Distribution):
     """1/X of a Gamma: log p(x) = a log s - (a + 1) log x - s/x - log Gamma(a), x > 0, a the
     concentration and s the scale.

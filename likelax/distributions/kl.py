@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 
 _TABLE: dict[tuple[type, type], Callable[[Any, Any], jax.Array]] = {}
 
@@ -36,8 +37,11 @@ def kl_divergence(p: Any, q: Any) -> jax.Array:
     formula.
 
     Raises:
+      TypeError: when one of them is no distribution.
+      ValueError: when their event shapes differ, or their batch shapes do not broadcast.
       NotImplementedError: when the pair has no formula: estimate it with samples of p.
     """
+    _check_pair(p, q)
     for p_type in type(p).__mro__:
         for q_type in type(q).__mro__:
             formula = _TABLE.get((p_type, q_type))
@@ -46,11 +50,35 @@ def kl_divergence(p: Any, q: Any) -> jax.Array:
     no_formula(p, q)
 
 
+def _pair(p: Any, q: Any) -> str:
+    return f"KL({type(p).__name__} || {type(q).__name__})"
+
+
+def _check_pair(p: Any, q: Any) -> None:
+    """Raises unless they are two distributions over values of one shape, whose batches broadcast."""
+    if any(isinstance(side, type) or not hasattr(side, "event_shape") for side in (p, q)):
+        raise TypeError(
+            f"KL: two distributions wanted, got {p!r} and {q!r}; write "
+            "lx.kl_divergence(lx.Normal(0.0, 1.0), lx.Normal(1.0, 2.0))"
+        )
+    if p.event_shape != q.event_shape:
+        mend = "; .to_event(n) makes n batch axes those of the event"
+        raise ValueError(
+            f"{_pair(p, q)}: event shapes {p.event_shape} and {q.event_shape} differ"
+            f"{mend if len(p.event_shape) != len(q.event_shape) else ''}"
+        )
+    try:
+        jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
+    except ValueError:
+        raise ValueError(
+            f"{_pair(p, q)}: batch shapes {p.batch_shape} and {q.batch_shape} do not broadcast"
+        ) from None
+
+
 def no_formula(p: Any, q: Any) -> NoReturn:
     """Raises what `kl_divergence` raises of a pair that has none."""
-    pair = f"KL({type(p).__name__} || {type(q).__name__})"
     raise NotImplementedError(
-        f"{pair} has no closed form here; estimate it: x, log_p = p.sample_and_log_prob(key, "
+        f"{_pair(p, q)} has no closed form here; estimate it: x, log_p = p.sample_and_log_prob(key, "
         "(1000,)); "
         "jnp.mean(log_p - q.log_prob(x), axis=0), or add yours with lx.register_kl"
     )

@@ -17,7 +17,6 @@ from likelax.distributions.kl import kl_divergence, no_formula, register_kl
 from likelax.distributions.multivariate import (
     MultivariateNormal,
     MultivariateNormalDiag,
-    _check_events,
 )
 from likelax.distributions.normal import Normal
 from likelax.numerics.divergences import square_ratio_excess
@@ -118,7 +117,6 @@ def _columns(matrix: Array) -> Array:
 
 
 def _aligned(p: Any, q: Any) -> tuple[Any, Any]:
-    _check_events(p, q)
     rank = max(p.batch_ndim, q.batch_ndim)
     return add_axes(p, rank - p.batch_ndim), add_axes(q, rank - q.batch_ndim)
 

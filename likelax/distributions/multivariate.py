@@ -225,11 +225,6 @@ class MultivariateNormalDiag(Distribution):
         return jnp.sum(0.5 * (1 + _LOG_2PI) + self.log_scale, axis=-1)
 
 
-def _check_events(p: Distribution, q: Distribution) -> None:
-    if p.event_shape != q.event_shape:
-        raise ValueError(f"KL: event shapes {p.event_shape} and {q.event_shape} differ")
-
-
 @register_kl(MultivariateNormal, MultivariateNormal)
 @register_kl(MultivariateNormal, MultivariateNormalDiag)
 @register_kl(MultivariateNormalDiag, MultivariateNormal)
@@ -239,7 +234,6 @@ def _kl_normal(p: Any, q: Any) -> Array:
     The factor M = Lq^-1 Lp has the ratios of the diagonals on its own, so that the trace, d and the
     logarithms go together element by element and nothing cancels.
     """
-    _check_events(p, q)
     rank = max(p.batch_ndim, q.batch_ndim)
     p, q = add_axes(p, rank - p.batch_ndim), add_axes(q, rank - q.batch_ndim)
     a, b = p._factor(), q._factor()
@@ -257,6 +251,5 @@ def _kl_normal(p: Any, q: Any) -> Array:
 
 @register_kl(MultivariateNormalDiag, MultivariateNormalDiag)
 def _kl_diagonal(p: MultivariateNormalDiag, q: MultivariateNormalDiag) -> Array:
-    _check_events(p, q)
     z = standardize(p.loc, q.loc, q.scale)
     return jnp.sum(normal_scale_kl(p, q) + 0.5 * z**2, axis=-1)

@@ -240,6 +240,8 @@ def test_categorical_kl():
         )
         np.testing.assert_allclose(slope, 1 - p / q, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="4 classes on the left, 3 on the right"):
+        Categorical(probs=p).kl_divergence(Categorical(probs=jnp.ones(3) / 3))
+    with pytest.raises(ValueError, match=r"event shapes \(4,\) and \(3,\) differ"):
         left.kl_divergence(OneHotCategorical(probs=jnp.ones(3) / 3))
 
 

@@ -217,6 +217,19 @@ def test_truncated_normals_of_other_intervals():
         lx.kl_divergence(inner, lx.Truncated(lx.Logistic(0.0, 1.0), 0.0, 1.0))
 
 
+@pytest.mark.parametrize("by_log", [False, True])
+def test_an_exponential_is_a_gamma(by_log):
+    rates = {"log_rate": np.log(0.5)} if by_log else {"rate": 0.5}
+    p, q = lx.Exponential(**rates), lx.Gamma(2.5, 1.5)
+    scipy = stats.expon(scale=2.0), stats.gamma(2.5, scale=1 / 1.5)
+    there, back = quadrature(*scipy, 0.0, np.inf), quadrature(*scipy[::-1], 0.0, np.inf)
+    np.testing.assert_allclose(lx.kl_divergence(p, q), there, rtol=1e-5)
+    np.testing.assert_allclose(lx.kl_divergence(q, p), back, rtol=1e-5)
+    assert abs(back / there - 1) > 0.02  # the control
+    same = lx.Gamma(1.0, **rates)
+    assert lx.kl_divergence(p, same) == lx.kl_divergence(same, p) == 0
+
+
 def test_gamma_of_huge_concentration_is_the_normals():
     """At 1e8 lgamma and digamma cancel to nothing; the Normal limit is right to 1e-4."""
     a = np.float32(1e8)
@@ -254,6 +267,21 @@ def test_pairs_without_a_formula_say_what_to_do():
         pair = rf"KL\({type(p).__name__} \|\| {type(q).__name__}\)"
         with pytest.raises(NotImplementedError, match=pair + r".*sample_and_log_prob.*register_kl"):
             lx.kl_divergence(p, q)
+
+
+def test_what_has_no_divergence_is_told_so():
+    normal = lx.Normal(0.0, 1.0)
+    for other in (3.0, lx.Normal):
+        for pair in ((normal, other), (other, normal)):
+            with pytest.raises(TypeError, match=r"KL: two distributions wanted, got .*; write lx"):
+                lx.kl_divergence(*pair)
+    vector = lx.Normal([0.0, 1.0], 1.0)
+    with pytest.raises(
+        ValueError, match=r"KL\(Normal \|\| Independent\): event shapes \(\) and \(2,\) .*to_event"
+    ):
+        lx.kl_divergence(normal, vector.to_event())
+    with pytest.raises(ValueError, match=r"batch shapes \(2,\) and \(3,\) do not broadcast"):
+        lx.kl_divergence(vector, lx.Normal(jnp.zeros(3), 1.0))
 
 
 def test_registering():
