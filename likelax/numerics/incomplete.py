@@ -109,7 +109,9 @@ def gamma_parts(a, x, low=None):
         change = jax.lax.stop_gradient(ratio * low)
         tail = tail + jnp.where(lower, change, -change)
     # The reach in standard deviations: there is no log a.
-    tail = jnp.where(big, core + jnp.log(total * (reach * jnp.sqrt(c))), jnp.where(tiny, first, tail))
+    tail = jnp.where(
+        big, core + jnp.log(total * (reach * jnp.sqrt(c))), jnp.where(tiny, first, tail)
+    )
     return lower, density, jnp.where(tiny, jnp.exp(density - first), ratio), tail
 
 
@@ -238,7 +240,11 @@ def _log_tail(parts: Callable, upper: bool, top: float, words: int = 1) -> Calla
         return inside, jnp.where(inside, x, 0.5)
 
     def split(arguments):
-        shape, x, low = arguments[:-words], arguments[-words], arguments[len(arguments) - words + 1 :]
+        shape, x, low = (
+            arguments[:-words],
+            arguments[-words],
+            arguments[len(arguments) - words + 1 :],
+        )
         return shape, x, low
 
     def closed(inside, out, arguments):
@@ -259,7 +265,9 @@ def _log_tail(parts: Callable, upper: bool, top: float, words: int = 1) -> Calla
         inside, safe = opened(x)
         moves = not all(isinstance(tangent, SymbolicZero) for tangent in shape_tangents)
         found, slopes = (
-            shape_slopes(parts, list(shape), safe, *low) if moves else (parts(*shape, safe, *low), [])
+            shape_slopes(parts, list(shape), safe, *low)
+            if moves
+            else (parts(*shape, safe, *low), [])
         )
         out, slope_x, chain = log_tail_and_slope(found, upper)
         out = closed(inside, out, primals)

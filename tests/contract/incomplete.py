@@ -109,7 +109,9 @@ def _beta(a, b, x, y, dps):
     return _both(
         lower,
         log_mass
-        + mp.log(integral(lambda v: c * v + n * mp.log1p(z * mp.expm1(-v)), abs(gap), n * x * y, dps)),
+        + mp.log(
+            integral(lambda v: c * v + n * mp.log1p(z * mp.expm1(-v)), abs(gap), n * x * y, dps)
+        ),
     )
 
 
