@@ -46,7 +46,10 @@ def _solve(
         halved = jnp.sqrt(low) * jnp.sqrt(high)
         if bounded:
             halved = halved / (halved + jnp.sqrt(1.0 - low) * jnp.sqrt(1.0 - high))
-        trusted = (guess >= low) & (guess <= high) & (slope < jnp.inf)
+        # At the root a bracket's end is as often wrong as right: there a step out of it is no mistake.
+        arrived = jnp.abs(value) <= 8.0 * jnp.finfo(x.dtype).eps * jnp.maximum(1.0, -target)
+        kept = (guess >= low) & (guess <= high)
+        trusted = (kept | arrived) & (slope < jnp.inf)
         return low, high, jnp.where(trusted, guess, halved)
 
     return jax.lax.fori_loop(0, terms(p, 20, 26), step, (low, high, jnp.clip(x, low, high)))[2]
