@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from likelax import _checks, supports
 from likelax._pytree import Array, add_axes, node
@@ -137,9 +138,9 @@ class Truncated(Bounded):
     logarithms, whose difference has the rounding of the larger one (the mass of an interval too
     narrow for a difference of tails is an integral of the density, see `_interval.log_between`).
 
-    `mean`, `variance`, `entropy` and KL are known for a Normal. `mode` is that of a base with one peak.
-    `quantile` is direct for a Normal and a Logistic and inverts the cdf bit by bit for any other; it and the samples
-    of a continuous base have the implicit derivative.
+    `mean`, `variance`, `entropy` and KL (from another and from a Normal) are known for a Normal. `mode` is
+    that of a base with one peak. `quantile` is direct for a Normal and a Logistic and inverts the cdf bit
+    by bit for any other; it and the samples of a continuous base have the implicit derivative.
 
     Args:
       base: a distribution over numbers with `log_cdf` and `log_survival`, `(*batch,)`.
@@ -227,9 +228,18 @@ class Truncated(Bounded):
 def _kl_truncated(p: Truncated, q: Truncated) -> Array:
     if not (isinstance(p.base, Normal) and isinstance(q.base, Normal)):
         no_formula(p, q)
-    (low, high), (low_q, high_q) = p._within(), q._within()
+    return _kl_within(p, q.base, *q._within())
+
+
+@register_kl(Truncated, Normal)
+def _kl_truncated_normal(p: Truncated, q: Normal) -> Array:
+    return _kl_within(p, q, -jnp.inf, jnp.inf) if isinstance(p.base, Normal) else no_formula(p, q)
+
+
+def _kl_within(p: Truncated, q: Normal, low_q: ArrayLike, high_q: ArrayLike) -> Array:
+    low, high = p._within()
     return truncated_normal_divergence(
-        low, high, p.base.loc, p.base.scale, low_q, high_q, q.base.loc, q.base.scale
+        low, high, p.base.loc, p.base.scale, low_q, high_q, q.loc, q.scale
     )
 
 

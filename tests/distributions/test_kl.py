@@ -213,8 +213,14 @@ def test_truncated_normals_of_other_intervals():
     ends = jnp.exp(inner.log_prob(jnp.array([0.0, 1.0])))
     np.testing.assert_allclose([own.low, -own.high], ends, rtol=1e-6)
     np.testing.assert_allclose([-theirs.low, theirs.high], ends, rtol=1e-6)
-    with pytest.raises(NotImplementedError, match=r"KL\(Truncated \|\| Truncated\)"):
-        lx.kl_divergence(inner, lx.Truncated(lx.Logistic(0.0, 1.0), 0.0, 1.0))
+    whole = lx.Normal(0.25, 1.5)
+    assert lx.kl_divergence(inner, whole) == lx.kl_divergence(
+        inner, truncated(-INF, INF, 0.25, 1.5)
+    )
+    logistic = lx.Truncated(lx.Logistic(0.0, 1.0), 0.0, 1.0)
+    for pair in ((inner, logistic), (logistic, inner), (logistic, whole), (whole, inner)):
+        with pytest.raises(NotImplementedError, match=r"KL\((Truncated|Normal) \|\| (Trunc|Norm)"):
+            lx.kl_divergence(*pair)
 
 
 @pytest.mark.parametrize("by_log", [False, True])
