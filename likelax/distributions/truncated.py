@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from likelax import _checks, supports
 from likelax._pytree import Array, add_axes, node
@@ -228,19 +227,18 @@ class Truncated(Bounded):
 def _kl_truncated(p: Truncated, q: Truncated) -> Array:
     if not (isinstance(p.base, Normal) and isinstance(q.base, Normal)):
         no_formula(p, q)
-    return _kl_within(p, q.base, *q._within())
+    return _kl_normal(p.base, p._within(), q.base, q._within())
 
 
 @register_kl(Truncated, Normal)
 def _kl_truncated_normal(p: Truncated, q: Normal) -> Array:
-    return _kl_within(p, q, -jnp.inf, jnp.inf) if isinstance(p.base, Normal) else no_formula(p, q)
+    if not isinstance(p.base, Normal):
+        no_formula(p, q)
+    return _kl_normal(p.base, p._within(), q, (-jnp.inf, jnp.inf))
 
 
-def _kl_within(p: Truncated, q: Normal, low_q: ArrayLike, high_q: ArrayLike) -> Array:
-    low, high = p._within()
-    return truncated_normal_divergence(
-        low, high, p.base.loc, p.base.scale, low_q, high_q, q.loc, q.scale
-    )
+def _kl_normal(p: Normal, ends: tuple[Any, Any], q: Normal, ends_q: tuple[Any, Any]) -> Array:
+    return truncated_normal_divergence(*ends, p.loc, p.scale, *ends_q, q.loc, q.scale)
 
 
 class Censored(Bounded):
