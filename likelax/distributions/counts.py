@@ -17,15 +17,23 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.numerics.counts import (
+    LARGEST_LOGIT,
     negative_binomial_dispersed_log_pmf,
     negative_binomial_log_mass,
     negative_binomial_log_pmf,
+    odds_parts,
     poisson_log_pmf,
     poisson_log_rate_log_pmf,
 )
 from likelax.numerics.deviance import deviance
 from likelax.numerics.divergences import counts_divergence, wait_divergence
-from likelax.numerics.incomplete import log_betainc, log_betaincc, log_gammainc, log_gammaincc
+from likelax.numerics.incomplete import (
+    log_betainc,
+    log_betainc_of_logits,
+    log_betaincc,
+    log_gammainc,
+    log_gammaincc,
+)
 from likelax.numerics.logspace import divide, log_mean_decay, log_sigmoid, log_sub_exp
 from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_pmf
 
@@ -287,11 +295,25 @@ class _GammaPoisson(Distribution):
     def _log_q(self) -> Array:
         return log_sigmoid(-self._log_odds())
 
+    def _gap(self, value: Array, log_odds: Array) -> tuple[Array, Array | None]:
+        """(value + 1 + r) q - r, without a value + 1, which may be no float, and exp(-|log odds|) if the
+        parameters have it to more digits.
+        """
+        _, q, gap, _ = odds_parts(value, self._r(), log_odds)
+        return q - gap, None
+
+    def _log_tail(self, value: Array, upper: bool) -> Array:
+        r, value, log_odds = jnp.broadcast_arrays(self._r(), value, self._log_odds())
+        gap, odds = self._gap(value, log_odds)
+        if upper:
+            return log_betainc_of_logits(value + 1, r, log_odds, -gap, odds)
+        return log_betainc_of_logits(r, value + 1, -log_odds, gap, odds)
+
     def log_cdf(self, value: Array) -> Array:
-        return _log_beta_tail(self._r(), value + 1, self._log_q(), self._log_p())
+        return self._log_tail(value, False)
 
     def log_survival(self, value: Array) -> Array:
-        return _log_beta_tail(value + 1, self._r(), self._log_p(), self._log_q())
+        return self._log_tail(value, True)
 
     def quantile(self, q: Array) -> Array:
         return count_quantile(self, q)
@@ -374,6 +396,16 @@ class NegativeBinomial2(_GammaPoisson):
 
     def _log_odds(self) -> Array:
         return self.log_rate + jnp.log(self.dispersion)
+
+    def _gap(self, value: Array, log_odds: Array) -> tuple[Array, Array | None]:
+        if not self.given("rate"):
+            return super()._gap(value, log_odds)
+        odds = self.rate * self.dispersion
+        held = (odds > 1e-30) & (odds < 1e30)
+        odds = jnp.where(held, odds, 1)
+        gap = ((value - self.rate) + 1) / (1 + self.rate * self.dispersion)
+        plain = jnp.exp(-jnp.minimum(jnp.abs(log_odds), LARGEST_LOGIT))
+        return gap, jnp.where(held, jnp.minimum(odds, 1 / odds), plain)
 
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):

@@ -118,7 +118,7 @@ def poisson_log_rate_log_pmf(k: ArrayLike, log_rate: ArrayLike) -> Array:
 LARGEST_LOGIT = 80.0
 
 
-def _odds_parts(c, d, logits):
+def odds_parts(c, d, logits):
     """p, q, n p - c = d - n q, n = c + d, and by how much the logits are beyond the largest.
 
     With e = exp(logits) the gap is (d e - c) / (1 + e), to some digits of e more than a float has: p's own rounding would
@@ -143,7 +143,7 @@ def _odds_parts(c, d, logits):
 )
 def _odds_gap(c, d, logits):
     """n p - c."""
-    return _odds_parts(c, d, logits)[2]
+    return odds_parts(c, d, logits)[2]
 
 
 def times_log(x, log_y):
@@ -157,7 +157,7 @@ def _negative_binomial_failures(k, r, logits):
 
     For r < 1 <= k without r log r - r and log r: lgamma(r) = lgamma(1 + r) - log r has them.
     """
-    p, q, gap, _ = _odds_parts(k, r, logits)
+    p, q, gap, _ = odds_parts(k, r, logits)
     nq, none = (k + r) * q, k == 0
     small = (r < 1.0) & ~none
     # r D(1, q) at k = 0, where r q may be below the floats.
@@ -176,7 +176,7 @@ def _negative_binomial_slope_r(k, r, logits):
     # log q + digamma(n) - digamma(r).
     n, small = k + r, (r < 1.0) & (k > 0)
     log = _negative_binomial_failures(k, r, logits)[1]
-    beyond = jnp.maximum(_odds_parts(k, r, logits)[3], 0.0)
+    beyond = jnp.maximum(odds_parts(k, r, logits)[3], 0.0)
     top, low = jnp.maximum(n, 1.0), jnp.maximum(r, 1.0)
     slope = stirling(1, True)(top)
     large = (slope - stirling(1, True)(low)) + 0.5 * (k / n) / r
@@ -187,7 +187,7 @@ def _negative_binomial_slope_r(k, r, logits):
 
 def _negative_binomial_slope_k(k, r, logits):
     # log p + digamma(n) - digamma(k + 1).
-    p, _, gap, beyond = _odds_parts(k, r, logits)
+    p, _, gap, beyond = odds_parts(k, r, logits)
     c = jnp.where(k == 0, 1.0, k)
     many = digamma_minus_log(c + r) - digamma_minus_log(c) - 1.0 / c
     many = many - log_ratio(c, (c + r) * p, jnp.where(k == 0, (c + r) * p - c, gap))
@@ -200,7 +200,7 @@ def _negative_binomial_slope_k(k, r, logits):
     lambda k, r, logits: -_odds_gap(k, r, logits),
 )
 def _negative_binomial(k, r, logits):
-    p, _, gap, beyond = _odds_parts(k, r, logits)
+    p, _, gap, beyond = odds_parts(k, r, logits)
     n, none = k + r, k == 0
     small = (r < 1.0) & ~none
     c, s = jnp.where(none, 1.0, k), jnp.where(small, r, 0.0)

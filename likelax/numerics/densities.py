@@ -160,22 +160,30 @@ def half_harmonic(a, b):
     return small / (1.0 + small / large)
 
 
-def _beta_core_slope_x(x, a, b):
-    return -beta_gap(x, a, b) / (x * (1.0 - x))
+def _core_slope(c, d, z, gap):
+    """Of `beta_log_core` in c, given gap = (c + d) z - c."""
+    log = -log_ratio(c, (c + d) * z, gap) + digamma_minus_log_step(c, d)
+    return log - 0.5 * (d / (c + d)) / c
 
 
 @with_partials(
-    _beta_core_slope_x,
-    lambda x, a, b: _beta_slope_a(x, a, b) - 0.5 * (b / (a + b)) / a,
-    lambda x, a, b: _beta_slope_b(x, a, b) - 0.5 * (a / (a + b)) / b,
+    lambda a, b, x, y, gap: _core_slope(*_two(a, b), x, gap),
+    lambda a, b, x, y, gap: _core_slope(*_two(b, a), y, -gap),
+    lambda a, b, x, y, gap: -gap / x / y,
+    None,
+    None,
 )
-def beta_log_core(x, a, b):
-    """log of x (1 - x) density, less log(a b / (a + b)) / 2: at the mean it is never large. 0 < x < 1, and a,
-    b >= 2, elsewhere taken for 2.
+def beta_log_core(a, b, x, y, gap):
+    """log of x (1 - x) density, less log(a b / (a + b)) / 2: at the mean it is never large. 0 < x < 1, y = 1 -
+    x, gap = (a + b) x - a, and a, b >= 2, elsewhere taken for 2. y and gap carry digits and have no slope.
     """
-    a, b = jnp.maximum(a, 2.0), jnp.maximum(b, 2.0)
+    a, b = _two(a, b)
     rest = stirling(0, True)(a) + stirling(0, True)(b) - stirling(0, True)(a + b)
-    return -two_deviances(a, b, x, 1.0 - x, beta_gap(x, a, b)) - (rest + _HALF_LOG_2PI)
+    return -two_deviances(a, b, x, y, gap) - (rest + _HALF_LOG_2PI)
+
+
+def _two(a, b):
+    return jnp.maximum(a, 2.0), jnp.maximum(b, 2.0)
 
 
 def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:

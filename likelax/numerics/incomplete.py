@@ -17,8 +17,13 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
-from likelax.numerics._rules import terms
-from likelax.numerics.densities import beta_gap, beta_log_core, half_harmonic
+from likelax.numerics._rules import terms, with_partials
+from likelax.numerics.counts import LARGEST_LOGIT
+from likelax.numerics.densities import (
+    beta_gap,
+    beta_log_core,
+    half_harmonic,
+)
 from likelax.numerics.deviance import gap_deviance, log1pmx
 from likelax.numerics.gamma import lgamma, lgamma1p, lgamma_step, log_beta, stirling
 from likelax.numerics.logspace import as_floats, log1mexp, log1p
@@ -130,14 +135,40 @@ def _gamma_mass(a, x, gap):
 
 def beta_parts(a, b, x):
     """Beta(a, b) at 0 < x < 1: the lower tail up to the mean, and for a < 1 a little further."""
-    y = 1.0 - x
-    gap = beta_gap(x, a, b)
+    y, log_x, log_y = 1.0 - x, jnp.log(x), log1p(-x)
+    lower, mass, ratio, tail = _beta_parts(a, b, x, y, log_x, log_y, beta_gap(x, a, b))
+    return lower, mass - log_x - log_y, ratio / x / y, tail
+
+
+@with_partials(
+    lambda a, b, x, y, gap: -y, lambda a, b, x, y, gap: x, lambda a, b, x, y, gap: a + b, None, None
+)
+def _known_gap(a, b, x, y, gap):
+    """(a + b) x - a, known to be gap."""
+    return gap
+
+
+def _logit_parts(a, b, kept, known, known_odds):
+    """`beta_parts` at x = sigmoid(kept), with slopes in the logits in place of x. `known` is (a + b) x - a, and
+    `known_odds` exp(-|kept|), to more digits than `kept` has.
+    """
+    odds = jnp.exp(-jnp.abs(kept))
+    odds = odds + jax.lax.stop_gradient(known_odds - odds)
+    rest = log1p(odds)
+    larger, rare = 1.0 / (1.0 + odds), kept < 0
+    smaller = odds * larger
+    x, y = jnp.where(rare, smaller, larger), jnp.where(rare, larger, smaller)
+    log_x, log_y = jnp.minimum(kept, 0.0) - rest, jnp.minimum(-kept, 0.0) - rest
+    return _beta_parts(a, b, x, y, log_x, log_y, _known_gap(a, b, x, y, known))
+
+
+def _beta_parts(a, b, x, y, log_x, log_y, gap):
+    """(lower, log of x y density, x y density over tail, log tail), y = 1 - x and gap = (a + b) x - a."""
     near_zero = (a < 1.0) & (b * x < 1.5) & (x <= 0.5)
     near_one = (b < 1.0) & (a * y < 1.5) & (y < 0.5)
     lower = near_zero | ((gap <= 0) & ~near_one)
-    core = beta_log_core(x, a, b)
+    core = beta_log_core(a, b, x, y, gap)
     saddle = (a >= 2.0) & (b >= 2.0)
-    log_x, log_y = jnp.log(x), log1p(-x)
     plain = a * log_x + b * log_y - log_beta(a, b)
     mass = jnp.where(saddle, core + 0.5 * jnp.log(half_harmonic(a, b)), plain)
     # From here on the lower tail of Beta(c, d) at z; w = 1 - z.
@@ -156,7 +187,8 @@ def beta_parts(a, b, x):
     up = jnp.where(f < 1.0, f + 1.0, f)
     shift = jnp.where(f < 1.0, log1p(e / f), 0.0)
     log_c_beta = lgamma1p(e) - lgamma_step(up, e) + shift
-    first = e * jnp.log(v) - log_c_beta + log1p(e * total)
+    log_v = jnp.where(tiny, jnp.where(lower, log_x, log_y), 0.0)
+    first = e * log_v - log_c_beta + log1p(e * total)
 
     # z w over the continued fraction of DiDonato and Morris (1992).
     other = big | tiny
@@ -189,11 +221,10 @@ def beta_parts(a, b, x):
         lambda u: (e - 1.0) * log1pmx(-u) + (f - 1.0) * log1pmx(u * ratio) - slope * u, reach
     )
     reach = reach / y
-    density = mass - log_x - log_y
-    over = 1.0 / jnp.where(big, reach * total, fraction) / z / w
+    over = 1.0 / jnp.where(big, reach * total, fraction)
     smooth = core + jnp.log(total * (reach * jnp.sqrt(half_harmonic(e, f))))
     tail = jnp.where(big, smooth, jnp.where(tiny, first, mass + jnp.log(fraction)))
-    return lower, density, jnp.where(tiny, jnp.exp(density - first), over), tail
+    return lower, mass, jnp.where(tiny, jnp.exp(mass - first), over), tail
 
 
 def log_tail_and_slope(parts, upper: bool) -> tuple:
@@ -283,6 +314,32 @@ def _log_tail(parts: Callable, upper: bool, top: float, words: int = 1) -> Calla
     return log_tail
 
 
+@jax.custom_jvp
+def _log_betainc_of_logits(a, b, logits, gap, odds):
+    return log_tail_and_slope(_logit_parts(a, b, logits, gap, odds), False)[0]
+
+
+def _logits_rule(primals, tangents):
+    *shape, logits, gap, odds = primals
+    moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:2])
+    found, slopes = (
+        shape_slopes(_logit_parts, shape, logits, gap, odds)
+        if moves
+        else (_logit_parts(*primals), [])
+    )
+    out, slope, chain = log_tail_and_slope(found, False)
+    total = jnp.zeros_like(out)
+    for shape_slope, tangent in zip(slopes, tangents[:2], strict=moves):
+        if not isinstance(tangent, SymbolicZero):
+            total = total + shape_slope * chain * tangent
+    if not isinstance(tangents[2], SymbolicZero):
+        total = total + slope * tangents[2]
+    return out, total
+
+
+_log_betainc_of_logits.defjvp(_logits_rule, symbolic_zeros=True)
+
+
 _log_gammainc = _log_tail(gamma_parts, upper=False, top=math.inf)
 _log_gammaincc = _log_tail(gamma_parts, upper=True, top=math.inf)
 _log_gammainc_of_pair = _log_tail(gamma_parts, upper=False, top=math.inf, words=2)
@@ -320,6 +377,23 @@ def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
     half a rounding of I, not of its log.
     """
     return _log_betainc(*jnp.broadcast_arrays(*as_floats(a, b, x)))
+
+
+def log_betainc_of_logits(
+    a: Array, b: Array, logits: Array, gap: Array, odds: Array | None = None
+) -> Array:
+    """log I_x(a, b) at x = sigmoid(logits): neither x nor 1 - x is rounded before it is used.
+
+    gap = (a + b) x - a is what the tail hangs on; it and `odds`, exp(-|logits|) where that is known to more
+    digits, have no slope. Logits are kept to ±80.
+    """
+    kept = jnp.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
+    odds = jnp.exp(-jnp.abs(kept)) if odds is None else odds
+    tail = _log_betainc_of_logits(a, b, kept, *jax.lax.stop_gradient((gap, odds)))
+    # Below what a float's exp holds, I_x is proportional to x^a.
+    end = jnp.isinf(logits)
+    tail = tail + a * jnp.minimum(jnp.where(end, 0.0, logits) + LARGEST_LOGIT, 0.0)
+    return jnp.where(end, jnp.where(logits < 0, -jnp.inf, 0.0), tail)
 
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:

@@ -5,6 +5,7 @@ import numpy as np
 
 import likelax as lx
 from contract.entry import Entry, powers, signed
+from contract.incomplete import beta_tails
 
 # ---- parameters and counts ----
 
@@ -234,11 +235,16 @@ def from_mean(formula):
     return wrapped
 
 
-NEGATIVE_BINOMIAL_TAILS = tails(
-    negative_binomial,
-    lambda k, r, log_p, log_q: (k + r - 1) / k * mp.exp(log_p),
-    lambda r, log_p, log_q: r * mp.exp(log_p - log_q),
-)
+def negative_binomial_tail(upper):
+    """log of I_q(r, k + 1), or of the rest."""
+    return lambda k, r, log_p, log_q: beta_tails(r, k + 1, mp.exp(log_q), mp.exp(log_p))[upper]
+
+
+NEGATIVE_BINOMIAL_TAILS = {
+    "log_cdf": negative_binomial_tail(False),
+    "log_survival": negative_binomial_tail(True),
+    "cdf": lambda *point: mp.exp(negative_binomial_tail(False)(*point)),
+}
 
 
 def draw_negative_binomial(generator, n):
@@ -259,23 +265,23 @@ def draw_from_mean(generator, n):
 
 
 def draw_negative_binomial_tails(generator, n):
-    """Counts and means to 1000: tails that fall like a power have a term for each count."""
-    r, l = (
-        powers(generator, n, -6, 8),
-        np.where(
-            generator.random(n) < 0.5, generator.uniform(-200, 0, n), generator.normal(size=n) * 2
-        ),
+    """Counts to 1e8; the means too, but for a tenth."""
+    r = np.where(
+        generator.random(n) < 0.6, powers(generator, n, -6, 8), powers(generator, n, -20, 20)
     )
-    l = np.minimum(l, np.log(1000 / r))
+    l = np.where(
+        generator.random(n) < 0.5, generator.uniform(-200, 0, n), generator.normal(size=n) * 2
+    )
+    top = powers(generator, n, 0, 8)
+    l = np.where(generator.random(n) < 0.9, np.minimum(l, np.log(top / r)), l)
     mean = r * np.exp(l)
-    std = np.sqrt(mean * (1 + mean / r))
-    value = near(generator, n, mean, std, counts(generator, n, 3.0))
-    return np.minimum(value, 3000), r, l
+    std = np.sqrt(mean) * np.sqrt(1 + mean / r)
+    return near(generator, n, mean, std, counts(generator, n)), r, l
 
 
 def draw_from_mean_tails(generator, n):
     value, r, l = draw_negative_binomial_tails(generator, n)
-    return value, r * np.exp(np.maximum(l, -60)), 1 / r
+    return value, np.maximum(r * np.exp(np.maximum(l, -60)), 1e-37), 1 / r
 
 
 def all_of(wrap, tails_of):
@@ -423,7 +429,7 @@ ENTRIES = [
         all_of(by_logits, NEGATIVE_BINOMIAL_TAILS),
         value_and(itself, one),
         slopes=(1, 2),
-        digits=60,
+        digits=90,
     ),
     Entry(
         "NegativeBinomial.from_mean tails",
@@ -432,6 +438,6 @@ ENTRIES = [
         all_of(from_mean, NEGATIVE_BINOMIAL_TAILS),
         value_and(itself, itself),
         slopes=(1, 2),
-        digits=60,
+        digits=90,
     ),
 ]

@@ -117,6 +117,10 @@ def _beta(a, b, x, y, dps):
 
 def beta_tails(a, b, x, y=None):
     """(log I_x(a, b), log(1 - I_x(a, b))) for 0 < x < 1 and y = 1 - x, which may be handed over."""
+    if mp.im(x) != 0 or (y is not None and mp.im(y) != 0) or a <= 0 or b <= 0:
+        raise ValueError((a, b, x, y))
+    if x == 0 or y == 0:
+        return (-mp.inf, mp.mpf(0)) if x == 0 else (mp.mpf(0), -mp.inf)
     digits = mp.mp.dps
     with mp.workdps(digits + GUARD):
         found = _beta(a, b, x, 1 - x if y is None else y, digits)
