@@ -15,8 +15,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio
-from likelax.numerics.gamma import log_beta
-from likelax.numerics.incomplete import log_betainc
+from likelax.numerics.incomplete import log_betainc_of_logits
 from likelax.numerics.logspace import (
     divide,
     exp_of_log_scale,
@@ -26,9 +25,9 @@ from likelax.numerics.logspace import (
     standardize_by_log,
 )
 from likelax.numerics.normal import log_ndtr
+from likelax.numerics.pairs import log_over
 from likelax.numerics.student_t import (
     log1p_square,
-    square_share,
     student_t_kernel,
     student_t_log_normalizer,
 )
@@ -181,62 +180,79 @@ def _normal_deviate(z: Array, df: Array) -> Array:
     For df > 50 and z^2 < df its log tail is right to 2e-8; for df > 200 and z < 3, or df > 1e5 and
     z^2 < df, to 1e-14.
     """
-    a = df - 0.5
-    b = 48 * a * a
-    t = z / jnp.sqrt(df)
-    # sqrt(a log(1 + t^2)) as a multiple of t, whose slope is finite at 0.
-    w = t * t
+    # sqrt((df - 1/2) log(1 + z^2/df)) as a multiple of z, whose slopes at 0 and in df do not cancel.
+    w = divide(z * z, df)
     small = w < 1e-4
     ratio = jnp.where(
         small,
         1 - w * (1 / 2 - w * (1 / 3 - w * (1 / 4 - w / 5))),
         jnp.log1p(jnp.where(small, 1.0, w)) / jnp.where(small, 1.0, w),
     )
-    u = jnp.sqrt(a * ratio) * t
-    v = u * u
+    u = z * jnp.sqrt((1 - divide(0.5, df)) * ratio)
+    # The rest is at most u / (48 df).
+    counts = df < (1e7 if z.dtype == jnp.float32 else 1e16)
+    b = 48 * (jnp.where(counts, df, 1e3) - 0.5) ** 2
+    v = jnp.where(counts, u, 0.0) ** 2
     third = (((4 * v + 33) * v + 240) * v + 855) / (10 * b * (b + 0.8 * v * v + 100))
-    return u + u * ((v + 3) / b - third)
+    return u + jnp.where(counts, u * ((v + 3) / b - third), 0.0)
 
 
 def _log_tail_value(z: Array, df: Array) -> Array:
+    """log P(Z > z) for z >= 0 as its region has it."""
     t = z / jnp.sqrt(df)
-    info = jnp.finfo(z.dtype)
-    # For large df 1/(1 + t^2) is a number near 1 that holds too little of z.
     if z.dtype == jnp.float32:
         like_normal = (df > 50) & (t < 1)
     else:
         like_normal = ((df > 200) & (z < 3)) | ((df > 1e5) & (t < 1))
-    far = t > 1 / info.eps
-    centre = (z < 1) & (t < 1)
-    inside = ~(like_normal | far)
     normal = log_ndtr(
         -_normal_deviate(jnp.where(like_normal, z, 0.0), jnp.where(like_normal, df, 100.0))
     )
-    # P(|Z| < z) = I_{t^2/(1+t^2)}(1/2, df/2), and the complement with both sides exchanged.
-    half_df, t_in = 0.5 * jnp.where(like_normal, 1.0, df), jnp.where(inside, t, 1.0)
-    half = jnp.full_like(half_df, 0.5)
-    x = jnp.where(centre, square_share(t_in)[1], 1 / (1 + t_in**2))
-    beta = log_betainc(jnp.where(centre, half, half_df), jnp.where(centre, half_df, half), x)
-    # At z = 0 nothing is inside: log(1 - 0).
-    between = log1mexp(-jnp.where(centre, beta, -1.0))
-    regular = jnp.where(centre, between, beta)
-    t_far = jnp.where(far, t, 1.0)
-    power = -2 * half_df * jnp.log(t_far) - jnp.log(half_df) - log_beta(half_df, half)
-    out = jnp.where(far, power, regular) - _LOG_2
-    return jnp.where(like_normal, normal, out)
+    # P(|Z| > z) = I_x(df/2, 1/2) at x = 1/(1 + t^2), whose logits and gap are known without x.
+    m, z, t = (jnp.where(like_normal, 1.0, part) for part in (df, z, t))
+    logits = -2 * log_over(z, jnp.sqrt(m))
+    near = t < 1
+    ratio = jnp.where(near, t, 1 / jnp.where(near, 1.0, t))
+    odds = ratio * ratio
+    above = jnp.where(near, 1 - jnp.where(near, z, 0.0) ** 2, odds - m)
+    beta = log_betainc_of_logits(
+        0.5 * m, jnp.full_like(m, 0.5), logits, above / (2 * (1 + odds)), odds
+    )
+    return jnp.where(like_normal, normal, beta - _LOG_2)
+
+
+@jax.custom_jvp
+def _tail(z: Array, df: Array) -> tuple[Array, Array]:
+    """log P(Z > z) for z >= 0 and the hazard, minus its derivative in z."""
+    value, slope = jax.jvp(lambda z: _log_tail_value(z, df), (z,), (jnp.ones_like(z),))
+    # Further out the two logarithms would be large and round; at 0 the logits have no slope.
+    inner = z < 1
+    near = jnp.exp(_log_density(jnp.where(inner, z, 0.0), df) - jnp.where(inner, value, 0.0))
+    return value, jnp.where(inner, near, -slope)
+
+
+@_tail.defjvp
+def _tail_jvp(primals, tangents):
+    (z, df), (dz, ddf) = primals, tangents
+    value, hazard = _tail(z, df)
+    slope = _log_tail_slope(z, df)
+    _, change = jax.jvp(_log_density, primals, tangents)
+    return (value, hazard), (
+        slope * ddf - hazard * dz,
+        hazard * (change - slope * ddf + hazard * dz),
+    )
 
 
 @jax.custom_jvp
 def _log_tail(z: Array, df: Array) -> Array:
-    """log P(Z > z) for z >= 0, in four regions. Derivative in z: minus the hazard."""
+    """log P(Z > z) for z >= 0."""
     return _log_tail_value(z, df)
 
 
 @_log_tail.defjvp
 def _log_tail_jvp(primals, tangents):
     (z, df), (dz, ddf) = primals, tangents
-    value = _log_tail(z, df)
-    return value, _log_tail_slope(z, df) * ddf - jnp.exp(_log_density(z, df) - value) * dz
+    value, hazard = _tail(z, df)
+    return value, _log_tail_slope(z, df) * ddf - hazard * dz
 
 
 def _in_df(function: Callable[[Array, Array], Array], z: Array, df: Array) -> Array:
@@ -256,8 +272,8 @@ def _log_tail_slope_jvp(primals, tangents):
     (z, df), (dz, ddf) = primals, tangents
     slope = _log_tail_slope(z, df)
     _, bend = jax.jvp(lambda df: _in_df(_log_tail_value, z, df), (df,), (ddf,))
-    hazard = jnp.exp(_log_density(z, df) - _log_tail(z, df))
-    return slope, bend + hazard * (slope - _in_df(_log_density, z, df)) * dz
+    cross = _tail(z, df)[1] * (slope - _in_df(_log_density, z, df))
+    return slope, bend + cross * dz
 
 
 @jax.custom_jvp

@@ -5,6 +5,7 @@ import numpy as np
 
 import likelax as lx
 from contract.entry import Entry, powers, signed
+from contract.incomplete import beta_tails
 from contract.location_scale import (
     LOG_2PI,
     bulk,
@@ -166,7 +167,10 @@ def student_lower(z, df):
     """log P(Z < z)."""
     if z > 0:
         return log_rest(student_lower(-z, df))
-    return mp.log(mp.betainc(df / 2, 0.5, 0, df / (df + z**2), regularized=True) / 2)
+    if z == 0:
+        return mp.log(mp.mpf(1) / 2)
+    total = df + z**2
+    return beta_tails(df / 2, mp.mpf(1) / 2, df / total, z**2 / total)[0] - mp.log(2)
 
 
 def student_tails_draw(generator, n):
@@ -174,7 +178,10 @@ def student_tails_draw(generator, n):
     z = np.where(
         generator.random(n) < 0.5, generator.normal(size=n) * 3, signed(generator, n, -10, 6)
     )
-    return scale * z, powers(generator, n, -1.5, 4), np.zeros(n), scale
+    df = np.where(
+        generator.random(n) < 0.7, powers(generator, n, -1.5, 4), powers(generator, n, -3, 20)
+    )
+    return scale * z, df, np.zeros(n), scale
 
 
 def with_shape(lower):
@@ -254,9 +261,7 @@ ENTRIES = [
         "StudentT tails",
         lx.StudentT,
         student_tails_draw,
-        {
-            "log_cdf": lambda x, df, loc, scale: student_lower((x - loc) / scale, df),
-        },
+        {"log_cdf": lambda x, df, loc, scale: student_lower((x - loc) / scale, df)},
         lambda x, df, loc, scale: (scale, df, scale, scale),
         edges=[(0.0, 1.0, 0.0, 1.0)],
         digits=60,
