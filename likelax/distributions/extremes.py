@@ -12,14 +12,27 @@ from likelax._pytree import Array, param
 from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.distributions.location_scale import LocationScale, scale_ratio
+from likelax.distributions.location_scale import LocationScale, log_scale_ratio, scale_ratio
 from likelax.numerics.divergences import exp_excess
-from likelax.numerics.gamma import lgamma, log_binomial, zeta
+from likelax.numerics.gamma import lgamma, log_binomial, stirling_error, zeta
 from likelax.numerics.logspace import divide, log1mexp, log_mean_decay
-from likelax.numerics.pairs import log_over
+from likelax.numerics.pairs import (
+    Pair,
+    fine_log_quotient,
+    log_over,
+    pair_minus,
+    pair_over,
+    pair_product,
+    pair_sum,
+    pair_times,
+    rounded,
+    standardize_pair,
+    word,
+)
 from likelax.numerics.powers import exp_minus, gumbel_log_kernel, power, weibull_log_pdf
 
 _EULER = 0.57721566490153286
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Gumbel(LocationScale):
@@ -65,15 +78,42 @@ def log_upper_tail(z: Array) -> Array:
     return jnp.where(upper, log_mean_decay(jnp.exp(-far)) - far, log1mexp(jnp.exp(-near)))
 
 
-def _kl_standard(shift: Array, ratio: Array) -> Array:
-    """From the standard Gumbel to that of `shift + ratio X`: two terms that are never negative."""
+def _kl_standard(shift: Array, ratio: Array, log_ratio: Array, fine: Pair | None = None) -> Array:
+    """From the standard Gumbel to that of `shift + ratio X`: two terms that are never negative.
+
+    `fine` is lgamma(1 + ratio) - shift in two words, where it is known: it is exponentiated.
+    """
     v = lgamma(1 + ratio) - shift
-    return exp_excess(v) + (lgamma(ratio) + _EULER * (ratio - 1))
+    growth = exp_excess(v)
+    if fine is not None:
+        lost = jax.lax.stop_gradient(rounded(pair_sum(fine, word(-v))))
+        growth = growth + jnp.where(jnp.abs(v) < 1000, lost, 0) * jnp.expm1(v)
+    # lgamma(ratio) is -log ratio where ratio is next to 0, or below the floats.
+    tiny = ratio < 1e-30
+    return growth + jnp.where(
+        tiny, -log_ratio - _EULER, lgamma(jnp.where(tiny, 1.0, ratio)) + _EULER * (ratio - 1)
+    )
+
+
+def _lgamma1p_pair(top: Array, bottom: Array) -> Pair:
+    """lgamma(1 + top / bottom), where it is large by Stirling's formula in two words."""
+    plain = lgamma(1 + divide(top, bottom))
+    large = top > 2 * bottom
+    top, bottom = jnp.where(large, top, 3.0), jnp.where(large, bottom, 1.0)
+    r = pair_over(word(top), bottom)
+    power = pair_product(pair_sum(r, word(jnp.full_like(top, 0.5))), fine_log_quotient(top, bottom))
+    high, low = pair_sum(power, pair_minus(r), word(_HALF_LOG_2PI + stirling_error(r[0])))
+    return jnp.where(large, high, plain), jnp.where(large, low, 0.0)
 
 
 @register_kl(Gumbel, Gumbel)
 def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
-    return _kl_standard(divide(p.loc - q.loc, q.scale), scale_ratio(p, q))
+    standard = divide(p.loc - q.loc, q.scale), scale_ratio(p, q), log_scale_ratio(p, q)
+    if not (p.given("scale") and q.given("scale")):
+        return _kl_standard(*standard)
+    loc, scale, loc_q, scale_q = jnp.broadcast_arrays(p.loc, p.scale, q.loc, q.scale)
+    away = pair_minus(standardize_pair(loc, loc_q, scale_q))
+    return _kl_standard(*standard, pair_sum(_lgamma1p_pair(scale, scale_q), away))
 
 
 class Weibull(Distribution):
@@ -150,5 +190,7 @@ def _log_central_binomial(u: Array) -> Array:
 @register_kl(Weibull, Weibull)
 def _kl_weibull(p: Weibull, q: Weibull) -> Array:
     # Of the Gumbels of minus log x.
-    shift = -q.concentration * log_over(p.scale, q.scale)
-    return _kl_standard(shift, divide(q.concentration, p.concentration))
+    k, s, k_q, s_q = jnp.broadcast_arrays(p.concentration, p.scale, q.concentration, q.scale)
+    away = pair_times(k_q, fine_log_quotient(s, s_q))
+    fine = pair_sum(_lgamma1p_pair(k_q, k), away)
+    return _kl_standard(-k_q * log_over(s, s_q), divide(k_q, k), log_over(k_q, k), fine)
