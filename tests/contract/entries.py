@@ -14,6 +14,7 @@ from contract import (
     half_line,
     line,
     location_scale,
+    mixed,
     noisy_choices,
     skewed,
     vectors,
@@ -38,5 +39,6 @@ GROUPS = [
     skewed,
     correlated,
     noisy_choices,
+    mixed,
 ]
 BY_NAME = {entry.name: entry for group in GROUPS for entry in group.ENTRIES}

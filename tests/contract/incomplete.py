@@ -14,7 +14,7 @@ GUARD = 90  # more digits: lgammas at 1e20 cancel, and 1 - tail of a shape of 1e
 
 
 @functools.cache
-def _rule(count, prec):
+def rule(count, prec):
     """Nodes and weights of Gauss and Legendre on [0, 1]."""
     with mp.workprec(prec + 20):
 
@@ -25,7 +25,7 @@ def _rule(count, prec):
                 before, at = at, ((2 * k - 1) * x * at - (k - 1) * before) / k
             return at, count * (x * at - before) / (x * x - 1)
 
-        rule = []
+        found = []
         for i in range(1, count // 2 + 1):
             x = mp.cos(mp.pi * (i - mp.mpf(1) / 4) / (count + mp.mpf(1) / 2))
             step = mp.mpf(1)
@@ -35,8 +35,8 @@ def _rule(count, prec):
                 x -= step
             slope = polynomial(x)[1]
             weight = 1 / ((1 - x * x) * slope * slope)
-            rule += [((1 - x) / 2, weight), ((1 + x) / 2, weight)]
-        return rule
+            found += [((1 - x) / 2, weight), ((1 + x) / 2, weight)]
+        return found
 
 
 def integral(h, slope, curvature, digits):
@@ -47,8 +47,8 @@ def integral(h, slope, curvature, digits):
         reach *= mp.mpf(5) / 4
     while h(reach * mp.mpf(4) / 5) > enough:
         reach *= mp.mpf(4) / 5
-    rule = _rule(2 * int(0.7 * digits + 20), mp.mp.prec)
-    return reach * sum(weight * mp.exp(-h(reach * at)) for at, weight in rule)
+    nodes = rule(2 * int(0.7 * digits + 20), mp.mp.prec)
+    return reach * sum(weight * mp.exp(-h(reach * at)) for at, weight in nodes)
 
 
 def _both(lower, log_tail):
