@@ -8,6 +8,10 @@ _LOG_RATE = (
     "a large concentration magnifies the rounding of exp(log_rate): with a logarithm in two words value and "
     "slopes take 2 times (to 33 digits) or 5 times (to 46) as long"
 )
+_INTERVAL = (
+    "the mass of a narrow interval is an integral of the density: the logarithms of that and of the width are "
+    "rounded before they cancel, at scales of 1e±10"
+)
 MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("LogNormal", "log_prob"): (1.3e7, _LOG_NORMAL),
     ("LogNormal", "log_prob/0"): (1e7, _LOG_NORMAL),
@@ -17,6 +21,12 @@ MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("Gamma(log_rate)", "log_prob/0"): (1.2e7, _LOG_RATE),
     ("Gamma(log_rate)", "log_prob/1"): (1.2e7, _LOG_RATE),
     ("Gamma(log_rate)", "log_prob/2"): (1.2e7, _LOG_RATE),
+    ("Truncated(Gumbel)", "log_cdf"): (12.0, _INTERVAL),
+    ("Truncated(Gumbel)", "log_survival"): (13.0, _INTERVAL),
+    ("Truncated(Cauchy)", "log_cdf"): (13.0, _INTERVAL),
+    ("Truncated(Cauchy)", "log_survival"): (15.0, _INTERVAL),
+    ("Truncated(Exponential)", "log_cdf"): (15.0, _INTERVAL),
+    ("Truncated(Exponential)", "log_survival"): (12.0, _INTERVAL),
 }
 MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
     ("LogNormal", "log_prob"): (7e7, _LOG_NORMAL),
@@ -27,4 +37,7 @@ MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
     ("Gamma(log_rate)", "log_prob/0"): (2.5e7, _LOG_RATE),
     ("Gamma(log_rate)", "log_prob/1"): (3e7, _LOG_RATE),
     ("Gamma(log_rate)", "log_prob/2"): (3e7, _LOG_RATE),
+    ("Truncated(Gumbel)", "log_cdf"): (13.0, _INTERVAL),
+    ("Truncated(Gumbel)", "log_survival"): (14.0, _INTERVAL),
+    ("Truncated(Exponential)", "log_cdf"): (14.0, _INTERVAL),
 }
