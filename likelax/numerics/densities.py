@@ -183,7 +183,8 @@ def beta_log_core(a, b, x, y, gap):
 
 
 def _two(a, b):
-    return jnp.maximum(a, 2.0), jnp.maximum(b, 2.0)
+    # Not jnp.maximum, whose slope at 2 is a half.
+    return jnp.where(a < 2.0, 2.0, a), jnp.where(b < 2.0, 2.0, b)
 
 
 def beta_log_pdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
