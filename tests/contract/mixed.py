@@ -19,9 +19,7 @@ from contract.wrappers import log_normal
 
 @functools.lru_cache(256)
 def log_beyond(angle, k):
-    """log P(X > angle) for location 0 and 0 <= angle <= pi, by quadrature in the angle.
-
-    """
+    """log P(X > angle) for location 0 and 0 <= angle <= pi, by quadrature in the angle."""
     if angle >= mp.pi:
         return -mp.inf
     start, low = mp.sin(angle / 2) ** 2, mp.pi - angle
@@ -136,7 +134,11 @@ def draw_families(generator, n):
     loc = unit * 3 * generator.normal(size=(n, 3))
     weights = generator.dirichlet([0.3] * 3, n)
     k = np.arange(n), generator.integers(0, 3, n)
-    z = generator.normal(size=n) * 2 * np.where(generator.random(n) < 0.5, 1, powers(generator, n, -5, 5))
+    z = (
+        generator.normal(size=n)
+        * 2
+        * np.where(generator.random(n) < 0.5, 1, powers(generator, n, -5, 5))
+    )
     return loc[k] + scale[k] * z, weights, loc, scale
 
 
