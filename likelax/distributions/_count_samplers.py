@@ -73,7 +73,7 @@ def _by_rejection(
         # v in (0, 1], and s above 0, so that neither s nor the logarithm is taken at 0.
         s = jnp.maximum(0.5 - jnp.abs(u), jnp.finfo(shift.dtype).tiny)
         proposal = jnp.floor((2 * a / s + b) * u + shift)
-        accept = few | (jnp.log((1 - v) * scale / (a / (s * s) + b)) <= log_ratio(proposal))
+        accept = few | (jnp.log((1 - v) * scale / (a / (s * s) + b)) < log_ratio(proposal))
         return (
             round_ + 1,
             jnp.where(accept & ~done, jnp.where(few, uniform, proposal), k),

@@ -397,6 +397,13 @@ class NegativeBinomial2(_GammaPoisson):
     def _log_odds(self) -> Array:
         return self.log_rate + jnp.log(self.dispersion)
 
+    def _log_tail(self, value: Array, upper: bool) -> Array:
+        # A smaller dispersion changes no digit, and would take the odds out of the floats.
+        least = jax.lax.stop_gradient(1e-30 / jnp.clip(self.rate, 1e-20, 1.0))
+        dispersion = jnp.maximum(self.dispersion, least)
+        held = self.replace(dispersion=dispersion)
+        return super(NegativeBinomial2, held)._log_tail(value, upper)
+
     def _gap(self, value: Array, log_odds: Array) -> tuple[Array, Array | None]:
         if not self.given("rate"):
             return super()._gap(value, log_odds)

@@ -87,7 +87,8 @@ def _kl_standard(shift: Array, ratio: Array, log_ratio: Array, fine: Pair | None
     growth = exp_excess(v)
     if fine is not None:
         lost = jax.lax.stop_gradient(rounded(pair_sum(fine, word(-v))))
-        growth = growth + jnp.where(jnp.abs(v) < 1000, lost, 0) * jnp.expm1(v)
+        held = jnp.isfinite(growth)
+        growth = growth + jnp.where(held, lost, 0) * jnp.expm1(jnp.where(held, v, 0))
     # lgamma(ratio) is -log ratio where ratio is next to 0, or below the floats.
     tiny = ratio < 1e-30
     return growth + jnp.where(

@@ -15,6 +15,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio
+from likelax.numerics.deviance import log1pmx
 from likelax.numerics.incomplete import log_betainc_of_logits
 from likelax.numerics.logspace import (
     divide,
@@ -186,7 +187,7 @@ def _normal_deviate(z: Array, df: Array) -> Array:
     ratio = jnp.where(
         small,
         1 - w * (1 / 2 - w * (1 / 3 - w * (1 / 4 - w / 5))),
-        jnp.log1p(jnp.where(small, 1.0, w)) / jnp.where(small, 1.0, w),
+        1 + log1pmx(jnp.where(small, 1.0, w)) / jnp.where(small, 1.0, w),
     )
     u = z * jnp.sqrt((1 - divide(0.5, df)) * ratio)
     # The rest is at most u / (48 df).

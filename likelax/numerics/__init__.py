@@ -12,5 +12,6 @@ densities that look after their own support; `pairs` has floats of two words, `p
 lifetimes, power laws), `reciprocal` (the inverse Gamma) and `relaxed` (softened draws) the densities
 that need them, as does `logistic_normal`; `low_rank` has covariances of a diagonal and a few factors,
 `student_t` and `skew_normal` what these families need, `ranking` the shares of rankings,
-`score_matching` losses of a model of the score.
+`divergences` and `truncated_divergence` those of Kullback and Leibler, `score_matching` losses of a
+model of the score.
 """

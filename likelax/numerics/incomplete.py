@@ -111,8 +111,10 @@ def gamma_parts(a, x, low=None):
     ratio = 1.0 / jnp.where(big, reach * total, few) / x
     tail = mass + jnp.log(few)
     if low is not None:
-        change = jax.lax.stop_gradient(ratio * low)
-        tail = tail + jnp.where(lower, change, -change)
+        # From a shape of 2 on the mass has moved with the gap already.
+        moved = jnp.where(a < 2.0, 0.0, -gap / x)
+        change = (jnp.where(lower, ratio, -ratio) - moved) * low
+        tail = tail + jax.lax.stop_gradient(change)
     # The reach in standard deviations: there is no log a.
     tail = jnp.where(
         big, core + jnp.log(total * (reach * jnp.sqrt(c))), jnp.where(tiny, first, tail)
@@ -152,13 +154,15 @@ def _logit_parts(a, b, kept, known, known_odds):
     """`beta_parts` at x = sigmoid(kept), with slopes in the logits in place of x. `known` is (a + b) x - a, and
     `known_odds` exp(-|kept|), to more digits than `kept` has.
     """
-    odds = jnp.exp(-jnp.abs(kept))
+    # No abs() and no minimum(): at 0 their slopes are not those of one side.
+    rare = kept < 0
+    odds = jnp.exp(jnp.where(rare, kept, -kept))
     odds = odds + jax.lax.stop_gradient(known_odds - odds)
     rest = log1p(odds)
-    larger, rare = 1.0 / (1.0 + odds), kept < 0
+    larger = 1.0 / (1.0 + odds)
     smaller = odds * larger
     x, y = jnp.where(rare, smaller, larger), jnp.where(rare, larger, smaller)
-    log_x, log_y = jnp.minimum(kept, 0.0) - rest, jnp.minimum(-kept, 0.0) - rest
+    log_x, log_y = jnp.where(rare, kept, 0.0) - rest, jnp.where(rare, 0.0, -kept) - rest
     return _beta_parts(a, b, x, y, log_x, log_y, _known_gap(a, b, x, y, known))
 
 
@@ -388,12 +392,18 @@ def log_betainc_of_logits(
     digits, have no slope. Logits are kept to ±80.
     """
     kept = jnp.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
-    odds = jnp.exp(-jnp.abs(kept)) if odds is None else odds
+    plain = jnp.exp(-jnp.abs(kept))
+    odds = plain if odds is None else jnp.where(kept == logits, odds, plain)
     tail = _log_betainc_of_logits(a, b, kept, *jax.lax.stop_gradient((gap, odds)))
-    # Below what a float's exp holds, I_x is proportional to x^a.
+    # Beyond what a float's exp holds, I_x is proportional to x^a, and 1 - I_x to (1 - x)^b.
     end = jnp.isinf(logits)
-    tail = tail + a * jnp.minimum(jnp.where(end, 0.0, logits) + LARGEST_LOGIT, 0.0)
-    return jnp.where(end, jnp.where(logits < 0, -jnp.inf, 0.0), tail)
+    beyond = jnp.where(end, 0.0, logits - kept)
+    tail = tail + a * jnp.minimum(beyond, 0.0)
+    short = (beyond > 0) & (tail < 0)
+    rest = log1mexp(jnp.where(short, -tail, 1.0)) - b * jnp.where(short, beyond, 0.0)
+    tail = jnp.where(short, log1mexp(-rest), tail)
+    tail = jnp.where(end, jnp.where(logits < 0, -jnp.inf, 0.0), tail)
+    return jnp.where(jnp.isnan(a + b), jnp.nan, tail)
 
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:

@@ -22,8 +22,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 _LOG2 = math.log(2.0)
-# From this logarithm on a scale is taken times a power of 2.
-_FAR, _SHIFT = 80.0, 100
+# From this logarithm on a scale is taken times a power of e.
+_FAR, _SHIFT = 80.0, 64.0
 
 
 def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
@@ -479,17 +479,21 @@ def exp_of_log_scale(x: ArrayLike) -> Array:
 
 @jax.custom_jvp
 def _standardize_by_log(x: Array, loc: Array, log_s: Array) -> Array:
-    # Both times a power of 2 where the scale alone, or its inverse, is beyond the floats.
-    power = jnp.where(log_s < -_FAR, _SHIFT, jnp.where(log_s > _FAR, -_SHIFT, 0.0))
-    factor = jnp.where(log_s < -_FAR, 2.0**_SHIFT, jnp.where(log_s > _FAR, 2.0**-_SHIFT, 1.0))
-    return (x - loc) * factor / _exp_of_log_scale(log_s + power * _LOG2)
+    # Both times exp(64) or exp(-64) where the scale alone, or its inverse, is beyond the floats: the sum
+    # of logarithms is exact.
+    shift = jnp.where(log_s < -_FAR, _SHIFT, jnp.where(log_s > _FAR, -_SHIFT, 0.0))
+    factor = jnp.where(
+        log_s < -_FAR, math.exp(_SHIFT), jnp.where(log_s > _FAR, math.exp(-_SHIFT), 1.0)
+    )
+    return (x - loc) * factor / _exp_of_log_scale(log_s + shift)
 
 
 @_standardize_by_log.defjvp
 def _standardize_by_log_jvp(primals, tangents):
     (x, loc, log_s), (dx, dloc, dl) = primals, tangents
     z = _standardize_by_log(x, loc, log_s)
-    held = jnp.where(jnp.isinf(x - loc), 0.0, z)
+    largest = jnp.finfo(z.dtype).max
+    held = jnp.where(jnp.isinf(x - loc), 0.0, jnp.clip(z, -largest, largest))
     return z, -(_divide(dloc - dx, _exp_of_log_scale(log_s)) + held * dl)
 
 

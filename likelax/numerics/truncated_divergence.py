@@ -83,7 +83,7 @@ def truncated_normal_divergence(
     outside = (low < low_q) | (high > high_q)
     low_q, high_q = jnp.where(outside, low, low_q), jnp.where(outside, high, high_q)
     divergence = _divergence(low, high, loc, scale, low_q, high_q, loc_q, scale_q)
-    return jnp.where(outside, jnp.inf, divergence)
+    return jnp.where(outside & ~jnp.isnan(divergence), jnp.inf, divergence)
 
 
 def _divergence(low, high, loc, scale, low_q, high_q, loc_q, scale_q):

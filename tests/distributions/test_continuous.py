@@ -607,6 +607,36 @@ def test_distances_of_scales_beyond_the_floats():
     )
 
 
+@pytest.mark.parametrize("df, z", [(1.0, 1.0), (49.0, 7.0), (3.0, 0.8), (30.0, -2.0)])
+def test_second_derivatives_of_the_tails_of_student_t_in_df(df, z):
+    """The first two where z^2 = df, at which the logits of the incomplete beta change sign."""
+
+    def exact(df):
+        total = df + mp.mpf(z) ** 2
+        outer = mp.betainc(df / 2, 0.5, 0, df / total, regularized=True) / 2
+        return mp.log(outer if z > 0 else 1 - outer)
+
+    with jax.enable_x64(True):
+        tail = lambda df: lx.StudentT(df, 0.0, 1.0).log_survival(z)  # noqa: E731
+        got = jax.jit(lambda df: (jax.grad(tail)(df), jax.hessian(tail)(df)))(jnp.array(df))
+    with mp.workdps(30):
+        want = [float(mp.diff(exact, mp.mpf(df), n)) for n in (1, 2)]
+    np.testing.assert_allclose(got, want, rtol=1e-7)
+
+
+def test_derivatives_of_the_tails_of_student_t_are_numbers_everywhere():
+    """Where the square of z / sqrt(df) is no float, too, and in reverse mode twice."""
+    z = np.float32([0.0, 1e-30, 1e-3, 1.0, 1e10, 1e25])
+
+    @jax.jit
+    @jax.vmap
+    def both(z):
+        tail = lambda df, z: lx.StudentT(df, 0.0, 1.0).log_survival(z)  # noqa: E731
+        return jax.grad(tail, (0, 1))(3.0, z), jax.grad(jax.grad(tail))(3.0, z)
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(both(z)))
+
+
 @pytest.mark.parametrize("z", [0.0, 1.0, -5.0])
 def test_mixed_derivatives_of_the_tails_of_student_t(z):
     """In df and loc, either first: the region about loc has a formula in the square of z."""

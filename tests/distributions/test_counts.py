@@ -461,6 +461,69 @@ def test_samples_by_chi_squared(name):
     assert binned_p(shifted, refs[-2], 30) < 1e-4
 
 
+def test_a_uniform_number_of_zero_is_no_count_below_zero(monkeypatch):
+    """It comes once in 2^23; here once in a hundred."""
+    whole = jax.random.uniform
+
+    def often_zero(*args, **kwargs):
+        u = whole(*args, **kwargs)
+        return jnp.where(u < 0.01, 0.0, u)
+
+    monkeypatch.setattr(jax.random, "uniform", often_zero)
+    key = jax.random.key(0)
+    assert Poisson(f32([3.0, 20.0, 1e4])).sample(key, (1000,)).min(0)[2] > 9000
+    assert Poisson(20.0).sample(key, (1000,)).min() >= 0
+    assert Binomial(100.0, probs=0.3).sample(key, (1000,)).min() >= 0
+
+
+def mp_upper(k, r, p):
+    """log P(X > k) of a negative binomial, by its complement."""
+    return mp.log(1 - sum(mp.exp(negative_binomial(mp.mpf(i), r, p)) for i in range(int(k) + 1)))
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_second_derivatives_of_tails_at_logits_of_zero(upper):
+    """Where a side is chosen by the sign of the logits."""
+    method = "log_survival" if upper else "log_cdf"
+
+    def tail(r, logits):
+        return getattr(NegativeBinomial(r, logits=logits), method)(2.0)
+
+    def exact(r, logits):
+        p = 1 / (1 + mp.exp(-logits))
+        out = mp_upper(2, r, p)
+        return out if upper else mp.log(1 - mp.exp(out))
+
+    with jax.enable_x64(True):
+        got = np.asarray(quick_jit(jax.hessian(tail, (0, 1)))(jnp.array(0.5), jnp.array(0.0)))
+    with mp.workdps(30):
+        point = mp.mpf(0.5), mp.mpf(0)
+        want = [
+            [float(mp.diff(exact, point, order)) for order in row]
+            for row in (((2, 0), (1, 1)), ((1, 1), (0, 2)))
+        ]
+    np.testing.assert_allclose(got, want, rtol=1e-8)
+
+
+def test_tails_of_odds_beyond_the_floats():
+    # 1 - I falls as exp(-r logits).
+    dist = NegativeBinomial(f32([0.01]), logits=f32([200.0]))
+    with mp.workdps(120):
+        want = mp_upper(5, mp.mpf(float(f32(0.01))), 1 / (1 + mp.exp(-200)))
+        lower = mp.log(1 - mp.exp(want))
+    np.testing.assert_allclose(dist.log_survival(5.0), float(want), rtol=1e-5)
+    np.testing.assert_allclose(dist.log_cdf(5.0), float(lower), rtol=1e-5)
+    # A dispersion of nothing, or nearly: the Poisson, for a small rate too.
+    for rate, k in ((10.0, 12.0), (1e-5, 0.0)):
+        for dispersion in (0.0, 1e-38, 1e-32):
+            near = NegativeBinomial2(rate, dispersion=dispersion)
+            for method in ("log_cdf", "log_survival"):
+                want = getattr(Poisson(rate), method)(k)
+                np.testing.assert_allclose(getattr(near, method)(k), want, rtol=2e-6, atol=1e-9)
+    unknown = NegativeBinomial(jnp.nan, logits=f32([-jnp.inf, 0.0, jnp.inf]))
+    assert np.isnan(unknown.log_cdf(1.0)).all() and np.isnan(unknown.log_survival(1.0)).all()
+
+
 def test_every_kind_of_key_samples_counts():
     for key in (jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
         draws = quick_jit(lambda r, key: Poisson(r).sample(key, (500,)))(f32([3.0, 300.0]), key)

@@ -124,6 +124,20 @@ def test_kl_of_close_distributions_keeps_its_digits(name):
         np.testing.assert_allclose(jax.tree.leaves(slope), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "p, q",
+    [
+        (lx.Weibull(1.0, 1.0), lx.Weibull(40.0, 1.0)),
+        (lx.Gumbel(0.0, 40.0), lx.Gumbel(0.0, 1.0)),
+        (lx.Gumbel(0.0, 1.0), lx.Gumbel(89.0, 1.0)),
+    ],
+)
+def test_a_divergence_beyond_the_floats_is_infinite(p, q):
+    value, slopes = jax.value_and_grad(lambda p: p.kl_divergence(q))(p)
+    assert value == np.inf
+    assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(slopes))
+
+
 def test_uniform():
     inner, outer = lx.Uniform(0.0, 1.0), lx.Uniform(-1.0, 3.0)
     np.testing.assert_allclose(inner.kl_divergence(outer), np.log(4), rtol=1e-6)
