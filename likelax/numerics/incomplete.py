@@ -397,11 +397,12 @@ def log_betainc_of_logits(
     tail = _log_betainc_of_logits(a, b, kept, *jax.lax.stop_gradient((gap, odds)))
     # Beyond what a float's exp holds, I_x is proportional to x^a, and 1 - I_x to (1 - x)^b.
     end = jnp.isinf(logits)
-    beyond = jnp.where(end, 0.0, logits - kept)
-    tail = tail + a * jnp.minimum(beyond, 0.0)
-    short = (beyond > 0) & (tail < 0)
-    rest = log1mexp(jnp.where(short, -tail, 1.0)) - b * jnp.where(short, beyond, 0.0)
-    tail = jnp.where(short, log1mexp(-rest), tail)
+    under = jnp.where((logits < -LARGEST_LOGIT) & ~end, logits + LARGEST_LOGIT, 0.0)
+    over = jnp.where((logits > LARGEST_LOGIT) & ~end, logits - LARGEST_LOGIT, 0.0)
+    tail = tail + a * under
+    short = (over > 0) & (tail < 0)
+    rest = log1mexp(jnp.where(short, -tail, 1.0)) - b * over
+    tail = jnp.where(short, log1mexp(jnp.where(short, -rest, 1.0)), tail)
     tail = jnp.where(end, jnp.where(logits < 0, -jnp.inf, 0.0), tail)
     return jnp.where(jnp.isnan(a + b), jnp.nan, tail)
 
