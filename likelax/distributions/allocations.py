@@ -132,7 +132,8 @@ class Multinomial(_Allocation):
 
     Parameters: `total_count` = n, `(*batch,)`, a non-negative integer (a head has to be given it);
     `logits`, `(*batch, event)`, real (-inf is an impossible class), or `probs`, non-negative with sum
-    1, by keyword. KL is infinite between unequal `total_count`. Samples are int32 vectors.
+    1, by keyword. KL is infinite between unequal `total_count`. Samples are int32 vectors; above 2^24
+    (float32) n and they are multiples of the spacing of floats there, and their sum may miss n.
     """
 
     logits: Array = param(supports.real, shape=("event",), default=None, kw_only=True)

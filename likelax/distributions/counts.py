@@ -102,7 +102,7 @@ class Poisson(Distribution):
 
     Parameters, of the batch's shape: `rate`, non-negative, or its logarithm `log_rate`.
 
-    Samples are int32; one above 2^31 - 1 is that number. At rates above 2^24 (float32) they are
+    Samples are int32; one above 2^31 - 1 is that number, one of a NaN rate -1. At rates above 2^24 (float32) they are
     multiples of the spacing of floats there.
     """
 
@@ -152,7 +152,8 @@ class Binomial(Odds):
     Parameters, of the batch's shape: `total_count` = n, a non-negative integer (a head has to be
     given it); `logits` = log(p/(1-p)), real, or `probs` = p in [0, 1], by keyword.
 
-    KL is known for equal `total_count` and NaN elsewhere. Samples are int32.
+    KL is known for equal `total_count` and NaN elsewhere. Samples are int32, -1 where a parameter is NaN;
+    above 2^24 (float32) n and they are multiples of the spacing of floats there.
     """
 
     total_count: Array = param(supports.non_negative_integer)

@@ -84,9 +84,16 @@ class Cauchy(LocationScale):
 def _kl_cauchy(p: Cauchy, q: Cauchy) -> Array:
     # log[((s_p + s_q)^2 + (l_p - l_q)^2) / (4 s_p s_q)]: Chyzak and Nielsen (2019),
     # arXiv:1905.10965.
-    gap = p.loc - q.loc
+    # By roots of the scales, whose product may be no float.
+    gap = 0.5 * divide(divide(p.loc - q.loc, jnp.sqrt(p.scale)), jnp.sqrt(q.scale))
     ratio = jnp.sinh(0.5 * log_scale_ratio(p, q))
-    return jnp.log1p(ratio**2 + 0.25 * divide(gap, p.scale) * divide(gap, q.scale))
+    gap, ratio = jnp.broadcast_arrays(gap, ratio)
+    size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(gap), jnp.abs(ratio)))
+    far = (size > 1e15) & (size < jnp.inf)  # where 1 counts no more
+    unit = jnp.where(far, size, 1.0)
+    squares = (ratio / unit) ** 2 + (gap / unit) ** 2
+    outer = 2 * jnp.log(unit) + jnp.log(jnp.where(far, squares, 1.0))
+    return jnp.where(far, outer, jnp.log1p(jnp.where(far, 0.0, squares)))
 
 
 class StudentT(Distribution):

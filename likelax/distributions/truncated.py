@@ -137,7 +137,8 @@ class Truncated(Bounded):
     logarithms, whose difference has the rounding of the larger one (the mass of an interval too
     narrow for a difference of tails is an integral of the density, see `_interval.log_between`).
 
-    `mean`, `variance`, `entropy` and KL (from another and from a Normal) are known for a Normal. `mode` is
+    `mean`, `variance` and `entropy` are known for a Normal, KL to another one (inf unless its interval holds
+    this one) and to a Normal. `mode` is
     that of a base with one peak. `quantile` is direct for a Normal and a Logistic and inverts the cdf bit
     by bit for any other; it and the samples of a continuous base have the implicit derivative.
 

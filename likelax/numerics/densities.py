@@ -33,7 +33,7 @@ from likelax.numerics.gamma import (
     trigamma,
     trigamma_step,
 )
-from likelax.numerics.logspace import as_floats, log1p, xlogy
+from likelax.numerics.logspace import as_floats, divide, log1p, xlogy
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -157,7 +157,7 @@ def _beta_log_pdf(x, a, b):
 def half_harmonic(a, b):
     """a b / (a + b) for a, b > 0."""
     small, large = in_order(a, b)
-    return small / (1.0 + small / large)
+    return small / (1.0 + divide(small, large))
 
 
 def _core_slope(c, d, z, gap):

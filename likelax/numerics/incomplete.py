@@ -26,7 +26,7 @@ from likelax.numerics.densities import (
 )
 from likelax.numerics.deviance import gap_deviance, log1pmx
 from likelax.numerics.gamma import lgamma, lgamma1p, lgamma_step, log_beta, stirling
-from likelax.numerics.logspace import as_floats, log1mexp, log1p
+from likelax.numerics.logspace import as_floats, divide, log1mexp, log1p
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _BIG = 50.0  # from here on the density is smooth enough for the quadrature
@@ -189,7 +189,7 @@ def _beta_parts(a, b, x, y, log_x, log_y, gap):
         jnp.zeros_like(v), lambda t, n: (1.0 - f / n) * v * (t + 1.0 / (e + n)), terms(v, 26, 56)
     )
     up = jnp.where(f < 1.0, f + 1.0, f)
-    shift = jnp.where(f < 1.0, log1p(e / f), 0.0)
+    shift = jnp.where(f < 1.0, log1p(divide(e, f)), 0.0)
     log_c_beta = lgamma1p(e) - lgamma_step(up, e) + shift
     log_v = jnp.where(tiny, jnp.where(lower, log_x, log_y), 0.0)
     first = e * log_v - log_c_beta + log1p(e * total)
@@ -201,13 +201,14 @@ def _beta_parts(a, b, x, y, log_x, log_y, gap):
 
     def denominator(n):
         s = e + 2.0 * n
-        return n + n * (f - n) * v / (s - 1.0) + (e + n) * ((1.0 - g) + n * (2.0 - v)) / (s + 1.0)
+        middle = n + n * (f - n) * v / (s - 1.0)
+        return middle + ((e + n) / (s + 1.0)) * ((1.0 - g) + n * (2.0 - v))
 
     def step(t, n):
         s = e + 2.0 * n - 1.0
         numerator = ((e + n - 1.0) / s) * ((e + f + n - 1.0) / s) * (n * v) * ((f - n) * v)
         # At n = 0 the denominator's middle term is 0, also for e = 1 where it would be 0 / 0.
-        first = e * (1.0 - g) / (e + 1.0)
+        first = (e / (e + 1.0)) * (1.0 - g)
         return jnp.where(n == 1.0, first, denominator(jnp.maximum(n - 1.0, 1.0))) + numerator / t
 
     count = terms(v, 30, 60)

@@ -138,6 +138,26 @@ def test_a_divergence_beyond_the_floats_is_infinite(p, q):
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(slopes))
 
 
+def test_cauchys_far_apart_in_tiny_scales():
+    """The product of their scales is no float."""
+    with mp.workdps(60):
+
+        def exact(s, s_q):
+            return mp.log(((s + s_q) ** 2 + 1) / (4 * s * s_q))
+
+        for s, s_q in ((1e-20, 1e-20), (1e-30, 1e-25), (1e-15, 3e-15), (1e20, 1e-25)):
+            given = np.float32([s, s_q])
+            point = [mp.mpf(float(v)) for v in given]
+            value, slopes = jax.value_and_grad(
+                lambda s: lx.Cauchy(1.0, s[0]).kl_divergence(lx.Cauchy(2.0, s[1]))
+            )(given)
+            np.testing.assert_allclose(value, float(exact(*point)), rtol=1e-6)
+            want = [mp.diff(exact, point, order) for order in ((1, 0), (0, 1))]
+            np.testing.assert_allclose(
+                slopes * given, [float(w * s) for w, s in zip(want, point, strict=True)], rtol=2e-6
+            )
+
+
 def test_uniform():
     inner, outer = lx.Uniform(0.0, 1.0), lx.Uniform(-1.0, 3.0)
     np.testing.assert_allclose(inner.kl_divergence(outer), np.log(4), rtol=1e-6)
