@@ -137,10 +137,10 @@ class Truncated(Bounded):
     logarithms, whose difference has the rounding of the larger one (the mass of an interval too
     narrow for a difference of tails is an integral of the density, see `_interval.log_between`).
 
-    `mean`, `variance` and `entropy` are known for a Normal, KL to another one (inf unless its interval holds
-    this one) and to a Normal. `mode` is
-    that of a base with one peak. `quantile` is direct for a Normal and a Logistic and inverts the cdf bit
-    by bit for any other; it and the samples of a continuous base have the implicit derivative.
+    `mean`, `variance` and `entropy` are known for a Normal, and so is KL, to a Normal and to another one
+    in an interval (inf unless that holds this interval). `mode` is that of a base with one peak. `quantile`
+    is direct for a Normal and a Logistic and inverts the cdf bit by bit for any other; it and the samples
+    of a continuous base have the implicit derivative.
 
     Args:
       base: a distribution over numbers with `log_cdf` and `log_survival`, `(*batch,)`.
