@@ -31,11 +31,10 @@ from likelax.numerics.incomplete import (
     log_betainc,
     log_betainc_of_logits,
     log_betaincc,
-    log_gammainc,
-    log_gammaincc,
+    log_gammainc_of_pair,
 )
 from likelax.numerics.logspace import divide, log_mean_decay, log_sigmoid, log_sub_exp
-from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_pmf
+from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_pmf, logits_gap
 
 # exp() of anything lower is no normal number in float32.
 _LOWEST_LOG_RATE = -80.0
@@ -118,11 +117,18 @@ class Poisson(Distribution):
             return poisson_log_pmf(value, self.rate)
         return poisson_log_rate_log_pmf(value, self.log_rate)
 
+    def _log_tail(self, value: Array, upper: bool) -> Array:
+        value, rate = jnp.broadcast_arrays(value, self.rate)
+        top = value + 1
+        # Above 2^24 (float32) that is no float; the gap from the rate is all that counts of the rest.
+        lost = jax.lax.stop_gradient((top - value) - 1)
+        return log_gammainc_of_pair(not upper, top, rate, lost)
+
     def log_cdf(self, value: Array) -> Array:
-        return log_gammaincc(value + 1, self.rate)
+        return self._log_tail(value, False)
 
     def log_survival(self, value: Array) -> Array:
-        return log_gammainc(value + 1, self.rate)
+        return self._log_tail(value, True)
 
     def quantile(self, q: Array) -> Array:
         return count_quantile(self, q)
@@ -172,10 +178,23 @@ class Binomial(Odds):
         """n - k, at least 1 where the tails are asked for (n = 0 has none)."""
         return jnp.where(self.total_count == 0, 1, self.total_count - value)
 
+    def _log_tail(self, value: Array, upper: bool) -> Array:
+        """By the gap (n + 1) q - (n - k), which the logits have to more digits than p."""
+        k, n, logits = jnp.broadcast_arrays(value, self.total_count, self.logits)
+        kept = jnp.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
+        gap = jnp.exp(log_sigmoid(-kept)) - logits_gap(k, n, kept)
+        if upper:
+            return log_betainc_of_logits(k + 1, self._failures(k), logits, -gap)
+        return log_betainc_of_logits(self._failures(k), k + 1, -logits, gap)
+
     def log_cdf(self, value: Array) -> Array:
+        if self.given("logits"):
+            return self._log_tail(value, False)
         return _log_beta_tail(self._failures(value), value + 1, self._log_q(), self._log_p())
 
     def log_survival(self, value: Array) -> Array:
+        if self.given("logits"):
+            return self._log_tail(value, True)
         return _log_beta_tail(value + 1, self._failures(value), self._log_p(), self._log_q())
 
     def quantile(self, q: Array) -> Array:

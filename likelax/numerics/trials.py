@@ -34,7 +34,7 @@ _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
     lambda k, n, logits: sigmoid(logits),
     lambda k, n, logits: n * sigmoid(logits) * sigmoid(-logits),
 )
-def _logits_gap(k, n, logits):
+def logits_gap(k, n, logits):
     """n p - k, for logits within the largest."""
     rare = logits <= 0
     e, e_low = exp_to_pair(word(-jnp.abs(logits)))
@@ -47,7 +47,7 @@ def _logits_gap(k, n, logits):
 
 def _parts(k, n, logits):
     kept = jnp.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
-    return n * sigmoid(kept), n * sigmoid(-kept), _logits_gap(k, n, kept), logits - kept
+    return n * sigmoid(kept), n * sigmoid(-kept), logits_gap(k, n, kept), logits - kept
 
 
 def _logits_slope_n(k, n, logits):

@@ -5,7 +5,7 @@ import numpy as np
 
 import likelax as lx
 from contract.entry import Entry, powers, signed
-from contract.incomplete import beta_tails
+from contract.incomplete import beta_tails, gamma_tails
 
 # ---- parameters and counts ----
 
@@ -183,6 +183,23 @@ def draw_poisson_tails(generator, n):
     return near(generator, n, rate, np.sqrt(rate), counts(generator, n, 5.0)), rate
 
 
+def draw_wide_poisson_tails(generator, n):
+    """Rates to 1e8."""
+    rate = powers(generator, n, -20, 8)
+    rate[n // 2 :] = powers(generator, n - n // 2, -2, 8)
+    rate = rate.astype(np.float32).astype(float)
+    return near(generator, n, rate, np.sqrt(rate), counts(generator, n)), rate
+
+
+def poisson_tail(which):
+    def tail(k, rate):
+        upper, lower = gamma_tails(k + 1, rate)
+        return {"log_cdf": lower, "cdf": mp.exp(lower), "log_survival": upper}[which]
+
+    return tail
+
+
+# For wrappers, whose rates are below 1e6: independent of the incomplete gamma function.
 POISSON_TAILS = tails(poisson, lambda k, rate: rate / k, lambda rate: rate)
 
 
@@ -195,14 +212,14 @@ def binomial(k, n, log_p, log_q):
     return log_choose(n, k) + times(k, log_p) + times(n - k, log_q)
 
 
-def binomial_step(k, n, log_p, log_q):
-    return (n - k + 1) / k * mp.exp(log_p - log_q)
-
-
 def binomial_tail(which):
-    inner = tails(binomial, binomial_step, lambda n, log_p, log_q: n * mp.exp(log_p))[which]
-    end = {"log_cdf": mp.mpf(0), "cdf": mp.mpf(1), "log_survival": -mp.inf}[which]
-    return lambda k, n, log_p, log_q: end if k >= n else inner(k, n, log_p, log_q)
+    def tail(k, n, log_p, log_q):
+        lower, upper = mp.mpf(0), -mp.inf
+        if k < n:
+            lower, upper = beta_tails(n - k, k + 1, mp.exp(log_q), mp.exp(log_p))
+        return {"log_cdf": lower, "cdf": mp.exp(lower), "log_survival": upper}[which]
+
+    return tail
 
 
 def draw_binomial(p, top):
@@ -362,8 +379,8 @@ ENTRIES = [
     Entry(
         "Poisson tails",
         lx.Poisson,
-        draw_poisson_tails,
-        POISSON_TAILS,
+        draw_wide_poisson_tails,
+        {method: poisson_tail(method) for method in ("log_cdf", "log_survival", "cdf")},
         value_and(itself),
         edges=[(0, 1e-20), (0, 1), (100000, 1e-20), (0, 1e5)],
         slopes=(1,),
@@ -397,7 +414,7 @@ ENTRIES = [
     Entry(
         "Binomial tails",
         lambda n, l: lx.Binomial(n, logits=l),
-        draw_binomial(logits, 4.0),
+        draw_binomial(logits, 8.0),
         {method: by_logits(binomial_tail(method)) for method in ("log_cdf", "log_survival", "cdf")},
         value_and(one, one),
         edges=[(0, 1, 0), (1, 1, 0), (0, 0, 3), (5000, 10000, 0), (3, 10000, 1000)],
