@@ -38,8 +38,6 @@ from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_
 
 # exp() of anything lower is no normal number in float32.
 _LOWEST_LOG_RATE = -80.0
-# Here a slope a / exp() is still below the largest float.
-_LOWEST_LOG_TRIAL = -70.0
 # Above this the rate would overflow in a step or two, and 1 / rate is no part of a sum any more.
 _HIGHEST_LOG_RATE = 60.0
 
@@ -84,13 +82,11 @@ def _split_log_rate(log_rate: Array) -> tuple[Array, Array, Array]:
     return jnp.where(low, lowest, rate), rest, jnp.where(low, lowest - rate, 0)
 
 
-def _log_beta_tail(a: Array, b: Array, log_x: Array, log_y: Array) -> Array:
+def _log_beta_tail(a: Array, b: Array, x: Array, y: Array) -> Array:
     """log I_x(a, b) with y = 1 - x, computed from the smaller of the two: 1 - 1e-8 is 1 in float32."""
-    rare = log_x <= log_y
-    z = jnp.exp(jnp.maximum(jnp.where(rare, log_x, log_y), _LOWEST_LOG_TRIAL))
-    # Below that, I_x is proportional to x^a.
-    beyond = a * jnp.minimum(jnp.where(rare, log_x, 0) - _LOWEST_LOG_TRIAL, 0)
-    return jnp.where(rare, log_betainc(a, b, z) + beyond, log_betaincc(b, a, z))
+    rare = x <= y
+    z = jnp.where(rare, x, y)
+    return jnp.where(rare, log_betainc(a, b, z), log_betaincc(b, a, z))
 
 
 class Poisson(Distribution):
@@ -190,12 +186,12 @@ class Binomial(Odds):
     def log_cdf(self, value: Array) -> Array:
         if self.given("logits"):
             return self._log_tail(value, False)
-        return _log_beta_tail(self._failures(value), value + 1, self._log_q(), self._log_p())
+        return _log_beta_tail(self._failures(value), value + 1, 1 - self.probs, self.probs)
 
     def log_survival(self, value: Array) -> Array:
         if self.given("logits"):
             return self._log_tail(value, True)
-        return _log_beta_tail(value + 1, self._failures(value), self._log_p(), self._log_q())
+        return _log_beta_tail(value + 1, self._failures(value), self.probs, 1 - self.probs)
 
     def quantile(self, q: Array) -> Array:
         return jnp.minimum(count_quantile(self, q), self.total_count)

@@ -422,6 +422,16 @@ ENTRIES = [
         digits=60,
     ),
     Entry(
+        "Binomial(probs) tails",
+        lambda n, p: lx.Binomial(n, probs=p),
+        draw_binomial(probs, 7.0),
+        {method: by_probs(binomial_tail(method)) for method in ("log_cdf", "log_survival")},
+        value_and(one, of_probs),
+        edges=[(0, 1, 0.25), (1, 1, 0.5), (0, 0, 0.5), (5e6, 1e7, 0.5), (3, 10000, 1e-30)],
+        slopes=(2,),
+        digits=60,
+    ),
+    Entry(
         "NegativeBinomial",
         lambda r, l: lx.NegativeBinomial(r, logits=l),
         draw_negative_binomial,
