@@ -29,6 +29,11 @@ def probs(generator, n):
     return np.choose(kind, [rare, rare, common, generator.random(n)])
 
 
+def inner_probs(generator, n):
+    """None so near 1 that a thousandth more is beyond it."""
+    return np.minimum(probs(generator, n), 0.99)
+
+
 def near(generator, n, mean, std, other, lowest=0.0, highest=np.inf):
     """Half of the values within a few deviations of the mean, half wherever `other` is."""
     close = np.rint(mean + std * 3 * generator.normal(size=n))
@@ -226,7 +231,11 @@ def draw_binomial(p, top):
     def draw(generator, n):
         total = counts(generator, n, top).astype(np.float32).astype(float)
         parameter = p(generator, n).astype(np.float32).astype(float)
-        share = parameter if p is probs else 1 / (1 + np.exp(-np.clip(parameter, -700, 700)))
+        share = (
+            parameter
+            if p in (probs, inner_probs)
+            else 1 / (1 + np.exp(-np.clip(parameter, -700, 700)))
+        )
         other = np.rint(total * generator.random(n))
         std = np.sqrt(total * share * (1 - share))
         return near(generator, n, total * share, std, other, 0.0, total), total, parameter
@@ -424,7 +433,7 @@ ENTRIES = [
     Entry(
         "Binomial(probs) tails",
         lambda n, p: lx.Binomial(n, probs=p),
-        draw_binomial(probs, 7.0),
+        draw_binomial(inner_probs, 7.0),
         {method: by_probs(binomial_tail(method)) for method in ("log_cdf", "log_survival")},
         value_and(one, of_probs),
         edges=[(0, 1, 0.25), (1, 1, 0.5), (0, 0, 0.5), (5e6, 1e7, 0.5), (3, 10000, 1e-30)],
