@@ -68,13 +68,18 @@ def scaled(whole, power):
     return np.ldexp(whole, power.astype(int))
 
 
+def where_held(fine, near, others):
+    """The products where they are wanted and their value is in range, elsewhere the others."""
+    fine = fine & (held(near[0]) == near[0])
+    return tuple(np.where(fine, *pair) for pair in zip(near, others, strict=True))
+
+
 def gamma_tails_draw(generator, n):
     x, a, rate, fine, step = tails_draw(generator, n)
     first, second, product = exact_products(generator, step)
     p, q = np.round(np.log2(a / product)), np.round(np.log2(rate / second))
     near = scaled(first, p - 24 - q), scaled(product, p), scaled(second, q)
-    fine &= held(near[0]) == near[0]
-    return tuple(np.where(fine, *pair) for pair in zip(near, (x, a, rate), strict=True))
+    return where_held(fine, near, (x, a, rate))
 
 
 def inverse_gamma_tails_draw(generator, n):
@@ -82,8 +87,7 @@ def inverse_gamma_tails_draw(generator, n):
     first, second, product = exact_products(generator, step)
     p, q = np.round(np.log2(a / first)), np.round(np.log2(scale / product))
     near = scaled(second, q - 24 - p), scaled(first, p), scaled(product, q)
-    fine &= held(near[0]) == near[0]
-    return tuple(np.where(fine, *pair) for pair in zip(near, (held(1 / x), a, scale), strict=True))
+    return where_held(fine, near, (held(1 / x), a, scale))
 
 
 def log_rate_of(draw):
