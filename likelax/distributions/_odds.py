@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
+from likelax.numerics.classes_divergence import classes_divergence, classes_divergence_of_probs
 from likelax.numerics.deviance import log1pmx
 from likelax.numerics.divergences import trial_divergence, trial_divergence_of_probs
 from likelax.numerics.logspace import log_sigmoid, logit, sigmoid, softplus, xlog1py, xlogy
@@ -84,6 +85,17 @@ def one_trial_kl(p: Any, q: Any) -> Array:
     if p.given("logits") and q.given("logits"):
         return trial_divergence(p.logits, q.logits)
     return trial_kl(p, q)
+
+
+def classes_kl(p: Any, q: Any) -> Array:
+    """KL of one draw of a class, between two distributions over K of them that have `_log_probs`, to the digits
+    of their parameters.
+    """
+    if p.given("probs") and q.given("probs"):
+        return classes_divergence_of_probs(p.probs, q.probs)
+    if p.given("logits") and q.given("logits"):
+        return classes_divergence(p.logits, q.logits)
+    return jnp.sum(kl_term(p._log_probs(), q._log_probs()), -1)
 
 
 def to_int(x: Array) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions import _count_samplers
-from likelax.distributions._odds import kl_term, log_of, multiply, to_int
+from likelax.distributions._odds import classes_kl, log_of, multiply, to_int
 from likelax.distributions.base import Distribution
 from likelax.distributions.counts import count_quantile
 from likelax.distributions.gamma import sample_standard_gamma
@@ -166,7 +166,7 @@ class Multinomial(_Allocation):
 
 @register_kl(Multinomial, Multinomial)
 def _kl_multinomial(p: Multinomial, q: Multinomial) -> Array:
-    each = jnp.sum(kl_term(p._log_probs(), q._log_probs()), axis=-1)
+    each = classes_kl(p, q)
     # No allocation of one total is one of another.
     apart = jnp.abs(p.total_count - q.total_count) > 0
     known = jnp.where(jnp.isnan(each), jnp.nan, jnp.inf)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from likelax import supports
 from likelax._pytree import Array, param
-from likelax.distributions._odds import Odds, kl_term, log_of, multiply, one_trial_kl, to_int
+from likelax.distributions._odds import Odds, classes_kl, log_of, multiply, one_trial_kl, to_int
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.indexing import pick, take
@@ -141,7 +141,7 @@ class _Labels(Distribution):
 @register_kl(_Labels, _Labels)
 def _kl_labels(p: _Labels, q: _Labels) -> Array:
     _check_same_size(p.num_categories, q.num_categories)
-    return jnp.sum(kl_term(p._log_probs(), q._log_probs()), -1)
+    return classes_kl(p, q)
 
 
 def _check_same_size(p: int, q: int) -> None:
@@ -278,7 +278,7 @@ class OneHotCategorical(Distribution):
 @register_kl(OneHotCategorical, OneHotCategorical)
 def _kl_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Array:
     _check_same_size(p.event_shape[0], q.event_shape[0])
-    return jnp.sum(kl_term(p._log_probs(), q._log_probs()), -1)
+    return classes_kl(p, q)
 
 
 class OrderedLogistic(_Labels):

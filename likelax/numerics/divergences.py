@@ -5,11 +5,13 @@ and quotients of the first order has none of its digits. Each form here is a sum
 (or nearly), and so are its slopes. Element by element with broadcasting.
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._rules import with_partials
+from likelax.numerics._rules import terms, with_partials
 from likelax.numerics.deviance import _log_quotient, gap_deviance, log1pmx, log_ratio
 from likelax.numerics.logspace import as_floats, divide, inverse, log1p, sigmoid, softplus
 
@@ -43,10 +45,13 @@ def square_ratio_excess(a: ArrayLike, b: ArrayLike) -> Array:
 
 @with_partials(lambda d: jnp.expm1(d))
 def _exp_excess(d):
-    near = jnp.abs(d) < 0.5
-    t = jnp.expm1(jnp.where(near, d, 0.0))
-    # e^d - 1 - d = t - log(1 + t).
-    return jnp.where(near, -log1pmx(t), jnp.expm1(d) - d)
+    near = jnp.abs(d) < 1.0
+    t = jnp.where(near, d, 0.0)
+    # t^2 (1/2! + t/3! + t^2/4! + ...)
+    series = jnp.zeros_like(t)
+    for k in reversed(range(terms(t, 10, 17))):
+        series = 1.0 / math.factorial(k + 2) + t * series
+    return jnp.where(near, t * t * series, jnp.expm1(d) - d)
 
 
 def exp_excess(d: ArrayLike) -> Array:

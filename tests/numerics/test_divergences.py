@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from likelax.numerics import divergences
+from likelax.numerics.classes_divergence import classes_divergence, classes_divergence_of_probs
 from likelax.numerics.pairs import exp_to_pair, word
 from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_pmf
 
@@ -102,3 +103,79 @@ def test_binomials_by_logits_and_probs_have_all_their_derivatives():
     slope_n = jax.grad(lambda n: binomial_logits_log_pmf(k[0], n, logits[0]))(n[0])
     exact = float(mp.digamma(10) - mp.digamma(7)) + float(jax.nn.log_sigmoid(-logits[0]))
     np.testing.assert_allclose(slope_n, exact, rtol=1e-5)
+
+
+def exact_classes(p, q):
+    return mp.fsum(a * mp.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def shares(logits):
+    weights = [mp.exp(x) for x in logits]
+    return [w / mp.fsum(weights) for w in weights]
+
+
+@pytest.mark.parametrize("step", [1e-5, 1e-2, 1.0, 30.0])
+def test_classes_divergence_to_a_few_units_of_itself(step):
+    """Also of logits one of whose sides is moved by 300, and of classes with probabilities of 1e-30."""
+    generator = np.random.default_rng(7)
+    l = (generator.normal(size=(40, 5)) * np.repeat([[3.0], [30.0]], 20, 0)).astype(np.float32)
+    m = (
+        l + step * generator.normal(size=l.shape) + np.repeat([[0.0, 300.0]], 20, 0).reshape(40, 1)
+    ).astype(np.float32)
+    got = jax.jit(classes_divergence)(l, m)[:, None]
+    plain = jnp.sum(jax.nn.softmax(l) * (jax.nn.log_softmax(l) - jax.nn.log_softmax(m)), -1)[
+        :, None
+    ]
+    points = np.concatenate([l, m], -1)
+
+    def exact(*row):
+        return exact_classes(shares(row[:5]), shares(row[5:]))
+
+    assert worst(got, exact, points) < 64
+    if step < 1:
+        assert worst(plain, exact, points) > 1e4  # the control
+
+
+def test_classes_divergence_of_probs_to_a_few_units_of_itself():
+    p = np.random.default_rng(8).dirichlet(np.ones(4), 50).astype(np.float32)
+    moved = p * np.float32([1 + 2e-4, 1, 1, 1])
+    q = (moved / moved.sum(-1, keepdims=True)).astype(np.float32)
+
+    def exact(*row):
+        return exact_classes(*([c / mp.fsum(s) for c in s] for s in (row[:4], row[4:])))
+
+    points = np.concatenate([p, q], -1)
+    got = jax.jit(classes_divergence_of_probs)(p, q)
+    assert worst(got[:, None], exact, points) < 16
+    assert worst(np.sum(p * np.log(p / q), -1)[:, None], exact, points) > 1e4  # the control
+
+
+@pytest.mark.parametrize("mixed", [jax.jacfwd, jax.jacrev])
+def test_second_derivatives_of_classes_divergence_are_those_of_the_plain_formula(mixed):
+    def plain(l, m):
+        return jnp.sum(jax.nn.softmax(l) * (jax.nn.log_softmax(l) - jax.nn.log_softmax(m)))
+
+    with jax.enable_x64(True):
+        l = jnp.array([0.3, -2.0, 1.5, 4.0])
+        for m in (l + jnp.array([0.1, -0.2, 0.05, 7.0]), l + jnp.array([1e-3, 2e-3, 0.0, -1e-3])):
+            got, want = (
+                mixed(jax.grad(f, (0, 1)), (0, 1))(l, m) for f in (classes_divergence, plain)
+            )
+            jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=1e-14), got, want)
+
+
+def test_classes_divergence_at_impossible_classes_and_infinite_logits():
+    inf = jnp.inf
+    l, m = jnp.array([0.0, 1.0, -inf]), jnp.array([0.0, 2.0, 1.0])
+    p, q = jax.nn.softmax(l), jax.nn.softmax(m)
+    value, slopes = jax.value_and_grad(classes_divergence, (0, 1))(l, m)
+    log_ratio = jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1) / q), 0)
+    np.testing.assert_allclose(value, jnp.sum(p * log_ratio), rtol=1e-6)
+    np.testing.assert_allclose(slopes, [p * (log_ratio - value), q - p], atol=1e-6)
+    assert classes_divergence(m, l) == inf
+    for slope in jax.grad(classes_divergence, (0, 1))(m, l):
+        assert jnp.isfinite(slope).all()
+    certain = jnp.array([0.0, inf, 1.0])
+    assert classes_divergence(certain, certain + 1) == 0
+    assert not jnp.isnan(jnp.stack(jax.grad(classes_divergence, (0, 1))(certain, certain))).any()
+    assert jnp.isnan(classes_divergence(l.at[0].set(jnp.nan), m))
