@@ -109,7 +109,8 @@ def _lgamma1p_pair(top: Array, bottom: Array) -> Pair:
 
 @register_kl(Gumbel, Gumbel)
 def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
-    standard = divide(p.loc - q.loc, q.scale), scale_ratio(p, q), log_scale_ratio(p, q)
+    largest = jnp.finfo(p.dtype).max  # of two infinities no difference is known
+    standard = jnp.clip(q._z(p.loc), -largest, largest), scale_ratio(p, q), log_scale_ratio(p, q)
     if not (p.given("scale") and q.given("scale")):
         return _kl_standard(*standard)
     loc, scale, loc_q, scale_q = jnp.broadcast_arrays(p.loc, p.scale, q.loc, q.scale)

@@ -147,7 +147,7 @@ def scale_ratio(p: Any, q: Any) -> Array:
     """The scale of p over that of q."""
     if p.given("scale") and q.given("scale"):
         return divide(p.scale, q.scale)
-    return jnp.exp(p.log_scale - q.log_scale)
+    return exp_of_log_scale(p.log_scale - q.log_scale)
 
 
 def log_scale_ratio(p: Any, q: Any) -> Array:

@@ -22,16 +22,19 @@ from likelax.numerics.logspace import (
     log_sigmoid,
     logcosh,
     logit,
+    standardize_far,
 )
-from likelax.numerics.pairs import log_over
+from likelax.numerics.pairs import log_gap, log_over
 from likelax.numerics.powers import (
     half_cauchy_log_pdf,
     half_cauchy_log_tail,
     log_logistic_log_pdf,
     pareto_log_pdf,
 )
+from likelax.numerics.student_t import log1p_square
 
 _LOG_2PI = math.log(2 * math.pi)
+_LOG_2_OVER_PI = math.log(2 / math.pi)
 # (tan b - b) / b^3 in powers of b^2.
 _TANGENT = (
     1 / 3,
@@ -208,14 +211,22 @@ class HalfCauchy(Distribution):
 
     support = supports.non_negative
 
+    def _log_z(self, value: Array) -> Array:
+        if self.given("scale"):
+            return log_over(value, self.scale)
+        return log_gap(value, self.log_scale)
+
     def log_prob(self, value: Array) -> Array:
-        return half_cauchy_log_pdf(value, self.scale)
+        if self.given("scale"):
+            return half_cauchy_log_pdf(value, self.scale)
+        z, excess = standardize_far(value, 0.0, self.log_scale, 20.0)
+        return _LOG_2_OVER_PI - (log1p_square(z) + 2 * excess) - self.log_scale
 
     def log_cdf(self, value: Array) -> Array:
-        return half_cauchy_log_tail(value, self.scale)
+        return half_cauchy_log_tail(self._log_z(value))
 
     def log_survival(self, value: Array) -> Array:
-        return half_cauchy_log_tail(self.scale, value)
+        return half_cauchy_log_tail(-self._log_z(value))
 
     def quantile(self, q: Array) -> Array:
         low = q < 0.5

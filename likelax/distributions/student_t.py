@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions._invert import solve_decreasing
+from likelax.distributions._odds import multiply
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
@@ -22,8 +24,10 @@ from likelax.numerics.logspace import (
     exp_of_log_scale,
     infinite_moment,
     log1mexp,
+    log_add_exp,
+    logcosh,
     standardize,
-    standardize_by_log,
+    standardize_far,
 )
 from likelax.numerics.normal import log_ndtr
 from likelax.numerics.pairs import log_over
@@ -35,6 +39,16 @@ from likelax.numerics.student_t import (
 
 _LOG_2 = math.log(2)
 _LOG_PI = math.log(math.pi)
+# From exp(20) on 1 + z^2 is z^2, even in float64.
+_LOG_EDGE = 20.0
+
+
+def _standardized(dist: Cauchy | StudentT, value: Array, df: ArrayLike) -> tuple[Array, ArrayLike]:
+    """(value - loc)/scale as z exp(excess): where there is an excess the density is a power of it."""
+    if dist.given("scale"):
+        return standardize(value, dist.loc, dist.scale), 0.0
+    log_edge = _LOG_EDGE + 0.5 * jnp.log(jnp.maximum(jax.lax.stop_gradient(df), 1.0))
+    return standardize_far(value, dist.loc, dist.log_scale, log_edge)
 
 
 class Cauchy(LocationScale):
@@ -46,16 +60,17 @@ class Cauchy(LocationScale):
     """
 
     def log_prob(self, value: Array) -> Array:
-        return -log1p_square(self._z(value)) - _LOG_PI - self.log_scale
+        z, excess = _standardized(self, value, 1.0)
+        return -(log1p_square(z) + 2 * excess) - _LOG_PI - self.log_scale
 
     def log_cdf(self, value: Array) -> Array:
-        z = self._z(value)
-        tail = _cauchy_log_tail(jnp.where(z < 0, -z, z))
+        z, excess = _standardized(self, value, 1.0)
+        tail = _cauchy_log_tail(jnp.where(z < 0, -z, z)) - excess
         return jnp.where(z < 0, tail, log1mexp(-tail))
 
     def log_survival(self, value: Array) -> Array:
-        z = self._z(value)
-        tail = _cauchy_log_tail(jnp.where(z < 0, -z, z))
+        z, excess = _standardized(self, value, 1.0)
+        tail = _cauchy_log_tail(jnp.where(z < 0, -z, z)) - excess
         return jnp.where(z < 0, log1mexp(-tail), tail)
 
     def quantile(self, q: Array) -> Array:
@@ -84,6 +99,10 @@ class Cauchy(LocationScale):
 def _kl_cauchy(p: Cauchy, q: Cauchy) -> Array:
     # log[((s_p + s_q)^2 + (l_p - l_q)^2) / (4 s_p s_q)]: Chyzak and Nielsen (2019),
     # arXiv:1905.10965.
+    if not (p.given("scale") and q.given("scale")):
+        log_sum = log_add_exp(p.log_scale, q.log_scale)
+        z, excess = standardize_far(p.loc, q.loc, log_sum, _LOG_EDGE)
+        return 2 * logcosh(0.5 * log_scale_ratio(p, q)) + (log1p_square(z) + 2 * excess)
     # By roots of the scales, whose product may be no float.
     gap = 0.5 * divide(divide(p.loc - q.loc, jnp.sqrt(p.scale)), jnp.sqrt(q.scale))
     ratio = jnp.sinh(0.5 * log_scale_ratio(p, q))
@@ -114,23 +133,23 @@ class StudentT(Distribution):
         supports.log_positive, default=None, instead_of="scale", to=exp_of_log_scale, back=jnp.log
     )
 
-    def _z(self, value: Array) -> Array:
-        if self.given("log_scale"):
-            return standardize_by_log(value, self.loc, self.log_scale)
-        return standardize(value, self.loc, self.scale)
+    def _parts(self, value: Array) -> tuple[Array, Array, Array]:
+        z, excess = _standardized(self, value, self.df)
+        z, df, excess = jnp.broadcast_arrays(z, self.df, excess)
+        return z, df, excess
 
     def log_prob(self, value: Array) -> Array:
-        z, df = jnp.broadcast_arrays(self._z(value), self.df)
-        return _log_density(z, df) - self.log_scale
+        z, df, excess = self._parts(value)
+        return _log_density(z, df) - multiply(excess, df + 1) - self.log_scale
 
     def log_cdf(self, value: Array) -> Array:
-        z, df = jnp.broadcast_arrays(self._z(value), self.df)
-        tail = _log_tail(jnp.where(z < 0, -z, z), df)
+        z, df, excess = self._parts(value)
+        tail = _log_tail(jnp.where(z < 0, -z, z), df) - multiply(excess, df)
         return jnp.where(z < 0, tail, log1mexp(-tail))
 
     def log_survival(self, value: Array) -> Array:
-        z, df = jnp.broadcast_arrays(self._z(value), self.df)
-        tail = _log_tail(jnp.where(z < 0, -z, z), df)
+        z, df, excess = self._parts(value)
+        tail = _log_tail(jnp.where(z < 0, -z, z), df) - multiply(excess, df)
         return jnp.where(z < 0, log1mexp(-tail), tail)
 
     def quantile(self, q: Array) -> Array:

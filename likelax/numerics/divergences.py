@@ -43,7 +43,13 @@ def square_ratio_excess(a: ArrayLike, b: ArrayLike) -> Array:
     return 0.5 * jnp.square(divide(a - b, b)) + ratio_excess(a, b)
 
 
-@with_partials(lambda d: jnp.expm1(d))
+def _exp_excess_slope(d):
+    """exp(d) - 1, a float all the way: what does not depend on d has no slope where it overflows, either."""
+    slope = jnp.expm1(d)
+    return jnp.where(slope == jnp.inf, jnp.finfo(d.dtype).max, slope)
+
+
+@with_partials(_exp_excess_slope)
 def _exp_excess(d):
     near = jnp.abs(d) < 1.0
     t = jnp.where(near, d, 0.0)
@@ -51,7 +57,7 @@ def _exp_excess(d):
     series = jnp.zeros_like(t)
     for k in reversed(range(terms(t, 10, 17))):
         series = 1.0 / math.factorial(k + 2) + t * series
-    return jnp.where(near, t * t * series, jnp.expm1(d) - d)
+    return jnp.where(near, t * t * series, jnp.expm1(d) - jnp.where(d == jnp.inf, 0.0, d))
 
 
 def exp_excess(d: ArrayLike) -> Array:

@@ -502,6 +502,20 @@ def standardize_by_log(value: ArrayLike, loc: ArrayLike, log_scale: ArrayLike) -
     return _standardize_by_log(*as_floats(value, loc, log_scale))
 
 
+def standardize_far(
+    value: ArrayLike, loc: ArrayLike, log_scale: ArrayLike, log_edge: ArrayLike
+) -> tuple[Array, Array]:
+    """(z, excess) with (value - loc) / exp(log_scale) = z exp(excess), which itself may be too large a
+    float: beyond exp(log_edge) on either side z is that edge, and elsewhere the excess is 0.
+    """
+    x, loc, log_s, log_edge = as_floats(value, loc, log_scale, log_edge)
+    z, gap, edge = _standardize_by_log(x, loc, log_s), x - loc, jnp.exp(log_edge)
+    far = (jnp.abs(z) > edge) & (jnp.abs(gap) < jnp.inf)
+    size = jnp.where(far, jnp.abs(gap), 1.0)
+    excess = jnp.where(far, jnp.log(size) - log_s - log_edge, 0.0)
+    return jnp.where(far, jnp.sign(gap) * edge, z), excess
+
+
 # ---- limits and hyperbolics ----
 
 

@@ -273,11 +273,8 @@ def _log_arc(log_z):
     return jnp.log(jnp.where(z == 0, 1.0, jnp.arctan(z) / jnp.where(z == 0, 1.0, z)))
 
 
-def half_cauchy_log_tail(x: ArrayLike, scale: ArrayLike) -> Array:
-    """log of 2/pi atan(x / scale), the half-Cauchy's lower tail; with the arguments exchanged, its
-    upper one.
-    """
-    log_z = log_over(x, scale)
+def half_cauchy_log_tail(log_z: Array) -> Array:
+    """log of 2/pi atan(z), the half-Cauchy's lower tail; of -log z its upper one."""
     low = log_z <= 0
     below, above = jnp.where(low, log_z, 0.0), jnp.where(low, 0.0, log_z)
     near = _LOG_2_OVER_PI + below + _log_arc(below)

@@ -607,6 +607,79 @@ def test_distances_of_scales_beyond_the_floats():
     )
 
 
+def cauchy_logs(x, log_scale, df=None):
+    z = x / mp.exp(log_scale)
+    return -mp.log1p(z * z) - mp.log(mp.pi) - log_scale, mp.log(mp.atan(1 / z) / mp.pi)
+
+
+def half_cauchy_logs(x, log_scale, df=None):
+    return tuple(log + mp.log(2) for log in cauchy_logs(x, log_scale))
+
+
+def student_t_logs(x, log_scale, df):
+    w = (x / mp.exp(log_scale)) ** 2 / df
+    normalizer = mp.loggamma((df + 1) / 2) - mp.loggamma(df / 2) - mp.log(mp.pi * df) / 2
+    tail = mp.betainc(df / 2, 0.5, 0, 1 / (1 + w), regularized=True) / 2
+    return normalizer - (df + 1) / 2 * mp.log1p(w) - log_scale, mp.log(tail)
+
+
+FAR = {
+    "Cauchy": (lambda l, df: lx.Cauchy(0.0, log_scale=l), cauchy_logs),
+    "HalfCauchy": (lambda l, df: lx.HalfCauchy(log_scale=l), half_cauchy_logs),
+    "StudentT": (lambda l, df: lx.StudentT(df, 0.0, log_scale=l), student_t_logs),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_power_laws_at_scales_beyond_the_floats(name):
+    """z, too, is then no float, but density and tail are powers of it; and near exp(-88) before."""
+    make, exact = FAR[name]
+
+    def logs(x, log_scale, df):
+        dist = make(log_scale, df)
+        return jnp.stack([dist.log_prob(x), dist.log_survival(x)])
+
+    points = [(1.0, -87.0, 3.0), (1.0, -88.0, 0.7), (3e-20, -100.0, 31.0), (2e25, -150.0, 2.5)]
+    points += [(7e-30, -300.0, 1e4), (1e30, -20.0, 5.0), (2.5, -85.0, 1e-3)]
+    points = np.float32(points)
+    got, slopes = jax.vmap(lambda *at: (logs(*at), jax.jacrev(logs, (0, 1, 2))(*at)))(*points.T)
+    with mp.workdps(60):
+        for i, at in enumerate(points.tolist()):
+            at = [mp.mpf(a) for a in at]
+            for k in range(2):
+                np.testing.assert_allclose(got[i, k], float(exact(*at)[k]), rtol=2e-6)
+                for j in range(3 if name == "StudentT" else 2):
+                    along = lambda a: exact(*at[:j], a, *at[j + 1 :])[k]  # noqa: B023, E731
+                    want = mp.diff(along, at[j], h=at[j] * mp.mpf(10) ** -20)
+                    # (df + 1) - 1 of a density with a small df cancels, as it does for any scale.
+                    np.testing.assert_allclose(slopes[j][i, k], float(want), rtol=2e-6, atol=1e-6)
+
+
+def test_kl_at_scales_beyond_the_floats():
+    """An infinite divergence has no NaN in its slopes; that of two Cauchys is never that large."""
+
+    def kl(p, q, family):
+        return lx.kl_divergence(family(p[0], log_scale=p[1]), family(q[0], log_scale=q[1]))
+
+    for p, q in [
+        ((0.0, 5.0), (0.0, 0.0)),
+        ((0.0, 100.0), (0.0, -100.0)),
+        ((5.0, 0.0), (3.0, -90.0)),
+        ((-5.0, 0.0), (3.0, -90.0)),
+    ]:
+        value, slopes = jax.value_and_grad(kl, (0, 1))(p, q, lx.Gumbel)
+        assert value == jnp.inf
+        assert not np.isnan(slopes).any()
+    at = (0.0, 100.0), (3.0, -100.0)
+    value, slopes = jax.value_and_grad(kl, (0, 1))(*at, lx.Cauchy)
+    np.testing.assert_allclose(value, 200 - 2 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose([s[1] for s in slopes], [1, -1], rtol=1e-6)
+    at = (5.0, -100.0), (3.0, -90.0)  # log(gap^2 / (4 s_p s_q))
+    value, slopes = jax.value_and_grad(kl, (0, 1))(*at, lx.Cauchy)
+    np.testing.assert_allclose(value, 190.0, rtol=1e-6)
+    np.testing.assert_allclose(np.array(slopes), [[1, -1], [-1, -1]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("df, z", [(1.0, 1.0), (49.0, 7.0), (3.0, 0.8), (30.0, -2.0)])
 def test_second_derivatives_of_the_tails_of_student_t_in_df(df, z):
     """The first two where z^2 = df, at which the logits of the incomplete beta change sign."""

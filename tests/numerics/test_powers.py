@@ -41,6 +41,10 @@ def half_cauchy_tail(x, s):
     return mp.log(2 / mp.pi * mp.atan(x / s))
 
 
+def half_cauchy_tail_of_ratio(x, s):
+    return powers.half_cauchy_log_tail(pairs.log_over(x, s))
+
+
 def inverse_gamma(x, a, s):
     return a * mp.log(s / x) - mp.loggamma(a) - mp.log(x) - s / x
 
@@ -104,7 +108,7 @@ GRIDS = {
         inverse_floors(INVERSE),
     ),
     "half_cauchy": (powers.half_cauchy_log_pdf, half_cauchy, CAUCHY, floors(CAUCHY)),
-    "half_cauchy_tail": (powers.half_cauchy_log_tail, half_cauchy_tail, CAUCHY, floors(CAUCHY)),
+    "half_cauchy_tail": (half_cauchy_tail_of_ratio, half_cauchy_tail, CAUCHY, floors(CAUCHY)),
 }
 
 
