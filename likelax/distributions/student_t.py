@@ -32,6 +32,7 @@ from likelax.numerics.logspace import (
 from likelax.numerics.normal import log_ndtr
 from likelax.numerics.pairs import log_over
 from likelax.numerics.student_t import (
+    LARGEST_DF,
     log1p_square,
     student_t_kernel,
     student_t_log_normalizer,
@@ -138,6 +139,11 @@ class StudentT(Distribution):
         z, df, excess = jnp.broadcast_arrays(z, self.df, excess)
         return z, df, excess
 
+    @property
+    def _held_df(self) -> Array:
+        """df, one that is infinite as a number."""
+        return jnp.where(self.df > LARGEST_DF, LARGEST_DF, self.df)
+
     def log_prob(self, value: Array) -> Array:
         z, df, excess = self._parts(value)
         return _log_density(z, df) - multiply(excess, df + 1) - self.log_scale
@@ -161,8 +167,9 @@ class StudentT(Distribution):
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_normal, key_gamma = jax.random.split(key)
         normal = jax.random.normal(key_normal, self._shape(shape), self.dtype)
-        _, log_gamma = sample_standard_gamma(key_gamma, 0.5 * self.df, self._shape(shape))
-        return self.loc + self.scale * normal * jnp.exp(0.5 * (jnp.log(0.5 * self.df) - log_gamma))
+        n = 0.5 * self._held_df
+        _, log_gamma = sample_standard_gamma(key_gamma, n, self._shape(shape))
+        return self.loc + self.scale * normal * jnp.exp(0.5 * (jnp.log(n) - log_gamma))
 
     def mean(self) -> Array:
         return jnp.where(self.df > 1, self.loc, jnp.nan)
@@ -178,10 +185,10 @@ class StudentT(Distribution):
         )
 
     def entropy(self) -> Array:
-        n = 0.5 * self.df
+        n = 0.5 * self._held_df
         # digamma(n + 1/2) - digamma(n) = E[log(1 + z^2/df)]
         step = jnp.log1p(0.5 / n) - (log_minus_digamma(n + 0.5) - log_minus_digamma(n))
-        return (n + 0.5) * step - student_t_log_normalizer(self.df) + self.log_scale
+        return (n + 0.5) * step - student_t_log_normalizer(2 * n) + self.log_scale
 
 
 def _log_density(z: Array, df: Array) -> Array:
@@ -208,7 +215,7 @@ def _normal_deviate(z: Array, df: Array) -> Array:
     z^2 < df, to 1e-14.
     """
     # sqrt((df - 1/2) log(1 + z^2/df)) as a multiple of z, whose slopes at 0 and in df do not cancel.
-    w = divide(z * z, df)
+    w = divide(z, df) * z
     small = w < 1e-4
     ratio = jnp.where(
         small,

@@ -20,6 +20,8 @@ from likelax.numerics.pairs import log_over
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 # From here on 1 + t^2 is t^2, even in float64, and t^4, in its second derivative, is still finite.
 _LARGE = 5e8
+# From here on one more degree of freedom changes no moment's last digit.
+LARGEST_DF = 1e30
 
 
 @jax.custom_jvp
@@ -101,9 +103,20 @@ def _slope_df(z, df):
 
 
 @with_partials(_slope_z, _slope_df)
-def student_t_kernel(z, df):
-    """(df + 1)/2 log(1 + z^2/df) for df > 0. Slopes (df + 1) z/(df + z^2) in z and, in df, a log less its first term."""
+def _student_t_kernel(z, df):
     return (0.5 * df + 0.5) * _parts(z, df)[2]
+
+
+def student_t_kernel(z: Array, df: Array) -> Array:
+    """(df + 1)/2 log(1 + z^2/df) for df > 0. Slopes (df + 1) z/(df + z^2) in z and, in df, a log less its first term.
+
+    In the limit it is z^2/2, from where z^2/df is below all rounding.
+    """
+    limit = (df > LARGEST_DF) & ~(z * z > jnp.finfo(z.dtype).eps * df) & (jnp.abs(z) < jnp.inf)
+    near = jnp.where(limit, z, 0.0)
+    finite = jnp.where(limit | (df == jnp.inf), 1.0, df)
+    kernel = _student_t_kernel(jnp.where(limit, 0.0, z), finite)
+    return jnp.where(limit, (0.5 * near) * near, kernel)
 
 
 # ---- the normaliser ----

@@ -655,6 +655,34 @@ def test_power_laws_at_scales_beyond_the_floats(name):
                     np.testing.assert_allclose(slopes[j][i, k], float(want), rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("df", [np.inf, 1e38])
+def test_student_t_of_endless_degrees_of_freedom_is_the_normal(df):
+    """Also where df/z + z, and of an infinite df z^2, is no float."""
+    z = np.float32([-3e38, -3e19, -1e10, -2.5, 0.0, 1.0, 40.0, 7e18, 1e25])
+    z = z if df == np.inf else z[np.abs(z) < 1e11]
+    names = "log_prob", "log_survival", "log_cdf"
+
+    def both(make, loc, scale):
+        dist = make(loc, scale)
+        logs = lambda loc, x: jnp.stack([getattr(make(loc, scale), n)(x) for n in names])  # noqa: E731
+        slopes = jax.vmap(jax.jacrev(logs, (0, 1)), (None, 0))(loc, z)
+        scale_slope = jax.vmap(jax.grad(lambda s, x: make(loc, s).log_prob(x)), (None, 0))(scale, z)
+        return [logs(loc, z), *slopes, scale_slope, dist.quantile(0.1), dist.entropy()]
+
+    student = lambda loc, scale: lx.StudentT(df, loc, scale)  # noqa: E731
+    for got, want in zip(both(student, 0.0, 1.0), both(lx.Normal, 0.0, 1.0), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    in_df = jax.vmap(jax.grad(lambda df, x: lx.StudentT(df, 0.0, 1.0).log_prob(x)), (None, 0))(
+        df, z
+    )
+    np.testing.assert_allclose(in_df, 0, atol=1e-20)
+    far = -0.5 * df * (200 - np.log(df)) if df == 1e36 else -np.inf
+    np.testing.assert_allclose(lx.StudentT(df, 0.0, log_scale=-100.0).log_prob(1.0), far, rtol=1e-6)
+    draws = lx.StudentT(df, 1.0, 2.0).sample(jax.random.key(0), (2000,))
+    normal = stats.kstest((np.asarray(draws) - 1) / 2, "norm")
+    assert normal.pvalue > 1e-4
+
+
 def test_kl_at_scales_beyond_the_floats():
     """An infinite divergence has no NaN in its slopes; that of two Cauchys is never that large."""
 
