@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
@@ -148,17 +150,26 @@ def check_values(good: jax.Array, values: jax.Array, message: str) -> None:
     run(look, jnp.all(good), index, bad_value)
 
 
+def as_shape(method: str, shape: Any) -> tuple[Any, ...]:
+    """The shape of samples; raises ValueError for one that is none."""
+    sizes = shape if isinstance(shape, tuple | list) else (shape,)
+    try:
+        # A size that a `jax.export` leaves open stays.
+        whole = tuple(s if jax.export.is_symbolic_dim(s) else operator.index(s) for s in sizes)
+    except TypeError:
+        whole = (-1,)
+    if any(isinstance(size, int) and size < 0 for size in whole):
+        raise ValueError(f"{method}: a shape of whole numbers wanted, got {shape!r}; write (25,)")
+    return whole
+
+
 def sample_shape(owner: str, shape: int | tuple[int, ...], input: Any) -> tuple[int, ...]:
     """The shape of samples.
 
     Raises:
       ValueError: for one that is none, and an input that is not one for each sample.
     """
-    shape = shape if isinstance(shape, tuple | list) else (shape,)
-    if not all(size == 0 or is_count(size) for size in shape):
-        raise ValueError(
-            f"{owner}.sample: a shape of whole numbers wanted, got {shape}; write (25,)"
-        )
+    shape = as_shape(f"{owner}.sample", shape)
     count = math.prod(shape)
     for leaf in jax.tree.leaves(input):
         if jnp.shape(leaf)[:1] != (count,):
@@ -166,4 +177,4 @@ def sample_shape(owner: str, shape: int | tuple[int, ...], input: Any) -> tuple[
                 f"{owner}.sample: {count} samples want an input of shape ({count}, ...), got "
                 f"{jnp.shape(leaf)}; write jnp.broadcast_to(input, ({count}, ...))"
             )
-    return tuple(shape)
+    return shape

@@ -23,6 +23,7 @@ broadcast to what was meant, where `(B,)` beside `(B, 3)` would not.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -248,6 +249,7 @@ class Node:
             if key not in known:
                 raise TypeError(
                     f"{name} has no parameter {key!r}; it has {', '.join(sorted(known))}"
+                    f"{spelled(key, known)}"
                 )
             if key in values:
                 raise TypeError(f"{name} got {key!r} twice, by position and by keyword")
@@ -282,8 +284,7 @@ class Node:
             value = values[p.name]
             if type(value) in (int, float, bool):
                 continue
-            if not hasattr(value, "dtype"):
-                value = values[p.name] = _as_array(name, p.name, value)
+            value = values[p.name] = as_numbers(name, p.name, value)
             if p.name == "logits" and not jnp.issubdtype(value.dtype, jnp.floating):
                 raise TypeError(
                     f"{name}: logits are real numbers, got {value.dtype} of shape {value.shape} "
@@ -451,14 +452,67 @@ class Node:
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
-def _as_array(family: str, name: str, value: Any) -> Array:
-    try:
-        return jnp.asarray(value)
-    except TypeError:
+# What others call what: the first that there is.
+_SPELLINGS = {
+    "loc": "mu mean location",
+    "scale": "sigma std stddev sd scale_diag",
+    "log_scale": "log_sigma log_std logstd",
+    "rate": "lam lambda_ mu beta",
+    "concentration": "alpha a shape kappa k c",
+    "concentration1": "alpha a",
+    "concentration0": "beta b",
+    "df": "nu dof",
+    "probs": "p prob probability pvals",
+    "logits": "logit",
+    "total_count": "n num_trials r",
+    "low": "a lower minval",
+    "high": "b upper maxval",
+    "covariance": "cov covariance_matrix",
+    "precision": "precision_matrix",
+    "scale_tril": "cholesky chol",
+    "skewness": "alpha a skew",
+    "temperature": "tau",
+    "base": "base_distribution distribution",
+    "weights": "mixing_distribution mix",
+    "components": "components_distribution component_distribution",
+}
+
+
+def spelled(name: str, known: set[str]) -> str:
+    """The end of a message about a name that is not known: the one to write, where there is one."""
+    same = [own for own, others in _SPELLINGS.items() if own in known and name in others.split()]
+    near = same or difflib.get_close_matches(name, known, 1)
+    return f"; write {near[0]}=..." if near else ""
+
+
+_FLOATS = frozenset(map(jnp.dtype, ("float16", "bfloat16", "float32", "float64")))
+
+
+def as_numbers(family: str, name: str, value: Any) -> Any:
+    """The value of a parameter, one that has no dtype as an array; raises TypeError unless its numbers are
+    real.
+    """
+    if isinstance(value, Array) and value.dtype in _FLOATS:
+        return value
+    array = value
+    if isinstance(value, Node | str):
+        array = None
+    elif not hasattr(value, "dtype"):
+        try:
+            array = jnp.asarray(value)
+        except (TypeError, ValueError):
+            array = None
+    if array is None or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
         raise TypeError(
             f"{family}: {name} is a number or an array of numbers, got {value!r}; write "
             f"{name}=jnp.asarray(..., float)"
-        ) from None
+        )
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{family}: {name} takes real numbers, got {array.dtype} of shape {array.shape}; write "
+            f"{name}={name}.real"
+        )
+    return array
 
 
 def parameter_dtype(values: list[Any]) -> Any:

@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 
 from likelax import bijectors, supports
 from likelax._keys import stream
-from likelax._pytree import Array, Param, is_traced, parameter_dtype
+from likelax._pytree import Array, Param, is_traced, parameter_dtype, spelled
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
@@ -212,7 +212,7 @@ class Head:
         known = {p.name for p in family._params} | set(family._nodes) | set(family._statics)
         for name in given:
             if name not in known:
-                mend = ""
+                mend = spelled(name, known | axes)
                 if name == "num_categories" and "num_ratios" in axes:
                     mend = "; write num_ratios=K - 1 for vectors of K elements"
                 elif name == "num_categories" and self._is_vector:

@@ -249,12 +249,7 @@ class Distribution(Node):
     def _value(self, value: ArrayLike, method: str = "log_prob") -> Array:
         """The value as an array to compute with; raises on a shape or dtype that does not fit."""
         name = type(self).__name__
-        x = jnp.asarray(value)
-        if jnp.issubdtype(x.dtype, jnp.complexfloating):
-            raise TypeError(
-                f"{name}.{method}: values are real numbers, got {x.dtype} of shape {x.shape}; write "
-                "value.real"
-            )
+        x = _real(value, f"{name}.{method}")
         if self._takes_indices:
             if jnp.issubdtype(x.dtype, jnp.floating):
                 raise TypeError(
@@ -282,6 +277,15 @@ class Distribution(Node):
                 f"and event {event}, got {x.shape}"
             ) from None
         return x
+
+
+def _real(value: ArrayLike, where: str) -> Array:
+    x = jnp.asarray(value)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{where}: values are real numbers, got {x.dtype} of shape {x.shape}; write value.real"
+        )
+    return x
 
 
 def _log(x: Array) -> Array:
@@ -411,7 +415,7 @@ def _guard_tail(name: str, method: Callable[..., Array]) -> Callable[..., Array]
 
 def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
     def guarded(self: Distribution, q: ArrayLike) -> Array:
-        q = jnp.asarray(q)
+        q = _real(q, f"{type(self).__name__}.quantile")
         weak = q.aval.weak_type or not jnp.issubdtype(q.dtype, jnp.floating)
         q = q.astype(self.dtype if weak else jnp.promote_types(q.dtype, self.dtype))
         support: Any = self.support
@@ -431,7 +435,7 @@ def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Ar
 def _guard_sample(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def guarded(self: Distribution, key: Array, shape: int | tuple[int, ...] = ()) -> Any:
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = _checks.as_shape(f"{type(self).__name__}.{name}", shape)
         return method(self, check_key(key), shape)
 
     return guarded

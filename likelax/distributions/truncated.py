@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from likelax import _checks, supports
-from likelax._pytree import Array, add_axes, node
+from likelax._pytree import Array, add_axes, as_numbers, node
 from likelax.distributions._interval import log_between
 from likelax.distributions._invert import open_uniform, quantile_from_tails
 from likelax.distributions._odds import to_int
@@ -35,7 +35,7 @@ class Bounded(Distribution):
             )
         for end in ("low", "high"):
             if values[end] is not None:
-                values[end] = jnp.asarray(values[end], base.dtype)
+                values[end] = jnp.asarray(as_numbers(name, end, values[end]), base.dtype)
         return super()._convert(values)
 
     def _align(self, values: dict[str, Any]) -> dict[str, Any]:

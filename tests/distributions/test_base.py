@@ -228,6 +228,62 @@ def test_a_masked_element_of_an_event_may_be_anywhere():
     assert labels.log_prob(jnp.array([-100, 1])) == -np.inf  # the control
 
 
+@pytest.mark.parametrize(
+    "value", ["a", [[1.0], [1.0, 2.0]], [1.0, None], np.array(["a"]), lx.Normal(0.0, 1.0)], ids=repr
+)
+def test_parameters_that_are_no_numbers_are_named(value):
+    for make in (lambda x: lx.Normal(0.0, scale=x), lambda x: lx.Gamma(1.0, rate=x)):
+        with pytest.raises(
+            TypeError, match=r"(scale|rate) is a number or an array of .*; write \1="
+        ):
+            make(value)
+    for family in (lx.Truncated, lx.Censored):
+        with pytest.raises(TypeError, match=rf"{family.__name__}: high is a number or an array"):
+            family(lx.Normal(0.0, 1.0), high=value)
+
+
+@pytest.mark.parametrize("value", [1j, np.array([1j]), jnp.array([1j])], ids=repr)
+def test_complex_numbers_are_refused(value):
+    with pytest.raises(
+        TypeError, match=r"loc takes real numbers, got complex.*write loc=loc\.real"
+    ):
+        lx.Normal(value, 1.0)
+    with pytest.raises(TypeError, match="low takes real numbers"):
+        lx.Truncated(lx.Normal(0.0, 1.0), low=value)
+    with pytest.raises(TypeError, match=r"Normal\.quantile: values are real numbers, got complex"):
+        lx.Normal(0.0, 1.0).quantile(value)
+
+
+@pytest.mark.parametrize("shape", [-1, (2, -3), 2.0, (2.5,), "a", (2, "a"), None], ids=repr)
+def test_a_shape_of_samples_that_is_none_is_refused(shape):
+    for dist in (lx.Normal(0.0, 1.0), lx.Normal(jnp.zeros(2), 1.0).to_event()):
+        with pytest.raises(ValueError, match=r"\.sample: a shape of whole numbers .*write \(25,\)"):
+            dist.sample(jax.random.key(0), shape)
+    for whole in (np.int64(3), jnp.array(3), [3], (np.int32(3),)):
+        assert lx.Normal(0.0, 1.0).sample(jax.random.key(0), whole).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "own"),
+    [
+        (lx.Normal, "sigma", "scale"),
+        (lx.Normal, "mu", "loc"),
+        (lx.Poisson, "mu", "rate"),
+        (lx.Gamma, "beta", "rate"),
+        (lx.Beta, "beta", "concentration0"),
+        (lx.Uniform, "a", "low"),
+        (lx.MultivariateNormal, "covariance_matrix", "covariance"),
+        (lx.Normal, "scael", "scale"),
+    ],
+)
+def test_what_others_call_a_parameter_is_answered_by_its_name(family, name, own):
+    for make in (family, lambda **given: lx.Head(family, **given)):
+        with pytest.raises(TypeError, match=rf"no.* '{name}'; it has .*; write {own}=\.\.\.$"):
+            make(**{name: 1.0})
+    with pytest.raises(TypeError, match="log_scale, scale$"):  # of others there is no guess
+        lx.Normal(0.0, zzz=1.0)
+
+
 def test_shapes_in_messages_are_those_that_were_given():
     message = r"do not broadcast: loc \(3,\), scale \(2, 4\); add axes"
     with pytest.raises(ValueError, match=message):
