@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 
 from likelax import bijectors, supports
 from likelax._keys import stream
-from likelax._pytree import Array, Param, is_traced, parameter_dtype, spelled
+from likelax._pytree import Array, Param, as_numbers, is_traced, parameter_dtype, spelled
 from likelax.distributions.base import Distribution
 from likelax.distributions.categorical import Categorical
 from likelax.distributions.linear_categorical import LinearCategorical
@@ -200,6 +200,7 @@ class Head:
                 self._place(spec, own, given, sizes)
         for name in family._nodes + family._statics:
             self._place_field(name, given)
+        self._check_ends()
         count = math.prod(self._repeats)
         self._sizes = {n: count * math.prod(link.raw_shape) for n, link in self._read.items()}
         self._sizes |= {n: count * head.size for n, head in self._heads.items()}
@@ -304,8 +305,31 @@ class Head:
                 f"{self.family.__name__}: {spec.name} must be {spec.support}, got {value}"
             )
 
+    def _check_ends(self) -> None:
+        """A fixed interval has its lower end below: crossed, it would have a density all the same."""
+        family = self.family.__name__
+        ends = {n: self._fixed[n] for n in ("low", "high") if self._fixed.get(n) is not None}
+        arrays = [as_numbers(family, name, end) for name, end in ends.items()]
+        if len(ends) < 2 or is_traced(arrays):
+            return
+        with jax.ensure_compile_time_eval():
+            crossed = bool(jnp.any(jnp.greater(*arrays)))
+        if crossed:
+            low, high = ends.values()
+            raise ValueError(
+                f"{family}: low must be at most high, got low={low} and high={high}; write the lower one "
+                "as low=, the upper one as high="
+            )
+
     def _place_field(self, name: str, given: dict[str, Any]) -> None:
         value = given.get(name)
+        if isinstance(value, learned):
+            field = self.family.__dataclass_fields__[name]
+            is_fixed = name in self.family._statics or "Array" in str(field.type)
+            mend = f"fix it, {name}=0.0" if is_fixed else f"write {name}=lx.Head(lx.Normal)"
+            raise TypeError(
+                f"{self.family.__name__}: a head cannot learn {name}, got {value!r}; {mend}"
+            )
         if isinstance(value, tuple | list) and any(isinstance(part, HeadLike) for part in value):
             value = _Heads(tuple(value))
         if isinstance(value, HeadLike | _Heads):

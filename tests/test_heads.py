@@ -255,6 +255,36 @@ REFUSED = {
     "no count": (lambda: lx.Head(lx.Binomial), ValueError, "cannot learn total_count: fix it"),
     "no base": (lambda: lx.Head(lx.ZeroInflated), ValueError, r"base=lx\.Head\(\.\.\.\)"),
     "uniform": (lambda: lx.Head(lx.Uniform), ValueError, "cannot learn low: fix it"),
+    "ends that are crossed": (
+        lambda: lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low=2.0, high=1.0),
+        ValueError,
+        r"Truncated: low must be at most high, got low=2\.0 and high=1\.0; write",
+    ),
+    "one of several ends": (
+        lambda: lx.Head(lx.Censored, (2,), base=lx.Head(lx.Normal), low=np.array([0, 3]), high=2.0),
+        ValueError,
+        "Censored: low must be at most high",
+    ),
+    "crossed parameters": (
+        lambda: lx.Head(lx.Uniform, low=2.0, high=1.0),
+        ValueError,
+        "Uniform: low must be at most high",
+    ),
+    "an end that is learned": (
+        lambda: lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low=lx.learned()),
+        TypeError,
+        r"Truncated: a head cannot learn low, got learned\(\); fix it, low=0\.0$",
+    ),
+    "a base that is learned": (
+        lambda: lx.Head(lx.ZeroInflated, base=lx.learned()),
+        TypeError,
+        r"cannot learn base, got learned\(\); write base=lx\.Head\(lx\.Normal\)$",
+    ),
+    "an end that is no number": (
+        lambda: lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low="a"),
+        TypeError,
+        "Truncated: low is a number or an array of numbers, got 'a'",
+    ),
     "no components": (
         lambda: lx.MixtureHead(lx.Head(lx.Normal), 0),
         ValueError,
