@@ -71,6 +71,11 @@ def count_quantile(dist: Distribution, q: Array) -> Array:
     return jax.lax.while_loop(between, halve, (low, high))[1]
 
 
+def _log_none(dist: Distribution, like: Array) -> Array:
+    """log P(X = 0), which has its slopes also where nothing else is possible and the tails have none."""
+    return dist.log_prob(jnp.zeros_like(like))
+
+
 def _split_log_rate(log_rate: Array) -> tuple[Array, Array, Array]:
     """(m, c, d) with log_rate = log(m) + c and rate = m - d.
 
@@ -121,10 +126,14 @@ class Poisson(Distribution):
         return log_gammainc_of_pair(not upper, top, rate, lost)
 
     def log_cdf(self, value: Array) -> Array:
-        return self._log_tail(value, False)
+        return jnp.where(value == 0, _log_none(self, value), self._log_tail(value, False))
 
     def log_survival(self, value: Array) -> Array:
         return self._log_tail(value, True)
+
+    def survival(self, value: Array) -> Array:
+        some = jnp.exp(self._log_tail(value, True))
+        return jnp.where(value == 0, -jnp.expm1(_log_none(self, value)), some)
 
     def quantile(self, q: Array) -> Array:
         return count_quantile(self, q)
@@ -326,10 +335,14 @@ class _GammaPoisson(Distribution):
         return log_betainc_of_logits(r, value + 1, -log_odds, gap, odds)
 
     def log_cdf(self, value: Array) -> Array:
-        return self._log_tail(value, False)
+        return jnp.where(value == 0, _log_none(self, value), self._log_tail(value, False))
 
     def log_survival(self, value: Array) -> Array:
         return self._log_tail(value, True)
+
+    def survival(self, value: Array) -> Array:
+        some = jnp.exp(self._log_tail(value, True))
+        return jnp.where(value == 0, -jnp.expm1(_log_none(self, value)), some)
 
     def quantile(self, q: Array) -> Array:
         return count_quantile(self, q)
@@ -378,6 +391,14 @@ class NegativeBinomial(Odds, _GammaPoisson):
     def _log_odds(self) -> Array:
         return self.logits
 
+    def _log_tail(self, value: Array, upper: bool) -> Array:
+        if not self.given("probs"):
+            return super()._log_tail(value, upper)
+        none = self.probs == 0
+        held = self.replace(probs=jnp.where(none, 0.5, self.probs))
+        tail = super(NegativeBinomial, held)._log_tail(value, upper)
+        return jnp.where(none, -jnp.inf if upper else 0.0, tail)
+
     def log_prob(self, value: Array) -> Array:
         if self.given("logits"):
             return negative_binomial_log_mass(value, self.total_count, self.logits)
@@ -413,12 +434,27 @@ class NegativeBinomial2(_GammaPoisson):
     def _log_odds(self) -> Array:
         return self.log_rate + jnp.log(self.dispersion)
 
-    def _log_tail(self, value: Array, upper: bool) -> Array:
-        # A smaller dispersion changes no digit, and would take the odds out of the floats.
+    def _held(self) -> NegativeBinomial2:
+        """A smaller dispersion changes no digit, and would take the odds out of the floats."""
         least = jax.lax.stop_gradient(1e-30 / jnp.clip(self.rate, 1e-20, 1.0))
-        dispersion = jnp.maximum(self.dispersion, least)
-        held = self.replace(dispersion=dispersion)
-        return super(NegativeBinomial2, held)._log_tail(value, upper)
+        low = (self.dispersion >= 0) & (self.dispersion < least)
+        return self.replace(dispersion=jnp.where(low, least, self.dispersion))
+
+    def _log_tail(self, value: Array, upper: bool) -> Array:
+        k, rate, d = map(jax.lax.stop_gradient, (value, self.rate, self.dispersion))
+        # Next to the Poisson nothing is left of a slope in 1/dispersion; there that of P(X <= k) is
+        # rate (rate - k) p(k) / 2.
+        near = d * (1 + rate + k) ** 2 < math.sqrt(jnp.finfo(self.dtype).eps)
+        held = self.replace(dispersion=jnp.where(near, d, self.dispersion))._held()
+        tail = super(NegativeBinomial2, held)._log_tail(value, upper)
+        near = near & (rate > 0)
+        log_half = jnp.log(jnp.where(near, 0.5 * rate, 1))
+        share = jax.lax.stop_gradient(jnp.exp(self.log_prob(k) - tail + log_half))
+        slope = jnp.where(near, share * (k - rate if upper else rate - k), 0)
+        return tail + slope * jnp.where(near, self.dispersion - d, 0)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
+        return super(NegativeBinomial2, self._held()).sample(key, shape)
 
     def _gap(self, value: Array, log_odds: Array) -> tuple[Array, Array | None]:
         if not self.given("rate"):

@@ -231,6 +231,67 @@ def test_from_mean_holds_its_digits_down_to_the_poisson():
     assert abs(direct - truth) < 3e-6 < 1e-5 < abs(around - truth)
 
 
+@pytest.mark.parametrize(
+    ("make", "first"),
+    [
+        (Poisson, 1.0),
+        (lambda rate: NegativeBinomial2(rate, dispersion=0.7), 1.0),
+        (lambda rate: NegativeBinomial2(rate, dispersion=0.0), 1.0),
+        (lambda p: NegativeBinomial(2.5, probs=p), 2.5),
+    ],
+)
+def test_tails_of_nothing_have_slopes(make, first):
+    """P(X = 0) falls from 1 with the rate, by `first`; of more than 1 the probability is of the second order."""
+
+    def slopes(k):
+        return [
+            float(jax.grad(lambda rate, m=m: getattr(make(rate), m)(k))(0.0))
+            for m in ("cdf", "log_cdf", "survival", "log_survival")
+        ]
+
+    np.testing.assert_allclose(slopes(0.0), [-first, -first, first, 0], rtol=1e-6)
+    np.testing.assert_array_equal(slopes(3.0), 0)
+    np.testing.assert_array_equal(make(0.0).survival(jnp.arange(3)), 0)
+    bend = jax.grad(jax.grad(lambda rate: Poisson(rate).survival(0)))(0.0)
+    np.testing.assert_allclose(bend, -1, rtol=1e-6)
+
+
+def test_without_dispersion_it_is_the_poisson():
+    rate, k = f32([0.3, 4.0, 31.0, 1e-30]), f32([0, 3, 40, 2])
+    # log(rate dispersion) is about -69 there, with a rounding of 4e-6: by log_rate tails keep but that.
+    for make, rtol in (
+        (lambda d: NegativeBinomial2(rate, dispersion=d), 3e-6),
+        (lambda d: NegativeBinomial2(log_rate=jnp.log(rate), dispersion=d), 1e-4),
+    ):
+        key, limit = jax.random.key(3), make(1e-12)
+        draws = make(0.0).sample(key, (200,))
+        np.testing.assert_array_equal(draws, limit.sample(key, (200,)))
+        np.testing.assert_allclose(draws.mean(0)[:3], rate[:3], rtol=0.25)
+        for method in ("log_prob", "log_cdf", "log_survival", "quantile"):
+            at = 0.3 if method == "quantile" else k
+            want = getattr(Poisson(rate), method)(at)
+            np.testing.assert_allclose(getattr(make(0.0), method)(at), want, rtol=rtol)
+    assert NegativeBinomial2(0.0, dispersion=0.0).sample(jax.random.key(0)) == 0
+    assert NegativeBinomial2(4.0, dispersion=-1.0).sample(jax.random.key(0)) == -1  # the control
+    assert np.isnan(NegativeBinomial2(4.0, dispersion=-1.0).cdf(3))
+
+
+@pytest.mark.parametrize("dispersion", [0.0, 1e-40, 1e-12, 1e-8, 1e-6])
+def test_slopes_of_tails_in_the_dispersion_next_to_the_poisson(dispersion):
+    """rate/2 (rate - k) p(k) of the lower one, to the first order: half the second slope in the rate, times its
+    square."""
+    for k, rate in ((3.0, 4.0), (0.0, 0.2), (9.0, 4.0)):
+        rise = 0.5 * rate * (rate - k) * st.poisson(rate).pmf(k)
+
+        def tails(d, rate=rate, k=k):
+            dist = NegativeBinomial2(f32(rate), dispersion=d)
+            return jnp.stack([dist.cdf(k), dist.log_cdf(k), dist.log_survival(k)])
+
+        got = jax.jacrev(tails)(f32(dispersion))
+        lower, upper = st.poisson(rate).cdf(k), st.poisson(rate).sf(k)
+        np.testing.assert_allclose(got, [rise, rise / lower, -rise / upper], rtol=2e-4)
+
+
 def test_the_mean_form_of_a_head():
     dist = NegativeBinomial2(log_rate=jnp.array([1.2, -150.0]), dispersion=0.5)
     assert dist.given("log_rate")
