@@ -121,6 +121,7 @@ class _Allocation(Distribution):
         total = jnp.broadcast_to(jax.lax.stop_gradient(self.total_count), shape[:-1])
         steps = keys, jnp.minimum(log_p - log_left, 0), jnp.minimum(log_rest - log_left, 0)
         _, counts = jax.lax.scan(step, total, steps)
+        counts = jnp.where(none[0], jnp.nan, counts)  # no class is possible
         return to_int(jnp.moveaxis(counts, 0, -1))
 
 
@@ -132,8 +133,9 @@ class Multinomial(_Allocation):
 
     Parameters: `total_count` = n, `(*batch,)`, a non-negative integer (a head has to be given it);
     `logits`, `(*batch, event)`, real (-inf is an impossible class), or `probs`, non-negative with sum
-    1, by keyword. KL is infinite between unequal `total_count`. Samples are int32 vectors; above 2^24
-    (float32) n and they are multiples of the spacing of floats there, and their sum may miss n.
+    1, by keyword. KL is infinite between unequal `total_count`. Samples are int32 vectors, -1 where a
+    parameter is NaN or no class is possible; above 2^24 (float32) n and they are multiples of the spacing
+    of floats there, and their sum may miss n.
     """
 
     logits: Array = param(supports.real, shape=("event",), default=None, kw_only=True)

@@ -215,6 +215,18 @@ def binomial(row, logit):
     return mp.log(mp.binomial(n, k)) + k * log_p + (n - k) * log_q
 
 
+def test_draws_without_a_possible_class_are_marked():
+    none, one = [-np.inf] * 3, [-np.inf, 0.0, -np.inf]
+    logits = np.float32([none, one, [np.nan, 0.0, 0.0], [0.0, -np.inf, 1.0]])
+    draws = lx.Multinomial(7, logits=logits).sample(jax.random.key(0), (50,))
+    np.testing.assert_array_equal(draws[:, [0, 2]], -1)
+    np.testing.assert_array_equal(draws[:, 1], np.broadcast_to([0, 7, 0], (50, 3)))
+    np.testing.assert_array_equal(draws[:, 3].sum(-1), 7)
+    assert (draws[:, 3, 1] == 0).all() and draws[:, 3, 0].std() > 0
+    by_probs = lx.Multinomial(7, probs=np.float32([[0, 0, 0], [0, 1, 0]]))
+    np.testing.assert_array_equal(by_probs.sample(jax.random.key(0)), [[-1] * 3, [0, 7, 0]])
+
+
 def test_binomial_of_many_trials():
     """Where a rounding of p is as large as the slope."""
     trials = f32([[1340772, 9e6], [2644800, 9.1e6], [3, 1e7], [6543210, 8765432], [4e6, 9e6]])
