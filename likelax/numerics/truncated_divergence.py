@@ -99,6 +99,14 @@ def _divergence(low, high, loc, scale, low_q, high_q, loc_q, scale_q):
     first, from_origin = jnp.where(beside, 0.0, first), jnp.where(beside, 0.0, start)
     span = jnp.where(cut, scale * length, jnp.where(cut, 1.0, high) - jnp.where(cut, 0.0, low))
 
+    flip_q, b, _, _, _, w_q = _reflected(low_q, low_q, high_q, loc_q, scale_q)
+    from_end = _from_end(b, w_q)
+    # A q so narrow that half the square of p's distance in its scales is no float is held where it is one:
+    # the terms of the surprise would be infinities of either sign.
+    distance = jax.lax.stop_gradient(jnp.where(from_end, 0.0, jnp.abs(origin - loc_q)))
+    least = distance / (1.39 * math.sqrt(jnp.finfo(a.dtype).max))
+    scale_q = jnp.where(scale_q < least, least, scale_q)
+
     nodes, weights = (jnp.asarray(v, a.dtype) for v in gauss_legendre(terms(a, 32, 56)))
     u = from_origin[..., None] + length[..., None] * nodes
     y = divide(first, scale_q)[..., None] + divide(span, scale_q)[..., None] * nodes
@@ -110,8 +118,6 @@ def _divergence(low, high, loc, scale, low_q, high_q, loc_q, scale_q):
     share = parts / total[..., None]
 
     # Apart.
-    flip_q, b, _, _, _, w_q = _reflected(low_q, low_q, high_q, loc_q, scale_q)
-    from_end = _from_end(b, w_q)
     end_q = jnp.where(from_end, jnp.where(flip_q, high_q, low_q), origin)
     away = divide(jnp.where(flip_q, end_q - origin, origin - end_q), scale_q)
     begun = jnp.where(from_end, away * (jnp.where(from_end, b, 0.0) + 0.5 * away), 0.5 * a_q**2)

@@ -488,6 +488,26 @@ def test_survival_times():
     assert draws.dtype == jnp.int32 and set(np.unique(draws)) == {1, 2, 3, 4}
 
 
+def test_kl_from_a_spike_is_infinite():
+    """Where the square of a distance in its scales is no float; the terms were infinities of either sign."""
+
+    def kl(scale, loc_q, scale_q, low=-1.0, high=2.0, low_q=-3.0, high_q=4.0):
+        q = lx.Truncated(lx.Normal(loc_q, scale_q), low_q, high_q)
+        return lx.kl_divergence(lx.Truncated(lx.Normal(0.0, scale), low, high), q)
+
+    assert kl(1e30, 0.5, 1e-30) == jnp.inf
+    assert kl(1.0, 0.5, 1e-30) == jnp.inf
+    assert kl(1e30, 0.5, 1e-30, low_q=-jnp.inf, high_q=jnp.inf) == jnp.inf
+    assert jnp.isnan(kl(1e30, jnp.nan, 1e-30))
+    # ((1 + d)^3 + (2 - d)^3)/9 / (2 scale^2), d the spike's place, and the square next to the largest float.
+    want = ((1 + 0.5) ** 3 + (2 - 0.5) ** 3) / 9 / 2e-38
+    np.testing.assert_allclose(kl(1e19, 0.5, 1e-19), want, rtol=1e-5)
+    # Of a spike from what is flat, and of two that are.
+    entropy = 0.5 * np.log(2 * np.pi * np.e) + np.log(1e-30)
+    np.testing.assert_allclose(kl(1e-30, 0.5, 1e30), np.log(7) - entropy, rtol=1e-6)
+    np.testing.assert_allclose(kl(1e30, 0.5, 1e30), np.log(7 / 3), rtol=1e-6)
+
+
 @pytest.mark.parametrize("family", [lx.Truncated, lx.Censored])
 @pytest.mark.parametrize(
     ("make", "error", "message"),
