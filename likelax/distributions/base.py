@@ -652,9 +652,22 @@ def held_leaf(leaf: Array, alive: Array) -> Array:
     return jnp.where(alive, leaf, jax.lax.stop_gradient(leaf))
 
 
+def _unnested(dist: Independent) -> tuple[Distribution, int]:
+    """What is below all Independents, and how many of its axes are those of the event."""
+    base: Any = dist.base
+    ndims = dist.ndims
+    while isinstance(base, Independent):
+        base, ndims = base.base, ndims + base.ndims
+    return base, ndims
+
+
 @_kl.register_kl(Independent, Independent)
 def _kl_independent(p: Independent, q: Independent) -> Array:
-    return p._sum(_kl.kl_divergence(p.base, q.base))
+    # Of unlike ranks, numbers against vectors: the sum is over the axes that both leave apart.
+    (p_base, p_ndims), (q_base, q_ndims) = _unnested(p), _unnested(q)
+    shared = min(p_ndims, q_ndims)
+    each = _kl.kl_divergence(p_base.to_event(p_ndims - shared), q_base.to_event(q_ndims - shared))
+    return jnp.sum(each, axis=tuple(range(-shared, 0)))
 
 
 @_kl.register_kl(Masked, Masked)

@@ -324,6 +324,24 @@ def test_what_has_no_divergence_is_told_so():
         lx.kl_divergence(vector, lx.Normal(jnp.zeros(3), 1.0))
 
 
+def test_kl_of_independents_of_unlike_ranks():
+    """Numbers against vectors, and one Independent against two of them: the same events."""
+    loc, scale = np.arange(24.0).reshape(4, 3, 2) / 7, np.array([0.5, 2.0])
+    numbers, other = lx.Normal(loc, scale), lx.Normal(loc[::-1] + 0.3, 1.5)
+    want = lx.kl_divergence(numbers, other).sum((-2, -1))
+    assert want.std() > 0.1
+    of_vectors = lx.MultivariateNormalDiag(loc[::-1] + 0.3, np.full(2, 1.5)).to_event(1)
+    nested = lx.Independent(lx.Independent(other, 1), 1)
+    for q in (other.to_event(2), nested, of_vectors):
+        got = lx.kl_divergence(numbers.to_event(2), q)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+        back = lx.kl_divergence(q, numbers.to_event(2))
+        np.testing.assert_allclose(back, lx.kl_divergence(other, numbers).sum((-2, -1)), rtol=1e-5)
+    no_vectors = lx.Laplace(loc, 1.0).to_event(2)
+    with pytest.raises(NotImplementedError, match=r"KL\(MultivariateNormalDiag \|\| Independent"):
+        lx.kl_divergence(of_vectors, no_vectors)
+
+
 def test_registering():
     class Mine(lx.Normal):
         """A subclass takes its parent's formula until it has its own."""
