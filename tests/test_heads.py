@@ -343,6 +343,20 @@ REFUSED = {
 }
 
 
+def test_a_threshold_is_not_learned_unasked():
+    """Beyond the data it would have no slope back."""
+    head = lx.Head(lx.GeneralizedPareto)
+    dist = head(jnp.array([[0.3, 0.2], [-1.0, 0.4]]))
+    want = stats.genpareto(0.2, 0.0, np.exp(0.3)).logpdf(1.5)
+    np.testing.assert_allclose(dist.log_prob(1.5)[0], want, rtol=1e-5)
+    assert head.size == 2 and dist.batch_shape == (2,)
+    np.testing.assert_array_equal(dist.quantile(0.0), 0)
+    for loc in (3.0, lx.learned(3.0)):
+        given = lx.Head(lx.GeneralizedPareto, loc=loc)
+        made = given(jnp.zeros(2), given.init(KEY, jnp.zeros(2)))
+        assert given.size == 2 and made.loc == 3
+
+
 def test_components_may_be_a_list_of_heads():
     parts = [lx.Head(lx.Gamma), lx.Head(lx.Normal)]
     assert lx.Head(lx.MixtureOf, weights=[0.5, 0.5], components=parts).size == 4

@@ -59,14 +59,17 @@ class GeneralizedPareto(TailIndexed):
     Excesses over a high threshold `loc` (Pickands 1975). xi > 0 is a tail that falls as the power
     -1/xi (SciPy's `genpareto` has the same sign), xi = 0 the Exponential, and for xi < 0 values end
     at loc - scale/xi, where the density is its limit: 0, 1/scale at xi = -1 or infinite below. The
-    mean is infinite for xi >= 1, the variance for xi >= 1/2. Fix `loc` in a head: a learned one may
-    grow beyond the data, where their density is 0 and has no slope. The same holds of data beyond
-    the end of a negative concentration: start a fit with 0 or more.
+    mean is infinite for xi >= 1, the variance for xi >= 1/2. A head has `loc` at 0 unless it is given
+    another: a learned one may grow beyond the data, where their density is 0 and has no slope. The same
+    holds of data beyond the end of a negative concentration: start a fit with 0 or more.
 
-    Parameters, of the batch's shape: `loc`, real; `scale`, positive; `concentration`, real.
+    Parameters, of the batch's shape: `loc`, real, 0 by default; `scale`, positive; `concentration`,
+    real.
 
     Source: Pickands (1975), "Statistical inference using extreme order statistics".
     """
+
+    loc: Array = param(supports.real, default=0.0)
 
     @property
     def support(self) -> supports.Interval:
