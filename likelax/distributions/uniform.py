@@ -12,7 +12,11 @@ from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.logspace import divide
-from likelax.numerics.triangular import triangular_log_pdf, triangular_log_tails
+from likelax.numerics.triangular import (
+    triangular_divergence,
+    triangular_log_pdf,
+    triangular_log_tails,
+)
 
 
 class Uniform(Distribution):
@@ -88,7 +92,8 @@ class Triangular(Distribution):
 
     What is known of a quantity by its least, greatest and likeliest value. The peak may be at
     either end. At the peak, where the density has a kink, its slopes in the value and in the peak
-    are taken as 0; at a peak that is an end, that in the value is the inner side's.
+    are taken as 0; at a peak that is an end, that in the value is the inner side's. KL to another
+    one is inf unless that one's interval holds this one's.
 
     Parameters, of the batch's shape: `low`, `high` and `peak`, low <= peak <= high, low < high. A
     head cannot learn them, as no link keeps them in this order and the data between them: fix them.
@@ -157,3 +162,8 @@ class Triangular(Distribution):
 
     def entropy(self) -> Array:
         return jnp.log(self.high - self.low) + (0.5 - math.log(2))
+
+
+@register_kl(Triangular, Triangular)
+def _kl_triangular(p: Triangular, q: Triangular) -> Array:
+    return triangular_divergence(p.low, p.high, p.peak, q.low, q.high, q.peak)

@@ -144,6 +144,73 @@ def triangle_log_survival(x, low, high, peak):
     return triangle_log_cdf(-x, -high, -low, -peak)
 
 
+def triangle_pair_draw(generator, n):
+    """The second around the first, but for a tenth of the rows; half of the ends the same, the peak anywhere."""
+    _, low, high, peak = triangle_draw(generator, n)
+    width = high - low
+    more = width * powers(generator, 2 * n, -7, 4).reshape(2, n)
+    more = np.where(generator.random((2, n)) < 0.3, 0.0, more)
+    more = np.where(generator.random((2, n)) < 0.05, -0.3 * width, more)
+    low_q, high_q = (low - more[0]).astype(np.float32), (high + more[1]).astype(np.float32)
+    share = np.choose(
+        generator.integers(0, 4, n),
+        [np.zeros(n), np.ones(n), generator.random(n), powers(generator, n, -8, 0)],
+    )
+    near = peak + width * signed(generator, n, -7, 0)
+    peak_q = np.where(
+        generator.random(n) < 0.4, near, low_q + share * (high_q - low_q.astype(float))
+    )
+    return low, high, peak, low_q, high_q, np.clip(peak_q.astype(np.float32), low_q, high_q)
+
+
+def triangle_pair_lengths(*columns):
+    lengths = []
+    for low, high, peak in (columns[:3], columns[3:]):
+        lengths += triangle_lengths(low, low, high, peak)[1:]
+    return lengths
+
+
+def triangle_kl(low, high, peak, low_q, high_q, peak_q):
+    """E_p[f] = 2 F[low, peak, high], the divided difference of F'' = f (p is a B-spline), f = -log(q/max q)."""
+    if not (low <= peak <= high and low_q <= peak_q <= high_q):
+        return mp.nan  # not a parameter
+    if low < low_q or high > high_q:
+        return mp.inf
+    tiny = (high - low) * mp.mpf(10) ** (-mp.mp.dps // 4)
+    lower, upper = (
+        (peak - low, low - low_q, peak_q - low_q),
+        (high - peak, high_q - high, high_q - peak_q),
+    )
+    if any(0 < max(gaps[:2]) < tiny < gaps[2] for gaps in (lower, upper)):
+        raise ValueError("p's peak at an end where q is 0: infinite slopes")
+    sides = peak_q - low_q, high_q - peak_q
+
+    def double(y, side):
+        return y**2 * (mp.mpf(3) / 4 - mp.log(y / side) / 2) if y else mp.mpf(0)
+
+    def single(y, side):
+        return y * (1 - mp.log(y / side)) if y else mp.mpf(0)
+
+    def twice(x):
+        if x <= peak_q:
+            return double(x - low_q, sides[0])
+        step = 3 * (sides[0] ** 2 - sides[1] ** 2) / 4 + sum(sides) * (x - peak_q)
+        return double(high_q - x, sides[1]) + step
+
+    def once(x):
+        return (
+            single(x - low_q, sides[0])
+            if x <= peak_q
+            else sum(sides) - single(high_q - x, sides[1])
+        )
+
+    def slope(x, y):
+        return once(x) if x == y else (twice(y) - twice(x)) / (y - x)
+
+    mean = 2 * (slope(peak, high) - slope(low, peak)) / (high - low)
+    return mp.log((high_q - low_q) / (high - low)) - mp.mpf(1) / 2 + mean
+
+
 # ---- skew normal ----
 
 
@@ -263,6 +330,20 @@ ENTRIES = [
         lambda generator, n: triangle_draw(generator, n)[1:],
         {"entropy": lambda low, high, peak: mp.log((high - low) / 2) + mp.mpf(1) / 2},
         lambda low, high, peak: triangle_lengths(low, low, high, peak)[1:],
+        value=False,
+    ),
+    Entry(
+        "KL Triangular",
+        lambda *columns: (lx.Triangular(*columns[:3]), lx.Triangular(*columns[3:])),
+        triangle_pair_draw,
+        {"kl_divergence": triangle_kl},
+        triangle_pair_lengths,
+        edges=[
+            (-1, 3, 0.5, -1, 3, 0.5),
+            (0, 1, 0, 0, 1, 0),
+            (0, 1, 0.5, 0, 1, 0),
+            (0, 1, 1, 0.5, 1, 1),
+        ],
         value=False,
     ),
     Entry(

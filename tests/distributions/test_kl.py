@@ -164,6 +164,50 @@ def test_uniform():
     assert outer.kl_divergence(inner) == np.inf
 
 
+def triangle(low, high, peak):
+    return stats.triang((peak - low) / (high - low), low, high - low)
+
+
+TRIANGLES = {  # low, high, peak
+    "peaks apart": ((0.0, 1.0, 0.25), (-1.0, 3.0, 2.0)),
+    "q's peak inside": ((-0.5, 2.5, 2.0), (-1.0, 3.0, 0.25)),
+    "the same ends": ((-1.0, 3.0, 0.25), (-1.0, 3.0, 2.0)),
+    "p's peak at an end": ((-1.0, 2.0, -1.0), (-1.0, 3.0, 0.25)),
+    "q's peak at an end": ((-1.0, 2.0, 0.25), (-1.0, 3.0, 3.0)),
+}
+
+
+@pytest.mark.parametrize("name", TRIANGLES)
+def test_triangular(name):
+    p, q = TRIANGLES[name]
+    want = quadrature(triangle(*p), triangle(*q), p[0], p[1])
+    # The integrand's mass of q beyond p's ends, where p is 0.
+    want += triangle(*q).cdf(p[0]) + triangle(*q).sf(p[1])
+    got = lx.Triangular(*p).kl_divergence(lx.Triangular(*q))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    # The control: a q whose peak is where p's is gives another number.
+    other = lx.Triangular(*p).kl_divergence(lx.Triangular(q[0], q[1], p[2]))
+    assert abs(other / want - 1) > 0.02
+
+
+def test_triangulars_of_other_intervals():
+    inner, outer = lx.Triangular(0.0, 1.0, 0.0), lx.Triangular(0.0, 3.0, 1.0)
+    assert inner.kl_divergence(inner) == outer.kl_divergence(outer) == 0
+    value, slopes = jax.value_and_grad(lx.kl_divergence, (0, 1))(outer, inner)
+    assert value == np.inf
+    assert all(leaf == 0 for leaf in jax.tree.leaves(slopes))
+    # p's density at its peak is not 0, and q's density is: an infinite slope in the end and in p's peak.
+    own, theirs = jax.grad(lx.kl_divergence, (0, 1))(inner, outer)
+    assert own.low == own.peak == theirs.low == 0
+    assert own.high < 0 < theirs.high
+    # A q that begins with its peak: as that moves to the inside, p's density there.
+    slope = jax.grad(lambda peak: inner.kl_divergence(lx.Triangular(0.0, 1.0, peak)))(0.0)
+    np.testing.assert_allclose(slope, 2.0 - 1.0, rtol=1e-6)
+    unknown = lx.Triangular(0.0, np.nan, 0.0)
+    for pair in ((unknown, outer), (outer, unknown)):
+        assert np.isnan(lx.kl_divergence(*pair))
+
+
 def truncated(low, high, loc, scale):
     return lx.Truncated(lx.Normal(loc, scale), low, high)
 
