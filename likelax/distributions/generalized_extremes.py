@@ -12,6 +12,8 @@ from likelax._pytree import Array, param
 from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.extremes import LOG_CENTRAL, log_upper_tail
+from likelax.distributions.kl import register_kl
+from likelax.numerics.excess_divergence import generalized_pareto_divergence
 from likelax.numerics.extremes import (
     generalized_extreme_value_log_pdf,
     generalized_pareto_log_cdf,
@@ -61,7 +63,8 @@ class GeneralizedPareto(TailIndexed):
     at loc - scale/xi, where the density is its limit: 0, 1/scale at xi = -1 or infinite below. The
     mean is infinite for xi >= 1, the variance for xi >= 1/2. A head has `loc` at 0 unless it is given
     another: a learned one may grow beyond the data, where their density is 0 and has no slope. The same
-    holds of data beyond the end of a negative concentration: start a fit with 0 or more.
+    holds of data beyond the end of a negative concentration: start a fit with 0 or more. KL to another one is inf
+    where that one's support does not hold this one's, and to an exponential tail from one without a mean.
 
     Parameters, of the batch's shape: `loc`, real, 0 by default; `scale`, positive; `concentration`,
     real.
@@ -121,6 +124,12 @@ class GeneralizedPareto(TailIndexed):
 
     def entropy(self) -> Array:
         return log_plus(self.scale, 1 + self.concentration)
+
+
+@register_kl(GeneralizedPareto, GeneralizedPareto)
+def _kl_generalized_pareto(p: GeneralizedPareto, q: GeneralizedPareto) -> Array:
+    own, theirs = ((d.loc, d.scale, d.concentration) for d in (p, q))
+    return generalized_pareto_divergence(*own, *theirs)
 
 
 class GeneralizedExtremeValue(TailIndexed):

@@ -4,6 +4,7 @@ import mpmath as mp
 import numpy as np
 
 import likelax as lx
+from contract.divergences import positives
 from contract.entry import Entry, powers, signed
 from contract.half_line import log1mexp
 
@@ -120,6 +121,80 @@ def entropy_lengths(loc, scale, xi):
     return scale, scale, np.maximum(1, np.abs(xi))
 
 
+def pair_draw(generator, n):
+    """Indices next to one another, to 2 or tiny; scales as neighbours or apart, of 1e±18, as their quotient is a
+    float; q's end beyond p's, but for a tenth of the rows.
+    """
+    kind = generator.integers(0, 5, n)
+    ways = [
+        generator.normal(size=n) * 0.6,
+        generator.uniform(-2, 2, n),
+        signed(generator, n, -8, 0),
+    ]
+    xi = np.choose(kind, [*ways, np.zeros(n), -1 + signed(generator, n, -7, -1)])
+    near = xi + signed(generator, n, -7, -1) * np.maximum(np.abs(xi), 1e-4)
+    other = generator.choice([-1, 1], n, p=[0.1, 0.9]) * np.abs(generator.uniform(-2, 2, n))
+    other = np.where(xi < 0, generator.uniform(-2, 2, n), other)
+    k = np.choose(generator.integers(0, 4, n), [near, other, other, np.zeros(n)])
+    xi, k = xi.astype(np.float32).astype(float), k.astype(np.float32).astype(float)
+    scale, scale_q = positives(generator, n, -18, 18)
+    end = scale * np.abs(k) / np.where(xi < 0, -xi, 1) * (1 + powers(generator, n, -5, 3))
+    held = (k < 0) & (xi < 0) & (generator.random(n) < 0.9)
+    scale_q = np.clip(np.where(held, end, scale_q), 1e-25, 1e25)
+    gap = np.minimum(scale, scale_q) * powers(generator, n, -7, 2)
+    gap = np.where(
+        generator.random(n) < 0.5, 0.0, gap * np.where(generator.random(n) < 0.05, -1, 1)
+    )
+    loc = np.where(generator.random(n) < 0.5, 0.0, scale * signed(generator, n, -3, 3))
+    return loc, scale, xi, loc - gap, scale_q, k
+
+
+def phi(xi, c):
+    """E[log(1 + c z)] / c of a standard one: 2F1(1, 1; 1 + 1/xi; 1 - c/xi), where mpmath has it."""
+    if xi < 0:
+        return phi(-xi / (1 - xi), (c - xi) / (1 - xi)) / (1 - xi)
+    if max(xi, c) < mp.mpf(1) / 250:  # its series
+        total = term = mp.mpf(1)
+        n = 0
+        while abs(term) > mp.mpf(10) ** -(mp.mp.dps + 5) and n < 900:
+            n += 1
+            term *= n * (xi - c) / (1 + n * xi)
+            total += term
+        return total
+    if xi < mp.mpf(10) ** -4:  # in log t, where it ends faster than an exponential
+        digits = (mp.mp.dps + 3) * mp.log(10)
+        step, total = mp.pi**2 / digits, mp.mpf(0)
+        x = -mp.log(1 + c) - digits
+        while x < 6:
+            t = mp.exp(x)
+            rise = -mp.expm1(-xi * t) / xi if xi else t
+            total += mp.exp(x - t) / (mp.exp(-xi * t) + c * rise)
+            x += step
+        return total * step
+    return mp.hyp2f1(1, 1, 1 + 1 / xi, 1 - c / xi)
+
+
+def excess_kl(loc, scale, xi, loc_q, scale_q, k):
+    g = scale_q + k * (loc - loc_q)
+    room = k * scale - xi * g
+    if 0 < abs(room) < g * mp.mpf(10) ** (-mp.mp.dps // 4) and xi <= -1:
+        raise ValueError("infinite slopes at an end that both have")
+    if 0 < abs(k) < mp.mpf(10) ** (-mp.mp.dps // 4) and xi > mp.mpf(3) / 10:
+        raise ValueError(
+            "slow limits at an exponential tail, and infinite slopes of a p without variance"
+        )
+    if loc < loc_q or g <= 0 or (room if xi < 0 else k) < 0 or (k == 0 and xi >= 1):
+        return mp.inf
+    before = mp.log(g / scale_q) / k if k else (loc - loc_q) / scale_q
+    b = scale / g
+    return before + mp.log(g / scale) - 1 - xi + (1 + k) * b * phi(xi, k * b)
+
+
+def pair_lengths(loc, scale, xi, loc_q, scale_q, k):
+    near = np.minimum(scale, scale_q)
+    return near, scale, np.maximum(1, np.abs(xi)), near, scale_q, np.maximum(1, np.abs(k))
+
+
 # loc itself, before it, the end of an index below, at and above -1, and beyond the end.
 EXCESS_EDGES = [(0.5, 0.5, 2.0, 0.25), (0.5, 0.5, 2.0, 0.0), (0.25, 0.5, 2.0, 0.25)]
 MAXIMUM_EDGES = [(0.5, 0.5, 2.0, 0.25), (-8.0, 0.0, 2.0, 0.25), (-9.0, 0.0, 2.0, 0.25)]
@@ -166,5 +241,16 @@ ENTRIES = [
         {"entropy": lambda loc, scale, xi: mp.log(scale) + 1 + mp.euler * (1 + xi)},
         entropy_lengths,
         value=False,
+    ),
+    Entry(
+        "KL GeneralizedPareto",
+        lambda *columns: tuple(lx.GeneralizedPareto(*half) for half in (columns[:3], columns[3:])),
+        pair_draw,
+        {"kl_divergence": excess_kl},
+        pair_lengths,
+        edges=[(0, 1, 0.5, 0, 1, 0.5), (0, 1, 0, 0, 2, 0), (0, 1, -0.25, 0, 1, -0.25)]
+        + [(0, 1, -1, 0, 1, -1), (0, 1, 1, 0, 1, 0), (0, 1, 1, 0, 1, 0.5), (1, 1, 0, 0, 1, -1)],
+        value=False,
+        digits=90,
     ),
 ]

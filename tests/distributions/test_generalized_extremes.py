@@ -79,8 +79,7 @@ def test_samples_move_with_their_parameters():
         np.testing.assert_allclose(slope, want, rtol=2e-4)
 
 
-def test_kl_has_no_closed_form():
-    for family in SCIPY:
-        dist = family(0.0, 1.0, 0.25)
-        with pytest.raises(NotImplementedError, match=rf"KL\({family.__name__}"):
-            dist.kl_divergence(family(0.0, 1.0, 0.5))
+def test_kl_of_maxima_has_no_closed_form():
+    dist = lx.GeneralizedExtremeValue(0.0, 1.0, 0.25)
+    with pytest.raises(NotImplementedError, match=r"KL\(GeneralizedExtremeValue"):
+        dist.kl_divergence(lx.GeneralizedExtremeValue(0.0, 1.0, 0.5))

@@ -208,6 +208,70 @@ def test_triangulars_of_other_intervals():
         assert np.isnan(lx.kl_divergence(*pair))
 
 
+EXCESSES = {  # loc, scale, concentration
+    "heavy tails": ((0.5, 1.5, 0.75), (0.5, 0.5, 1.25)),
+    "from a lower threshold": ((0.5, 1.5, 0.75), (-1.0, 2.0, 0.25)),
+    "exponential": ((0.5, 1.5, 0.0), (-1.0, 2.0, 0.0)),
+    "to an exponential": ((0.5, 1.5, 0.25), (0.5, 2.0, 0.0)),
+    "from an exponential": ((0.5, 1.5, 0.0), (0.5, 2.0, 0.5)),
+    "with an end": ((0.5, 1.5, -0.75), (-1.0, 2.0, 0.5)),
+    "both with an end": ((0.5, 1.5, -0.75), (-1.0, 2.0, -0.25)),
+    "with the same end": ((0.5, 1.5, -0.75), (-1.5, 2.0, -0.5)),
+    "of rising density": ((0.5, 1.5, -1.5), (-0.5, 4.0, -1.25)),
+}
+
+
+@pytest.mark.parametrize("name", EXCESSES)
+def test_generalized_pareto(name):
+    p, q = EXCESSES[name]
+    with mp.workdps(30):
+
+        def log_density(z, s, xi):
+            t = mp.log1p(xi * z / s) / xi if xi else z / s
+            return -t - xi * t - mp.log(s)
+
+        def integrand(t):
+            z = mp.expm1(p[2] * t) / p[2] if p[2] else t
+            x = p[1] * z
+            return mp.exp(-t) * (log_density(x, *p[1:]) - log_density(p[0] - q[0] + x, *q[1:]))
+
+        want = mp.quad(integrand, [0, 0.5, 1, 2, 4, 8, 16, 32, 40])
+    got = lx.GeneralizedPareto(*p).kl_divergence(lx.GeneralizedPareto(*q))
+    np.testing.assert_allclose(got, float(want), rtol=2e-6)
+    # The control: another index has another number.
+    other = lx.GeneralizedPareto(*p).kl_divergence(lx.GeneralizedPareto(*q[:2], q[2] + 0.25))
+    assert abs(other / float(want) - 1) > 0.01
+
+
+def test_generalized_paretos_of_other_supports():
+    def kl(p, q):
+        return lx.kl_divergence(lx.GeneralizedPareto(*p), lx.GeneralizedPareto(*q))
+
+    infinite = [
+        ((0.0, 1.0, 0.5), (0.25, 1.0, 0.5)),  # begins later
+        ((0.0, 1.0, 0.0), (0.0, 9.0, -0.5)),  # ends
+        ((0.0, 1.0, -0.5), (0.0, 0.75, -0.5)),  # ends earlier
+        ((5.0, 1.0, -0.5), (0.0, 1.0, -0.5)),  # ended before
+        ((0.0, 1.0, 1.0), (0.0, 1.0, 0.0)),  # p has no mean
+    ]
+    for pair in infinite:
+        value, slopes = jax.value_and_grad(kl, (0, 1))(*pair)
+        assert value == np.inf
+        assert all(leaf == 0 for leaf in jax.tree.leaves(slopes))
+    for xi in (-2.0, -1.0, -0.5, 0.0, 0.5, 2.0):
+        np.testing.assert_allclose(kl((0.5, 1.5, xi), (0.5, 1.5, xi)), 0, atol=1e-6)
+        slopes = jax.grad(kl, 1)((0.5, 1.5, xi), (0.0, 3.0, 0.5))
+        assert np.isfinite(slopes).all()
+    # E[z^2]/2 - E[z], z = (x - loc)/scale_q: the slope in q's index at 0, which p's variance makes finite.
+    slope = jax.grad(lambda k: kl((0.0, 1.0, 0.375), (0.0, 1.0, k)))(0.0)
+    np.testing.assert_allclose(slope, 1 / (1 - 0.375) * (1 - 1 / (1 - 0.75)), rtol=1e-5)
+    assert jax.grad(lambda k: kl((0.0, 1.0, 0.5), (0.0, 1.0, k)))(0.0) != -np.inf
+    for at in range(6):
+        values = [0.0, 1.0, 0.5, 0.0, 1.0, 0.25]
+        values[at] = np.nan
+        assert np.isnan(kl(values[:3], values[3:]))
+
+
 def truncated(low, high, loc, scale):
     return lx.Truncated(lx.Normal(loc, scale), low, high)
 

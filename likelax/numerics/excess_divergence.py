@@ -1,0 +1,218 @@
+"""The Kullback-Leibler divergence of two generalised Paretos.
+
+With the first from loc on, where the second's excesses are a generalised Pareto of scale g = scale_q + k (loc -
+loc_q) and the same index k, by the chain rule
+
+    KL(p || q) = -log Q(X > loc) + log(g / scale) - 1 - xi + (1 + k) b phi(xi, k b),    b = scale / g,
+
+where, of the standard depth t, whose density is exp(-t), and z(t) = (exp(xi t) - 1) / xi,
+
+    phi(xi, c) = E[log(1 + c z)] / c = int_0^inf exp(-t) / D(t) dt,    D(t) = exp(-xi t) + c (1 - exp(-xi t)) / xi
+
+(a hypergeometric function, 2F1(1, 1; 1 + 1/xi; 1 - c/xi)). An index below 0 is one above it, of
+
+    xi' = -xi / (1 - xi),    c' = (c - xi) / (1 - xi),    phi(xi, c) = phi(xi', c') / (1 - xi),
+
+whose c' >= 0 wherever q's support holds p's: everything under the integral is positive, and so are its slopes.
+It turns at 1/c, at 1/xi and about where exp(xi t) = xi/c. In log(1 + c t), for c >= xi, and in log(1 + xi y), y = log(1
++ c z)/c, for c < xi, it is as smooth near all of them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from likelax.numerics._chebyshev import gauss_legendre
+from likelax.numerics._rules import terms, with_partials
+from likelax.numerics.divergences import exp_excess
+from likelax.numerics.extremes import _finite, tail_depth
+from likelax.numerics.logspace import as_floats, divide, log1p
+from likelax.numerics.pairs import (
+    Pair,
+    log_over,
+    pair_minus,
+    pair_sum,
+    pair_times,
+    rounded,
+    two_sum,
+    word,
+)
+
+_BEND = 3.0  # the depth at which one rule ends and the next begins
+
+
+@with_partials(lambda w: -_share_slope(w))
+def _share(w: Array) -> Array:
+    """(1 - exp(-w)) / w, 1 at 0."""
+    none = w == 0
+    return jnp.where(none, 1.0, -jnp.expm1(-w) / jnp.where(none, 1.0, w))
+
+
+def _share_slope(w: Array) -> Array:
+    """(1 - (1 + w) exp(-w)) / w^2 for w >= 0, 1/2 at 0."""
+    near, late = w < 1e-8, w > 1.0
+    v = jnp.where(near | late, 1.0, w)
+    close = jnp.exp(-v) * exp_excess(v) / (v * v)
+    v = jnp.where(late, w, 1.0)
+    far = (1.0 - (1.0 + v) * jnp.exp(-v)) / v / v
+    return jnp.where(near, 0.5 - w / 3.0, jnp.where(late, far, close))
+
+
+def _nodes(xi: Array, c: Array) -> tuple[Array, Array, Array]:
+    """Depths t on a new last axis, their weights, and whether these are of y, dt = D dy."""
+    reach = terms(xi, 18, 38)  # of exp(-t), to the end of the nodes
+    (first, w_first), (second, w_second) = (
+        [jnp.asarray(v, xi.dtype) for v in gauss_legendre(n)]
+        for n in (terms(xi, 32, 88), terms(xi, 12, 36))
+    )
+    xi, c, tiny = xi[..., None], c[..., None], 1e-25
+    in_y = c < xi
+    # Depth itself in units of 1, and y in units of xi / c.
+    rate = jnp.where(in_y, xi, c)
+    rate = jnp.where(rate > tiny, rate, tiny)
+    unit = jnp.where(in_y, divide(xi, jnp.where(c > tiny, c, tiny)), 1.0)
+    span = log1p(rate * _BEND * unit)
+    # Of a small xi exp(-t) falls before that, and with it what the slopes integrate.
+    falls = in_y & (xi < 0.49)
+    fall = reach * divide(xi, 1.0 - 2.0 * jnp.where(falls, xi, 0.0))
+    span = jnp.where(falls & (fall < span), fall, span)
+    r = span * first
+    near, near_weight = jnp.expm1(r) / rate, jnp.exp(r) / rate * (span * w_first)
+    far, far_weight = unit * (_BEND + (reach - _BEND) * second), unit * ((reach - _BEND) * w_second)
+    at = jnp.concatenate([near, far], -1)
+    # xi t = c y + log(1 + (xi - c) (1 - exp(-c y)) / c).
+    y = jnp.where(in_y, at, 1.0)
+    c, gap = jnp.where(in_y, c, 0.0), jnp.where(in_y, xi - c, 0.0)
+    depth = divide(c * y + log1p(gap * y * _share(c * y)), jnp.where(in_y, xi, 1.0))
+    return jnp.where(in_y, depth, at), jnp.concatenate([near_weight, far_weight], -1), in_y
+
+
+class _Phi(NamedTuple):
+    """phi, its slopes in xi and c, and c times the latter; phi + c times it: all times c, where that is above 1."""
+
+    phi: Array
+    in_xi: Array
+    in_c: Array
+    in_log_c: Array
+    grown: Array
+
+
+def _phi(xi: Array, c: Array) -> _Phi:
+    """For xi, c >= 0; what is infinite, at c = 0, as 0."""
+    none = c == 0
+    t, weight, in_y = _nodes(xi, jnp.where(none, 1.0, c))
+    index, ratio = xi[..., None], jnp.where(none, 1.0, c)[..., None]
+    w = index * t
+    e, h = jnp.exp(-w), t * _share(w)
+    d = e + ratio * h
+    # With c, as 1 / c may be as small as c in_c is.
+    unit = jnp.where(ratio > 1.0, ratio, 1.0)
+    density = jnp.exp(-t) * weight * jnp.where(in_y, unit, unit / d)
+    rise = t * (e + ratio * t * _share_slope(w))
+    parts = (jnp.ones_like(d), rise / d, -h / d, -ratio * h / d, e / d)
+    sums = (jnp.sum(density * part, -1) for part in parts)
+    # At c = 0 moments of z.
+    mean = divide(1.0, 1.0 - jnp.where(xi < 1.0, xi, 0.0))
+    finite = xi < 0.5
+    square = jnp.where(finite, -mean / (1.0 - 2.0 * jnp.where(finite, xi, 0.0)), 0.0)
+    moments = mean, mean * mean, square, jnp.zeros_like(mean), mean
+    return _Phi(*(jnp.where(none, a, b) for a, b in zip(moments, sums, strict=True)))
+
+
+def _scale_from(loc: Array, loc_q: Array, scale_q: Array, k: Array) -> Pair:
+    """q's scale of excesses over p's loc."""
+    return pair_sum(word(scale_q), pair_times(k, two_sum(loc, -loc_q)))
+
+
+def _reflected(
+    scale: Array, g: Pair, xi: Array, k: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Whether xi is below 0; the index and c of phi; the factor before it; c - xi times g."""
+    flip = xi < 0
+    room = rounded(pair_sum(pair_times(k, word(scale)), pair_minus(pair_times(xi, g))))
+    shrink = divide(1.0, jnp.where(flip, 1.0 - xi, 1.0))
+    index = jnp.where(flip, -xi * shrink, xi)
+    c = jnp.where(flip, divide(room, g[0]) * shrink, k * divide(scale, g[0]))
+    return flip, index, c, shrink, room
+
+
+@jax.custom_jvp
+def _excess_divergence(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> Array:
+    _, index, c, shrink, _ = _reflected(scale, (g, g_low), xi, k)
+    b = divide(divide(scale, g), jnp.where(c > 1.0, c, 1.0))
+    divergence = log_over(g, scale) + ((1.0 + k) * (b * (shrink * _phi(index, c).phi)) - (1.0 + xi))
+    return jnp.where(divergence < 0, 0.0, divergence)  # by rounding
+
+
+@_excess_divergence.defjvp
+def _excess_divergence_jvp(primals, tangents):
+    scale, g, g_low, xi, k = primals
+    flip, index, c, shrink, _ = _reflected(scale, (g, g_low), xi, k)
+    phi = _phi(index, c)
+    b = divide(scale, g)
+    large = c > 1.0
+    some = jnp.where(large, c, 1.0)
+
+    def in_c(factor: Array) -> Array:
+        """The slope in c times a factor, where that may be large and the slope small."""
+        return jnp.where(large, phi.in_log_c * divide(factor, some), phi.in_c * factor)
+
+    # By the chain rule, from c' and xi' to c and xi.
+    turned = shrink * (shrink * (phi.phi + shrink * (in_c(k * b - 1.0) - phi.in_xi)))
+    in_xi = jnp.where(flip, turned, phi.in_xi)
+    in_k = shrink * shrink * in_c(b)
+    grown = shrink * (phi.grown - jnp.where(flip, in_c(index), 0.0))
+    b = divide(b, some)
+    in_log_b = (1.0 + k) * b * grown - 1.0
+    slopes = (
+        divide(in_log_b, scale),
+        -_finite(divide(in_log_b, g)),
+        jnp.zeros_like(g),
+        (1.0 + k) * b * in_xi - 1.0,
+        b * (shrink * phi.phi) + (1.0 + k) * b * in_k,
+    )
+    return _excess_divergence(*primals), sum(map(jnp.multiply, slopes, tangents))
+
+
+@jax.custom_jvp
+def _excess_scale(loc: Array, loc_q: Array, scale_q: Array, k: Array) -> Pair:
+    return _scale_from(loc, loc_q, scale_q, k)
+
+
+@_excess_scale.defjvp
+def _excess_scale_jvp(primals, tangents):
+    (loc, loc_q, _, k), (dloc, dloc_q, ds, dk) = primals, tangents
+    g = _excess_scale(*primals)
+    return g, (ds + k * (dloc - dloc_q) + (loc - loc_q) * dk, jnp.zeros_like(ds))
+
+
+def generalized_pareto_divergence(
+    loc: ArrayLike,
+    scale: ArrayLike,
+    xi: ArrayLike,
+    loc_q: ArrayLike,
+    scale_q: ArrayLike,
+    k: ArrayLike,
+) -> Array:
+    """KL of a generalised Pareto of index xi from one of index k, to a few roundings of 1. It is inf, with slopes
+    of 0, where p's support is not inside q's, and for k = 0, an exponential tail, where p's mean is infinite.
+
+    Slopes at an end that both have are those to the side on which the divergence is finite. Infinite ones count as
+    0: all at a common upper end of xi <= -1, and that in k at 0 where p has no variance.
+    """
+    values = jnp.broadcast_arrays(*as_floats(loc, scale, xi, loc_q, scale_q, k))
+    loc, scale, xi, loc_q, scale_q, k = values
+    g = _scale_from(loc, loc_q, scale_q, k)
+    room = _reflected(scale, g, xi, k)[-1]
+    outside = (loc < loc_q) | (g[0] <= 0) | jnp.where(xi < 0, room < 0, k < 0)
+    outside |= (k == 0) & (xi >= 1)
+    pairs = (loc, loc_q), (scale, scale_q), (jnp.where(xi < 0, xi, 1.0), k)
+    loc_q, scale_q, k = (jnp.where(outside, a, b) for a, b in pairs)
+    g = _excess_scale(loc, loc_q, scale_q, k)
+    divergence = tail_depth(loc, loc_q, scale_q, k) + _excess_divergence(scale, *g, xi, k)
+    endless = (xi <= -1) & (room == 0)
+    divergence = jnp.where(endless, jax.lax.stop_gradient(divergence), divergence)
+    return jnp.where(outside & ~jnp.isnan(divergence), jnp.inf, divergence)
