@@ -1,5 +1,6 @@
 """The strict house: every annotation of likelax is executed, and compilations are shared."""
 
+import gc
 import hashlib
 import os
 import platform
@@ -59,6 +60,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Smaller programs cost more to store than to compile.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+# Most of the tests' time is compiling, and most of that is optimising, which changes no digit that XLA's
+# own simplifier (it stays on) has not changed: the benchmark `accuracy` asks the contract with everything.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Nor does anybody read where in Python each instruction came from.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+
 import jax
 
 from annotation_checker import install
@@ -85,10 +92,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-# Most of the tests' time is compiling, and most of that is optimising, which changes no digit that XLA's
-# own simplifier (it stays on) has not changed: the benchmark `accuracy` asks the contract with everything.
-jax.config.update("jax_disable_most_optimizations", True)
-
+# Tracing makes a great many short-lived objects, few of them in cycles: at Python's usual thresholds an
+# eighth of the time goes into looking for those.
+gc.set_threshold(100_000)
 
 _MOST_GROWTH = 1.5e9
 _peak = 0.0
