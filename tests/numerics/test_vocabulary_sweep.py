@@ -201,9 +201,10 @@ def test_compiled_memory_is_one_chunk_and_the_kernels_gradient(dtype):
     def temporary(function, **options):
         spec = jax.ShapeDtypeStruct
         args = spec((tokens, features), dtype), spec((features, columns), dtype)
+        # Arguments too: of constants XLA would compute large parts while it compiles.
+        args += spec((tokens,), jnp.float32), spec((tokens,), int)
 
-        def loss(hidden, kernel):
-            weight, token = jnp.ones(tokens), jnp.zeros(tokens, int)
+        def loss(hidden, kernel, weight, token):
             return function(hidden, kernel, None, weight, token, **options)
 
         program = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
