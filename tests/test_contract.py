@@ -5,6 +5,8 @@ argument, over the grid of one entry: the 99th percentile of its errors is withi
 (slopes), without a NaN, an infinity or a support that the exact value does not have.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,23 @@ def near(columns, generator, counts):
     return moved
 
 
+@functools.lru_cache(1)
+def grid(name):
+    """The columns and exact values of an entry: those stored, and some moved and computed anew.
+
+    Both precisions of an entry come one after the other, and share them.
+    """
+    entry = BY_NAME[name]
+    columns, truth = load(name)
+    generator = np.random.default_rng(2026)
+    picked = generator.choice(len(columns[0]), FRESH, replace=False)
+    counts = set(range(len(columns))) - set(entry.argnums(columns))
+    fresh = near([c[picked] for c in columns], generator, counts)
+    fresh_truth = entry.truth(fresh)
+    columns = [np.concatenate([c, f]) for c, f in zip(columns, fresh, strict=True)]
+    return columns, {key: np.concatenate([truth[key], fresh_truth[key]]) for key in truth}
+
+
 PRECISIONS = [
     pytest.param(np.float32, MISSES, id="float32"),
     pytest.param(np.float64, MISSES_FLOAT64, id="float64", marks=pytest.mark.slow),
@@ -44,15 +63,8 @@ PRECISIONS = [
 @pytest.mark.parametrize("name", BY_NAME)
 def test_contract(name, dtype, misses):
     entry = BY_NAME[name]
-    columns, truth = load(name)
-    generator = np.random.default_rng(2026)
-    picked = generator.choice(len(columns[0]), FRESH, replace=False)
+    columns, truth = grid(name)
     argnums = entry.argnums(columns)
-    counts = set(range(len(columns))) - set(argnums)
-    fresh = near([c[picked] for c in columns], generator, counts)
-    fresh_truth = entry.truth(fresh)
-    columns = [np.concatenate([c, f]) for c, f in zip(columns, fresh, strict=True)]
-    truth = {key: np.concatenate([truth[key], fresh_truth[key]]) for key in truth}
     assert set(truth) == set(entry.exact) | {f"{m}/{i}" for m in entry.exact for i in argnums}
     with jax.enable_x64(dtype == np.float64):
         got = evaluate(functions(entry), argnums, [c.astype(dtype) for c in columns])
