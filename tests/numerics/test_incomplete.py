@@ -205,13 +205,14 @@ def test_the_plain_formulas_fail_where_these_hold():
 
 def test_slopes_of_shapes_below_and_above_the_squares_that_floats_hold():
     # For tiny shapes I is b / (a + b); for a huge a and a tiny b, log I is a log x.
+    both = jax.jit(jax.value_and_grad(incomplete.log_betainc, (0, 1, 2)))
     for a, b in ((1e-19, 1e-19), (1e-20, 1e-5), (3e-25, 1e-24)):
         a, b = np.float32(a), np.float32(b)
-        slopes = jax.grad(incomplete.log_betainc, (0, 1))(a, b, np.float32(0.3))
+        _, slopes = both(a, b, np.float32(0.3))
         want = -1 / (float(a) + float(b)), float(a) / (float(b) * (float(a) + float(b)))
-        np.testing.assert_allclose(slopes, want, rtol=1e-4)
+        np.testing.assert_allclose(slopes[:2], want, rtol=1e-4)
     a, x = np.float32(7e19), np.float32(0.44)
-    value, slopes = jax.value_and_grad(incomplete.log_betainc, (0, 1, 2))(a, np.float32(8e-9), x)
+    value, slopes = both(a, np.float32(8e-9), x)
     log_x = np.log(float(x))
     np.testing.assert_allclose(value, float(a) * log_x, rtol=1e-6)
     np.testing.assert_allclose([slopes[0], slopes[2]], [log_x, float(a) / float(x)], rtol=1e-6)
