@@ -73,7 +73,10 @@ def _slope(index: int):
         def at(value):
             return _plain(*args[:index], value, *args[index + 1 :])
 
-        return jax.jvp(at, (args[index],), (jnp.ones_like(args[index]),))[1]
+        slope = jax.jvp(at, (args[index],), (jnp.ones_like(args[index]),))[1]
+        # Times 0, for a value outside the support, an infinite one would be NaN.
+        largest = jnp.finfo(slope.dtype).max
+        return jnp.clip(slope, -largest, largest)
 
     return partial
 

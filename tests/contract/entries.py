@@ -17,6 +17,7 @@ from contract import (
     mixed,
     noisy_choices,
     skewed,
+    truncated,
     vectors,
     wrappers,
 )
@@ -40,5 +41,6 @@ GROUPS = [
     correlated,
     noisy_choices,
     mixed,
+    truncated,
 ]
 BY_NAME = {entry.name: entry for group in GROUPS for entry in group.ENTRIES}

@@ -12,6 +12,10 @@ _INTERVAL = (
     "the mass of a narrow interval is an integral of the density: the logarithms of that and of the width are "
     "rounded before they cancel, at scales of 1e±10"
 )
+_MASS_SLOPES = (
+    "slopes of a density and of a mass, each within a few roundings of its own, cancel to a twentieth of them: "
+    "shapes of 1000 in an interval narrower than the density"
+)
 MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("LogNormal", "log_prob"): (1.3e7, _LOG_NORMAL),
     ("LogNormal", "log_prob/0"): (1e7, _LOG_NORMAL),
@@ -27,6 +31,10 @@ MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("Truncated(Cauchy)", "log_survival"): (15.0, _INTERVAL),
     ("Truncated(Exponential)", "log_cdf"): (15.0, _INTERVAL),
     ("Truncated(Exponential)", "log_survival"): (12.0, _INTERVAL),
+    ("Truncated(StudentT)", "log_cdf"): (14.0, _INTERVAL),
+    ("Truncated(Gamma)", "log_cdf"): (12.0, _INTERVAL),
+    ("Truncated(Gamma)", "log_prob/3"): (80.0, _MASS_SLOPES),
+    ("Truncated(Gamma)", "log_prob/4"): (50.0, _MASS_SLOPES),
 }
 MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
     ("LogNormal", "log_prob"): (7e7, _LOG_NORMAL),
@@ -40,4 +48,6 @@ MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
     ("Truncated(Gumbel)", "log_cdf"): (13.0, _INTERVAL),
     ("Truncated(Gumbel)", "log_survival"): (14.0, _INTERVAL),
     ("Truncated(Exponential)", "log_cdf"): (14.0, _INTERVAL),
+    ("Truncated(StudentT)", "log_cdf"): (13.5, _INTERVAL),
+    ("Truncated(Beta)", "log_cdf"): (13.0, _INTERVAL),
 }

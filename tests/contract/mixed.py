@@ -1,4 +1,4 @@
-"""Tails of the von Mises, mixtures of several families, and other bases than the Normal kept to an interval."""
+"""Tails of the von Mises and mixtures of several families."""
 
 import functools
 
@@ -142,98 +142,6 @@ def draw_families(generator, n):
     return loc[k] + scale[k] * z, weights, loc, scale
 
 
-# ---- other bases in an interval ----
-
-
-def log_difference(large, small):
-    return large + log1mexp(small - large) if large > small else -mp.inf
-
-
-def truncated(log_prob, log_cdf, log_survival):
-    """The methods of a base between low and high; each an infinity where there is no end."""
-
-    def mass(low, high, *params):
-        above, below = log_survival(low, *params), log_cdf(high, *params)
-        if above < below:
-            return log_difference(above, log_survival(high, *params))
-        return log_difference(below, log_cdf(low, *params))
-
-    def at(method):
-        def exact(x, low, high, *params):
-            if low >= high:
-                return mp.nan
-            if not low < x < high:
-                if method == "log_prob":
-                    return -mp.inf if x != low and x != high else mp.nan
-                return mp.mpf(0) if (x >= high) == (method == "log_cdf") else -mp.inf
-            if method == "log_prob":
-                return log_prob(x, *params) - mass(low, high, *params)
-            part = mass(low, x, *params) if method == "log_cdf" else mass(x, high, *params)
-            return part - mass(low, high, *params)
-
-        return exact
-
-    return {method: at(method) for method in ("log_prob", "log_cdf", "log_survival")}
-
-
-def draw_between(sample):
-    """Three values of the base, or far from it, in order: the ends and what is between."""
-
-    def draw(generator, n):
-        three = [sample(generator, n) for _ in range(3)]
-        params = three[0][1:]
-        values = [sample(generator, n, params)[0].astype(np.float32) for _ in range(3)]
-        low, x, high = np.sort(np.stack(values), axis=0)
-        up = np.float32(np.inf)
-        x = np.maximum(x, np.nextafter(low, up))
-        return x, low, np.maximum(high, np.nextafter(x, up)), *params
-
-    return draw
-
-
-def sample_gumbel(generator, n, params=None):
-    if params is None:
-        scale = powers(generator, n, -10, 10)
-        params = scale * generator.normal(size=n), scale
-    far = np.where(generator.random(n) < 0.7, 1, 5)
-    return params[0] - params[1] * np.log(generator.exponential(size=n)) * far, *params
-
-
-def sample_cauchy(generator, n, params=None):
-    if params is None:
-        scale = powers(generator, n, -10, 10)
-        params = scale * generator.normal(size=n), scale
-    return params[0] + params[1] * generator.standard_cauchy(size=n), *params
-
-
-def sample_exponential(generator, n, params=None):
-    if params is None:
-        params = (powers(generator, n, -10, 10),)
-    far = np.where(generator.random(n) < 0.7, 1, 20)
-    return generator.exponential(size=n) / params[0] * far, *params
-
-
-def located_lengths(x, low, high, loc, scale):
-    inside, width = np.minimum(x - low, high - x), np.minimum(high - low, scale)
-    inside = np.where(inside > 0, np.minimum(inside, scale), width)
-    return inside, width, width, scale, scale
-
-
-def rate_lengths(x, low, high, rate):
-    inside, width = np.minimum(x - low, high - x), np.minimum(high - low, 1 / rate)
-    inside = np.where(inside > 0, np.minimum(inside, 1 / rate), width)
-    return inside, width, width, rate
-
-
-def gumbel(x, loc, s):
-    z = (x - loc) / s
-    return -z - mp.exp(-z) - mp.log(s)
-
-
-def gumbel_cdf(x, loc, s):
-    return -mp.exp(-(x - loc) / s)
-
-
 ENTRIES = [
     Entry(
         "VonMises tails",
@@ -261,33 +169,5 @@ ENTRIES = [
         },
         lambda x, weights, loc, scale: (scale.min(-1), itself(weights), scale, scale),
         edges=[(1, [0.5, 0.5, 0], [0, 0, 0], [1, 2, 3]), (9, [0, 0, 1], [0, 0, 8], [1, 1, 1])],
-    ),
-    Entry(
-        "Truncated(Gumbel)",
-        lambda low, high, loc, scale: lx.Truncated(lx.Gumbel(loc, scale), low, high),
-        draw_between(sample_gumbel),
-        truncated(gumbel, gumbel_cdf, lambda x, m, s: log1mexp(gumbel_cdf(x, m, s))),
-        located_lengths,
-        edges=[(2, -1, 1, 0, 1), (-2, -1, 1, 0, 1)],
-    ),
-    Entry(
-        "Truncated(Cauchy)",
-        lambda low, high, loc, scale: lx.Truncated(lx.Cauchy(loc, scale), low, high),
-        draw_between(sample_cauchy),
-        truncated(cauchy, cauchy_cdf, mirrored(cauchy_cdf)),
-        located_lengths,
-        edges=[(2, -1, 1, 0, 1), (-2, -1, 1, 0, 1)],
-    ),
-    Entry(
-        "Truncated(Exponential)",
-        lambda low, high, rate: lx.Truncated(lx.Exponential(rate), low, high),
-        draw_between(sample_exponential),
-        truncated(
-            lambda x, rate: mp.log(rate) - rate * x,
-            lambda x, rate: log1mexp(-rate * x) if x else -mp.inf,
-            lambda x, rate: -rate * x,
-        ),
-        rate_lengths,
-        edges=[(2, 0.5, 1, 1), (0.25, 0.5, 1, 1)],
     ),
 ]

@@ -539,3 +539,15 @@ def test_heads():
     log_prob = head(raw).log_prob(1.25)
     assert log_prob.dtype == jnp.float32
     np.testing.assert_allclose(log_prob, [want], rtol=2e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-14, 1.0, 1e20])
+def test_beyond_the_only_end_no_slope_is_nan(scale):
+    """The value that stands in for one outside is 1e14 scales from the end: its slope is beyond the floats."""
+
+    def log_prob(value, high, loc, scale):
+        return lx.Truncated(lx.Normal(loc, scale), high=high).log_prob(value)
+
+    value, slopes = jax.value_and_grad(log_prob, (0, 1, 2, 3))(2 * scale, scale, 0.0, scale)
+    assert value == -jnp.inf
+    assert slopes == (0, 0, 0, 0)
