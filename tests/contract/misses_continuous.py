@@ -33,6 +33,7 @@ MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("Truncated(Exponential)", "log_survival"): (12.0, _INTERVAL),
     ("Truncated(StudentT)", "log_cdf"): (14.0, _INTERVAL),
     ("Truncated(Gamma)", "log_cdf"): (12.0, _INTERVAL),
+    ("Truncated(Beta)", "log_survival"): (12.0, _INTERVAL),
     ("Truncated(Gamma)", "log_prob/3"): (80.0, _MASS_SLOPES),
     ("Truncated(Gamma)", "log_prob/4"): (50.0, _MASS_SLOPES),
 }
@@ -50,5 +51,7 @@ MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
     ("Truncated(Exponential)", "log_cdf"): (14.0, _INTERVAL),
     ("Truncated(StudentT)", "log_cdf"): (13.5, _INTERVAL),
     ("Truncated(Gamma)", "log_prob/4"): (56.0, _MASS_SLOPES),
+    ("Truncated(Gamma)", "log_cdf"): (12.0, _INTERVAL),
     ("Truncated(Beta)", "log_cdf"): (13.0, _INTERVAL),
+    ("Truncated(Beta)", "log_survival"): (12.0, _INTERVAL),
 }
