@@ -152,8 +152,8 @@ def check_values(good: jax.Array, values: jax.Array, message: str) -> None:
 
 def as_shape(method: str, shape: Any) -> tuple[Any, ...]:
     """The shape of samples; raises ValueError for one that is none."""
-    sizes = shape if isinstance(shape, tuple | list) else (shape,)
     try:
+        sizes = (shape,) if hasattr(shape, "__index__") and jnp.ndim(shape) == 0 else tuple(shape)
         # A size that a `jax.export` leaves open stays.
         whole = tuple(s if jax.export.is_symbolic_dim(s) else operator.index(s) for s in sizes)
     except TypeError:

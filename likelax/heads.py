@@ -310,10 +310,21 @@ class Head:
         family = self.family.__name__
         ends = {n: self._fixed[n] for n in ("low", "high") if self._fixed.get(n) is not None}
         arrays = [as_numbers(family, name, end) for name, end in ends.items()]
+        if {"low", "high"} <= set(self.family._nodes) and not ends.keys() | self._heads.keys() & {
+            "low",
+            "high",
+        }:
+            raise ValueError(f"{family}: an end is wanted, got none; write low=0.0")
         if len(ends) < 2 or is_traced(arrays):
             return
-        with jax.ensure_compile_time_eval():
-            crossed = bool(jnp.any(jnp.greater(*arrays)))
+        try:
+            with jax.ensure_compile_time_eval():
+                crossed = bool(jnp.any(jnp.greater(*arrays)))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{family}: low and high broadcast together, got shapes {jnp.shape(arrays[0])} and "
+                f"{jnp.shape(arrays[1])}; write both with the event's shape"
+            ) from None
         if crossed:
             low, high = ends.values()
             raise ValueError(

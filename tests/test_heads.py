@@ -260,6 +260,16 @@ REFUSED = {
         ValueError,
         r"Truncated: low must be at most high, got low=2\.0 and high=1\.0; write",
     ),
+    "no end": (
+        lambda: lx.Head(lx.Truncated, base=lx.Head(lx.Normal)),
+        ValueError,
+        r"Truncated: an end is wanted, got none; write low=0\.0",
+    ),
+    "ends of unlike shapes": (
+        lambda: lx.Head(lx.Truncated, base=lx.Head(lx.Normal), low=np.zeros(2), high=np.ones(3)),
+        ValueError,
+        r"Truncated: low and high broadcast together, got shapes \(2,\) and \(3,\)",
+    ),
     "one of several ends": (
         lambda: lx.Head(lx.Censored, (2,), base=lx.Head(lx.Normal), low=np.array([0, 3]), high=2.0),
         ValueError,

@@ -12,7 +12,6 @@ from jax.typing import ArrayLike
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions._invert import solve_decreasing
-from likelax.distributions._odds import multiply
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
@@ -134,10 +133,15 @@ class StudentT(Distribution):
         supports.log_positive, default=None, instead_of="scale", to=exp_of_log_scale, back=jnp.log
     )
 
-    def _parts(self, value: Array) -> tuple[Array, Array, Array]:
+    def _parts(self, value: Array) -> tuple[Array, Array, ArrayLike]:
         z, excess = _standardized(self, value, self.df)
-        z, df, excess = jnp.broadcast_arrays(z, self.df, excess)
+        z, df = jnp.broadcast_arrays(z, self.df)
         return z, df, excess
+
+    @property
+    def _finite_df(self) -> Array:
+        """df, one that is infinite as the largest number: an excess of 0 takes it 0 times."""
+        return jnp.where(self.df == jnp.inf, jnp.finfo(self.dtype).max, self.df)
 
     @property
     def _held_df(self) -> Array:
@@ -146,16 +150,16 @@ class StudentT(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         z, df, excess = self._parts(value)
-        return _log_density(z, df) - multiply(excess, df + 1) - self.log_scale
+        return _log_density(z, df) - excess * (self._finite_df + 1) - self.log_scale
 
     def log_cdf(self, value: Array) -> Array:
         z, df, excess = self._parts(value)
-        tail = _log_tail(jnp.where(z < 0, -z, z), df) - multiply(excess, df)
+        tail = _log_tail(jnp.where(z < 0, -z, z), df) - excess * self._finite_df
         return jnp.where(z < 0, tail, log1mexp(-tail))
 
     def log_survival(self, value: Array) -> Array:
         z, df, excess = self._parts(value)
-        tail = _log_tail(jnp.where(z < 0, -z, z), df) - multiply(excess, df)
+        tail = _log_tail(jnp.where(z < 0, -z, z), df) - excess * self._finite_df
         return jnp.where(z < 0, log1mexp(-tail), tail)
 
     def quantile(self, q: Array) -> Array:

@@ -105,13 +105,14 @@ def _classes_divergence_jvp(primals, tangents):
     step = jnp.where(near, p * jnp.expm1(jnp.where(near, t, 0.0)), q - p)
     # An excluded class may come from a parameter without a finite slope.
     dl, dm = (jnp.where(side == -jnp.inf, 0.0, d) for side, d in ((l, dl), (m, dm)))
-    slope = step * dm - p * y * dl
-    return _classes_divergence(l, m), jnp.sum(slope, -1)
+    divergence = _classes_divergence(l, m)
+    slope = jnp.sum(step * dm - p * y * dl, -1)
+    return divergence, jnp.where(divergence == jnp.inf, 0.0, slope)
 
 
 def classes_divergence(l: ArrayLike, m: ArrayLike) -> Array:
     """KL of two Categoricals of logits l and m, `(..., K)`, along the last axis; to a few units of itself where
-    the sides are close. Infinite where the second side excludes what the first allows.
+    the sides are close. Infinite, with slopes of 0, where the second side excludes what the first allows.
 
     Slopes -p y = p (log(p/q) - KL) in l and q - p in m.
     """

@@ -43,6 +43,7 @@ def square_ratio_excess(a: ArrayLike, b: ArrayLike) -> Array:
     return 0.5 * jnp.square(divide(a - b, b)) + ratio_excess(a, b)
 
 
+@with_partials(lambda d: jnp.minimum(1 + _exp_excess_slope(d), jnp.finfo(d.dtype).max))
 def _exp_excess_slope(d):
     """exp(d) - 1, a float all the way: what does not depend on d has no slope where it overflows, either."""
     slope = jnp.expm1(d)

@@ -18,6 +18,7 @@ It turns at 1/c, at 1/xi and about where exp(xi t) = xi/c. In log(1 + c t), for 
 + c z)/c, for c < xi, it is as smooth near all of them.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -103,14 +104,15 @@ class _Phi(NamedTuple):
 def _phi(xi: Array, c: Array) -> _Phi:
     """For xi, c >= 0; what is infinite, at c = 0, as 0."""
     none = c == 0
-    t, weight, in_y = _nodes(xi, jnp.where(none, 1.0, c))
+    # The integral is the same wherever the nodes are.
+    t, weight, in_y = _nodes(*map(jax.lax.stop_gradient, (xi, jnp.where(none, 1.0, c))))
     index, ratio = xi[..., None], jnp.where(none, 1.0, c)[..., None]
     w = index * t
     e, h = jnp.exp(-w), t * _share(w)
     d = e + ratio * h
     # With c, as 1 / c may be as small as c in_c is.
     unit = jnp.where(ratio > 1.0, ratio, 1.0)
-    density = jnp.exp(-t) * weight * jnp.where(in_y, unit, unit / d)
+    density = jnp.exp(-t) * weight * unit * (jnp.where(in_y, jax.lax.stop_gradient(d), 1.0) / d)
     rise = t * (e + ratio * t * _share_slope(w))
     parts = (jnp.ones_like(d), rise / d, -h / d, -ratio * h / d, e / d)
     sums = (jnp.sum(density * part, -1) for part in parts)
@@ -201,7 +203,8 @@ def generalized_pareto_divergence(
     of 0, where p's support is not inside q's, and for k = 0, an exponential tail, where p's mean is infinite.
 
     Slopes at an end that both have are those to the side on which the divergence is finite. Infinite ones count as
-    0: all at a common upper end of xi <= -1, and that in k at 0 where p has no variance.
+    0: all at a common upper end of xi <= -1, and the infinite part of that in k at 0 where p has no variance. From
+    xi >= 1 to 0 < k < 1e-24 in float32 the value levels off.
     """
     values = jnp.broadcast_arrays(*as_floats(loc, scale, xi, loc_q, scale_q, k))
     loc, scale, xi, loc_q, scale_q, k = values
@@ -215,4 +218,6 @@ def generalized_pareto_divergence(
     divergence = tail_depth(loc, loc_q, scale_q, k) + _excess_divergence(scale, *g, xi, k)
     endless = (xi <= -1) & (room == 0)
     divergence = jnp.where(endless, jax.lax.stop_gradient(divergence), divergence)
-    return jnp.where(outside & ~jnp.isnan(divergence), jnp.inf, divergence)
+    divergence = jnp.where(outside, jnp.inf, divergence)
+    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
+    return jnp.where(unknown, jnp.nan, divergence)

@@ -502,18 +502,41 @@ def standardize_by_log(value: ArrayLike, loc: ArrayLike, log_scale: ArrayLike) -
     return _standardize_by_log(*as_floats(value, loc, log_scale))
 
 
+def _is_far(x: Array, loc: Array, log_s: Array, log_edge: Array) -> Array:
+    z = _standardize_by_log(x, loc, log_s)
+    return (jnp.abs(z) > jnp.exp(log_edge)) & (jnp.abs(x - loc) < jnp.inf)
+
+
+@jax.custom_jvp
+def _standardize_far(x: Array, loc: Array, log_s: Array, log_edge: Array) -> tuple[Array, Array]:
+    far, gap = _is_far(x, loc, log_s, log_edge), x - loc
+    size = jnp.where(far, jnp.abs(gap), 1.0)
+    excess = jnp.where(far, jnp.log(size) - log_s - log_edge, 0.0)
+    z = _standardize_by_log(x, loc, log_s)
+    return jnp.where(far, jnp.sign(gap) * jnp.exp(log_edge), z), excess
+
+
+@_standardize_far.defjvp
+def _standardize_far_jvp(primals, tangents):
+    # The edge is a constant to both.
+    (x, loc, log_s, _), (dx, dloc, dl, _) = primals, tangents
+    out = _standardize_far(*primals)
+    far, gap = _is_far(*primals), x - loc
+    z = jnp.where(far, 0.0, out[0])
+    held = jnp.where(jnp.isinf(gap), 0.0, z)
+    scale = _exp_of_log_scale(jnp.where(far, 0.0, log_s))
+    dz = _divide(dx - dloc, scale) - held * dl
+    dexcess = _divide(dx - dloc, jnp.where(far, gap, 1.0)) - dl
+    return out, (jnp.where(far, 0.0, dz), jnp.where(far, dexcess, 0.0))
+
+
 def standardize_far(
     value: ArrayLike, loc: ArrayLike, log_scale: ArrayLike, log_edge: ArrayLike
 ) -> tuple[Array, Array]:
     """(z, excess) with (value - loc) / exp(log_scale) = z exp(excess), which itself may be too large a
     float: beyond exp(log_edge) on either side z is that edge, and elsewhere the excess is 0.
     """
-    x, loc, log_s, log_edge = as_floats(value, loc, log_scale, log_edge)
-    z, gap, edge = _standardize_by_log(x, loc, log_s), x - loc, jnp.exp(log_edge)
-    far = (jnp.abs(z) > edge) & (jnp.abs(gap) < jnp.inf)
-    size = jnp.where(far, jnp.abs(gap), 1.0)
-    excess = jnp.where(far, jnp.log(size) - log_s - log_edge, 0.0)
-    return jnp.where(far, jnp.sign(gap) * edge, z), excess
+    return _standardize_far(*as_floats(value, loc, log_scale, log_edge))
 
 
 # ---- limits and hyperbolics ----

@@ -10,6 +10,7 @@ gives NaN out; low <= x, peak <= high. On an end, where the density is 0, all sl
 at the peak, a kink, those in x and in the peak; at a peak on an end that in x is the inner one.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -242,5 +243,6 @@ def triangular_divergence(
     low, high, peak, low_q, high_q, peak_q = jnp.broadcast_arrays(*values)
     outside = (low < low_q) | (high > high_q)
     theirs = (jnp.where(outside, a, b) for a, b in ((low, low_q), (high, high_q), (peak, peak_q)))
-    divergence = _divergence(low, high, peak, *theirs)
-    return jnp.where(outside & ~jnp.isnan(divergence), jnp.inf, divergence)
+    divergence = jnp.where(outside, jnp.inf, _divergence(low, high, peak, *theirs))
+    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
+    return jnp.where(unknown, jnp.nan, divergence)

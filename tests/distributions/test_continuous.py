@@ -655,6 +655,16 @@ def test_power_laws_at_scales_beyond_the_floats(name):
                     np.testing.assert_allclose(slopes[j][i, k], float(want), rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", FAR)
+@pytest.mark.parametrize("log_scale", [-46.0, -100.0])
+def test_second_derivatives_of_power_laws_far_out(name, log_scale):
+    """Of -(df + 1) log x + df log_scale, where the square of the scale is no float."""
+    df = 3.0 if name == "StudentT" else 1.0
+    log_prob = lambda x, log_scale: FAR[name][0](log_scale, df).log_prob(x)  # noqa: E731
+    got = jax.jit(jax.hessian(log_prob, (0, 1)))(2.0, log_scale)
+    np.testing.assert_allclose(got, [[(df + 1) / 4, 0], [0, 0]], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("df", [np.inf, 1e38])
 def test_student_t_of_endless_degrees_of_freedom_is_the_normal(df):
     """Also where df/z + z, and of an infinite df z^2, is no float."""

@@ -407,6 +407,21 @@ def test_masked_counts_where_both_are():
     np.testing.assert_allclose(got, [0.5, 0, 0])
 
 
+@pytest.mark.parametrize(
+    "family, p, q",
+    [
+        (lx.Triangular, (0.0, 1.0, 0.5), (0.0, 1.0, np.nan)),
+        (lx.Triangular, (-1.0, 1.0, 0.5), (0.0, 1.0, np.nan)),
+        (lx.GeneralizedPareto, (-1.0, 1.0, 0.3), (0.0, 1.0, np.nan)),
+        (lx.GeneralizedPareto, (0.0, 1.0, np.nan), (0.5, 1.0, 0.3)),
+    ],
+)
+def test_what_is_not_known_has_no_divergence(family, p, q):
+    """Nor an infinite one."""
+    assert np.isnan(lx.kl_divergence(family(*p), family(*q)))
+    assert not np.isnan(lx.kl_divergence(family(*p[:2], 0.5), family(*q[:2], 0.5)))
+
+
 def test_pairs_without_a_formula_say_what_to_do():
     for p, q in [
         (lx.StudentT(3.0, 0.0, 1.0), lx.StudentT(4.0, 0.0, 1.0)),

@@ -173,8 +173,7 @@ def test_classes_divergence_at_impossible_classes_and_infinite_logits():
     np.testing.assert_allclose(value, jnp.sum(p * log_ratio), rtol=1e-6)
     np.testing.assert_allclose(slopes, [p * (log_ratio - value), q - p], atol=1e-6)
     assert classes_divergence(m, l) == inf
-    for slope in jax.grad(classes_divergence, (0, 1))(m, l):
-        assert jnp.isfinite(slope).all()
+    assert not np.any(jax.grad(classes_divergence, (0, 1))(m, l))
     certain = jnp.array([0.0, inf, 1.0])
     assert classes_divergence(certain, certain + 1) == 0
     assert not jnp.isnan(jnp.stack(jax.grad(classes_divergence, (0, 1))(certain, certain))).any()
