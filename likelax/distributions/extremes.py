@@ -84,8 +84,12 @@ def _kl_standard(shift: Array, ratio: Array, log_ratio: Array, fine: Pair | None
     `fine` is lgamma(1 + ratio) - shift in two words, where it is known: it is exponentiated.
     """
     v = lgamma(1 + ratio) - shift
-    growth = exp_excess(v)
-    if fine is not None:
+    if fine is None:
+        # An infinite slope would be NaN in what v does not depend on.
+        beyond = v > math.log(float(jnp.finfo(v.dtype).max))
+        growth = jnp.where(beyond, jnp.inf, exp_excess(jnp.where(beyond, 0.0, v)))
+    else:
+        growth = exp_excess(v)
         lost = jax.lax.stop_gradient(rounded(pair_sum(fine, word(-v))))
         held = jnp.isfinite(growth)
         growth = growth + jnp.where(held, lost, 0) * jnp.expm1(jnp.where(held, v, 0))
