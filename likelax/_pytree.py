@@ -480,6 +480,9 @@ _SPELLINGS = {
 
 def spelled(name: str, known: set[str]) -> str:
     """The end of a message about a name that is not known: the one to write, where there is one."""
+    inverse = {"scale": "rate", "theta": "rate", "rate": "scale"}.get(name)
+    if inverse in known:
+        return f"; write {inverse}=1 / {name}"
     same = [own for own, others in _SPELLINGS.items() if own in known and name in others.split()]
     near = same or difflib.get_close_matches(name, known, 1)
     return f"; write {near[0]}=..." if near else ""

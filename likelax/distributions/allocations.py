@@ -24,7 +24,7 @@ class BetaBinomial(Distribution):
     a, n - k + b) - log B(a, b), k = 0..n.
 
     The Binomial with more spread: mean n a/(a+b), and the variance of the Binomial times (a + b +
-    n)/(a + b + 1). Its tails are sums of up to n probabilities.
+    n)/(a + b + 1). Its tails are sums of probabilities, long stretches of them by 64 each.
 
     Parameters, of the batch's shape: `total_count` = n, a non-negative integer (a head has to be
     given it); `concentration1` = a of the successes and `concentration0` = b, positive. Samples are

@@ -22,6 +22,12 @@ class _Zeros(Odds):
 
     base: Distribution = node()
 
+    def _base_entropy(self) -> Array:
+        try:
+            return self.base.entropy()
+        except NotImplementedError:
+            self._missing("entropy", "average -.log_prob over .sample(key, (n,))")
+
     def _check(self) -> None:
         super()._check()
         own, name = type(self).__name__, type(self.base).__name__
@@ -130,7 +136,7 @@ class ZeroInflated(_Zeros):
         zeros = jnp.zeros(self.batch_shape, jnp.int32)
         log_zero = self.base.log_prob(zeros)
         # Of the base's entropy the term at 0 is replaced; the others gain -log(1 - p) each.
-        others = self.base.entropy() - entropy_term(log_zero)
+        others = self._base_entropy() - entropy_term(log_zero)
         mass = -self._q() * jnp.expm1(log_zero)
         return (
             entropy_term(self.log_prob(zeros)) + self._q() * others - multiply(mass, self._log_q())
@@ -215,7 +221,7 @@ class Hurdle(_Zeros):
     def entropy(self) -> Array:
         zeros = jnp.zeros(self.batch_shape, jnp.int32)
         log_mass = self._positive._log_mass()
-        positive = (self.base.entropy() - entropy_term(self.base.log_prob(zeros))) / jnp.exp(
+        positive = (self._base_entropy() - entropy_term(self.base.log_prob(zeros))) / jnp.exp(
             log_mass
         )
         choice = entropy_term(self._log_p()) + entropy_term(self._log_q())

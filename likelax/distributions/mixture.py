@@ -293,7 +293,7 @@ class MixtureOf(_Mixture):
         all over isolated points.
 
     Raises:
-      TypeError: when the components are no tuple of distributions.
+      TypeError: when the components are no tuple or list of distributions.
       ValueError: when there are not as many as weights, or they have no values in common.
     """
 

@@ -10,6 +10,8 @@ import pytest
 from scipy import stats
 
 import likelax as lx
+from likelax.numerics import beta_binomial
+from likelax.numerics.beta_binomial import beta_binomial_log_tails
 from likelax.testing.subject import quick_jit
 
 EPS = float(np.finfo(np.float32).eps)
@@ -172,6 +174,48 @@ def test_tails_of_the_beta_binomial():
     with np.errstate(divide="ignore"):
         plain = np.log1p(-np.exp(np.asarray(got[1])))
     assert not (np.abs(plain - want[0]) <= 8 * EPS * np.abs(want[0])).all()
+
+
+@pytest.mark.parametrize("n", [100, 1000, 300_000])
+def test_long_sums_of_the_beta_binomial_are_those_of_all_terms(n, monkeypatch):
+    """Where they rise to a peak, fall, and rise to both ends; the contract has counts of 1e7 for whole a or b."""
+    shapes = np.array([(0.3, 0.7), (3e-3, 40.0), (250.5, 0.2), (31.5, 1200.0), (1.2e4, 7e3)])
+
+    def worst():
+        k = np.unique(np.int64([0, 3, 0.011 * n, 0.3 * n, 0.62 * n, 0.97 * n, n - 2, n - 1]))
+        with jax.enable_x64(True):
+            tails = jax.jit(jax.vmap(lambda a, b: beta_binomial_log_tails(k, float(n), a, b)))
+            got = np.array(tails(*shapes.T))
+        errors = []
+        for i, (a, b) in enumerate(shapes):
+            j = np.arange(n, dtype=np.longdouble)
+            steps = np.log((n - j) / (j + 1) * (j + a) / (n - j - 1 + b))
+            logs = np.concatenate([[0], np.cumsum(steps)])
+            probs = np.exp(logs - logs.max())
+            below, above = np.cumsum(probs), np.cumsum(probs[::-1])[::-1]
+            seen = np.stack([below[k], above[k + 1]]) / below[-1]
+            held = seen > 1e-300  # of the smaller ones the reference has no digits
+            error = np.abs(got[:, i][held] - np.log(seen[held]))
+            errors.append((error / np.maximum(1, np.abs(np.log(seen[held])))).max())
+        return max(errors)
+
+    assert worst() < 2e-12  # the reference's own, by its long sum of logarithms
+    if n > 1000:
+        level = beta_binomial._level
+        monkeypatch.setattr(beta_binomial, "_level", lambda *at: level(*at) + 3)
+        assert worst() > 1e-9  # the control: blocks that are eight times as long
+
+
+def test_blocks_of_counts_are_summed_by_positive_weights():
+    places, log_weights = beta_binomial._rules()
+    for level in (0, 1, 5, 12):
+        length = 64 * 2**level
+        assert (np.diff(places[level]) >= 1).all()
+        assert places[level][0] >= 0 and places[level][-1] < length
+        for power in (0, 1, 5, 20):
+            want = float(np.sum((np.arange(length) / length) ** power))
+            got = np.sum(np.exp(log_weights[level]) * (places[level] / length) ** power)
+            np.testing.assert_allclose(got, want, rtol=1e-13)
 
 
 LOGITS = f32([[0.5, -1, 2], [11.5, 6.5, 7.875], [0, -150, 3], [-9.5, 0.25, -8], [1, 2, 3]])

@@ -284,6 +284,12 @@ def test_what_others_call_a_parameter_is_answered_by_its_name(family, name, own)
         lx.Normal(0.0, zzz=1.0)
 
 
+@pytest.mark.parametrize("make", [lx.Gamma, lambda **given: lx.Head(lx.Gamma, **given)])
+def test_a_scale_for_a_rate_is_answered_by_its_inverse(make):
+    with pytest.raises(TypeError, match=r"no.* 'scale'; it has .*; write rate=1 / scale$"):
+        make(concentration=2.0, scale=1.0)
+
+
 def test_shapes_in_messages_are_those_that_were_given():
     message = r"do not broadcast: loc \(3,\), scale \(2, 4\); add axes"
     with pytest.raises(ValueError, match=message):

@@ -96,6 +96,9 @@ def test_outside_and_missing():
     dist = lx.ZeroInflated(lx.Poisson(2.0), probs=0.5)
     np.testing.assert_array_equal(dist.log_prob(jnp.array([-1.0, 0.5])), -np.inf)
     assert np.isnan(dist.log_prob(jnp.nan))
+    for family in (lx.ZeroInflated, lx.Hurdle):
+        with pytest.raises(NotImplementedError, match=rf"{family.__name__}\.entropy has no"):
+            family(lx.Poisson(2.0), probs=0.5).entropy()
 
 
 @pytest.mark.parametrize(
