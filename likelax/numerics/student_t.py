@@ -107,11 +107,12 @@ def _student_t_kernel(z, df):
     return (0.5 * df + 0.5) * _parts(z, df)[2]
 
 
-def student_t_kernel(z: Array, df: Array) -> Array:
+def student_t_kernel(z: ArrayLike, df: ArrayLike) -> Array:
     """(df + 1)/2 log(1 + z^2/df) for df > 0. Slopes (df + 1) z/(df + z^2) in z and, in df, a log less its first term.
 
     In the limit it is z^2/2, from where z^2/df is below all rounding.
     """
+    z, df = jnp.broadcast_arrays(*as_floats(z, df))
     limit = (df > LARGEST_DF) & ~(z * z > jnp.finfo(z.dtype).eps * df) & (jnp.abs(z) < jnp.inf)
     near = jnp.where(limit, z, 0.0)
     finite = jnp.where(limit | (df == jnp.inf), 1.0, df)
