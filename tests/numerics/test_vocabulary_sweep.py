@@ -202,7 +202,7 @@ def test_compiled_memory_is_one_chunk_and_the_kernels_gradient(dtype):
         spec = jax.ShapeDtypeStruct
         args = spec((tokens, features), dtype), spec((features, columns), dtype)
         # Arguments too: of constants XLA would compute large parts while it compiles.
-        args += spec((tokens,), jnp.float32), spec((tokens,), int)
+        args += spec((tokens,), jnp.float32), spec((tokens,), jnp.int32)
 
         def loss(hidden, kernel, weight, token):
             return function(hidden, kernel, None, weight, token, **options)
