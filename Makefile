@@ -1,7 +1,8 @@
 # Everything from a machine that has Python (3.11 or newer) and make:
 #
 #   make tour                      train and compare likelihoods on real data
-#   make test                      the test suite
+#   make test                      the test suite, within 12 minutes on 2 cores
+#   make test-slow                 the tests that take long: examples, notebooks, float64's contract
 #   make test PYTHON=python3.12    the same on another Python, in an environment of its own
 #
 # Every command works in an environment inside this folder; the system's Python is only asked to
@@ -48,27 +49,33 @@ EXTRAS_bench := dev,bench
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help tour test smoke lint format bench clean python environment FORCE
+.PHONY: help tour test test-slow smoke lint format bench clean python environment FORCE
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make tour     train and compare likelihoods on real data (TOUR_ARGS="--steps 200")'
-	@echo 'make test     the test suite (TEST_ARGS="-k normal")'
-	@echo 'make smoke    every third test of each file, without the slow ones'
-	@echo 'make lint     formatting, lint and types; changes nothing'
-	@echo 'make format   put imports and layout right'
-	@echo 'make bench    the benchmarks (SUITE=log_prob, sampling, special ... or all)'
-	@echo 'make clean    remove environments and caches'
+	@echo 'make tour       train and compare likelihoods on real data (TOUR_ARGS="--steps 200")'
+	@echo 'make test       the test suite, without the slow tests (TEST_ARGS="-k normal")'
+	@echo 'make test-slow  the slow tests: examples, notebooks, long compilations'
+	@echo 'make smoke      every third test of each file, without the slow ones'
+	@echo 'make lint       formatting, lint and types; changes nothing'
+	@echo 'make format     put imports and layout right'
+	@echo 'make bench      the benchmarks (SUITE=log_prob, sampling, special ... or all)'
+	@echo 'make clean      remove environments and caches'
 	@echo 'Add PYTHON=python3.12 to use another Python, in an environment of its own.'
 
 tour: $(VENV)/.installed-tour
 	$(BIN) -m likelax tour $(TOUR_ARGS)
 
+PYTEST = $(BIN) -m pytest -n auto --maxprocesses=8 --dist=worksteal
+
 test: $(VENV)/.installed-dev
-	$(BIN) -m pytest -n auto --maxprocesses=8 --dist=worksteal $(TEST_ARGS)
+	$(PYTEST) -m 'not slow' $(TEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(PYTEST) -m slow $(TEST_ARGS)
 
 smoke: $(VENV)/.installed-dev
-	$(BIN) -m pytest -n auto --maxprocesses=8 --dist=worksteal --smoke $(TEST_ARGS)
+	$(PYTEST) --smoke $(TEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN) -m ruff format --check .
