@@ -14,13 +14,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf
+from likelax.numerics._rules import with_partials
+from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf, log_excess
 from likelax.numerics.logspace import as_floats, log_add_exp, log_complements, logsumexp
+from likelax.numerics.pairs import Pair, pair_minus, pair_sum, two_sum, word
 
-_State = tuple[Array, Array, Array, Array, Array, Array]
+_State = tuple[Array, Pair, Array, Array, Array, Array]
 
 _AT_ONCE = 64
-_LEVELS = 22  # blocks of up to 64 2^21 counts
+_LEVELS = 46  # blocks of up to 64 2^45 counts
 _SEARCHES = 3  # to a 250,000th of the way to the peak
 
 
@@ -55,15 +57,21 @@ def _rules() -> tuple[np.ndarray, np.ndarray]:
     return np.stack(places), np.log(np.stack(weights))
 
 
-def _level(start: Array, n: Array, a: Array, b: Array) -> Array:
-    """Which block from `start` on a polynomial of degree 63 follows to the last digit.
+def _level(start: Array, left: Array, a: Array, b: Array) -> Array:
+    """Which block from `start` on, `left` below n, a polynomial of degree 63 follows to the last digit.
 
-    Probabilities go about as k^(a - 1) (n - k)^(b - 1), with poles below 0 and above n: those are as far
-    away as the block is long, and along it they grow or fall by less than exp(40).
+    Poles lie below 0 and above n: those are as far away as the block is long. At its start probabilities rise or
+    fall by no more than exp(20) along it, and their logarithms bend by no more than a normal density's do within 6
+    deviations.
     """
-    left = n - start
-    bend = jnp.abs(a - 1) / (start + a) + 2 * jnp.abs(b - 1) / (left + b)
-    length = jnp.minimum(jnp.minimum(start + a, 0.5 * (left + b)), jnp.minimum(20 / bend, left))
+    n, left = start + left, jnp.maximum(left, 1)
+    slope = jnp.log(left / (start + 1)) + jnp.log((start + a) / (left + b))
+    # In the half of what is left it may become four times as large.
+    bend = jnp.abs(a - 1) / (start + 1) / (start + a) + 4 * jnp.abs(b - 1) / left / (left + b)
+    room = jnp.minimum(start + a, 0.5 * left)
+    length = jnp.minimum(room, jnp.minimum(20 / jnp.abs(slope), jnp.sqrt(36 / bend)))
+    # No shorter than what two floats can add to n.
+    length = jnp.maximum(length, n * float(jnp.finfo(n.dtype).eps) ** 2)
     level = jnp.floor(jnp.log2(jnp.maximum(length, _AT_ONCE) / _AT_ONCE))
     return jnp.clip(level, 0, _LEVELS - 1).astype(jnp.int32)
 
@@ -76,55 +84,96 @@ def _peak(first: Array, n: Array, a: Array, b: Array) -> Array:
     return jnp.where((a > 1) & (peak > first), peak, first)
 
 
-def _log_sum(first: Array, n: Array, a: Array, b: Array) -> Array:
+@with_partials(
+    None,
+    None,
+    lambda k, left, a, b: ((left + b) / (k + a)) * (1.0 / (k + left + (a + b))),
+    lambda k, left, a, b: -1.0 / (k + left + (a + b)),
+)
+def _count_slope(k, left, a, b):
+    """d log p / dk at a fixed `left`, to one rounding from 2^24 on: log of (1 + a / k) / (1 + (a + b) / n)."""
+    return log_excess(a, k, b, left)
+
+
+def _log_probs(k: Pair, left: Pair, a: Array, b: Array) -> Array:
+    """log p of k successes and `left` failures.
+
+    Counts that are no floats are rounded, and the slopes in both make up for it: they change by 1/k from one count to
+    the next, at most, so that (2^-24 k)^2 / k is left.
+    """
+    counts, shapes = jnp.stack([k[0], left[0]], -1), jnp.stack([a, b], -1)
+    log_p = dirichlet_multinomial_log_pmf(counts, shapes)
+    x, y = (jnp.where(count > 1, count, 1.0) for count in (k[0], left[0]))
+    return log_p + k[1] * _count_slope(x, y, a, b) + left[1] * _count_slope(y, x, b, a)
+
+
+def _either(which: Array, one: Pair, other: Pair) -> Pair:
+    return jnp.where(which, one[0], other[0]), jnp.where(which, one[1], other[1])
+
+
+def _among(start: Pair, until: Array) -> Pair:
+    """64 counts from `start` to `until`, `(..., 64)`. All but `start` are floats, which are whole beyond 2^24."""
+    share = jnp.arange(_AT_ONCE, dtype=until.dtype) / (_AT_ONCE - 1)
+    first, low, last = start[0][..., None], start[1][..., None], until[..., None]
+    between = jnp.clip(jnp.floor(first + (last - first) * share), first, last)
+    return between, jnp.where(between == first, low, 0.0)
+
+
+def _log_sum(first: Pair, n: Array, a: Array, b: Array) -> Array:
     """log of p(first) + p(first + 1) + ... + p(n), for 0 <= first <= n.
 
     What rises to a peak and rounds to nothing beside it is passed over: it is looked for among 64 counts, then
     among 64 between two of those, and once more. With b >= 1 the terms end by falling, and a rest that rounds to
     nothing is left out.
     """
-    places, log_weights = (jnp.asarray(rule, n.dtype) for rule in _rules())
-    share = jnp.arange(_AT_ONCE, dtype=n.dtype) / (_AT_ONCE - 1)
+    rule, weights = _rules()
+    places = jnp.asarray(rule, n.dtype)
+    rests = jnp.asarray(rule - rule.astype(n.dtype), n.dtype)
+    log_weights = jnp.asarray(weights, n.dtype)
     least = math.log(float(jnp.finfo(n.dtype).eps) / 8.0)
-    n_, a_, b_ = (x[..., None] for x in (n, a, b))
+    one = jnp.ones_like(n)
+    n_, a_, b_ = (jnp.broadcast_to(x[..., None], (*x.shape, _AT_ONCE)) for x in (n, a, b))
 
     def add(state: _State) -> _State:
         step, start, until, top, total, going = state
         searching = step < _SEARCHES
-        level = _level(*map(jax.lax.stop_gradient, (start, n, a, b)))
-        between = jnp.floor(start[..., None] + (until - start)[..., None] * share)
-        k = jnp.where(searching, between, start[..., None] + places[level])
-        inside = k <= n_
-        k = jnp.where(inside, k, n_)
-        counts = jnp.stack([k, n_ - k], -1)
-        shapes = jnp.stack([a_ + jnp.zeros_like(k), b_ + jnp.zeros_like(k)], -1)
-        found = jnp.where(inside, dirichlet_multinomial_log_pmf(counts, shapes), -jnp.inf)
+        ahead = pair_sum(word(n), pair_minus(start))[0]
+        level = _level(*map(jax.lax.stop_gradient, (start[0], ahead, a, b)))
+        between = _among(start, until)
+        from_ = start[0][..., None] + jnp.zeros_like(n_), start[1][..., None]
+        k = _either(searching, between, pair_sum(from_, (places[level], rests[level])))
+        left = pair_sum(word(n_), pair_minus(k))
+        inside = left[0] >= 0
+        k, left = _either(inside, k, word(n_)), _either(inside, left, word(jnp.zeros_like(n_)))
+        found = jnp.where(inside, _log_probs(k, left, a_, b_), -jnp.inf)
 
         top = jnp.where(step == 0, jax.lax.stop_gradient(found[..., -1]), top)
         little = jnp.sum(found + jnp.log(n_ + 1) < top[..., None] + least, -1)
         last, next_ = jnp.maximum(little - 1, 0), jnp.minimum(little, _AT_ONCE - 1)
-        last, next_ = (
-            jnp.take_along_axis(between, i[..., None], -1)[..., 0] for i in (last, next_)
-        )
+
+        def at(x: Array, i: Array) -> Array:
+            return jnp.take_along_axis(x, i[..., None], -1)[..., 0]
 
         part = logsumexp(found + log_weights[level], -1)
         total = jnp.where(going & ~searching, log_add_exp(total, part), total)
-        start = jnp.where(searching, last, start + _AT_ONCE * 2.0**level)
-        rest = n - start + 1
+        after = pair_sum(start, word(_AT_ONCE * 2.0**level))
+        start = _either(searching, (at(between[0], last), at(between[1], last)), after)
+        rest = pair_sum(word(n), pair_minus(start), word(one))[0]
         bound = found[..., -1] + jnp.log(jnp.maximum(rest, 1))
-        ahead = (rest > 0) & ((b < 1) | (bound > total + least))
-        return step + 1, start, next_, top, total, going & (searching | ahead)
+        more = (rest > 0) & ((b < 1) | (bound > total + least))
+        return step + 1, start, at(between[0], next_), top, total, going & (searching | more)
 
-    nothing = jnp.full_like(first, -jnp.inf)
-    until = jax.lax.stop_gradient(_peak(first, n, a, b))
-    state = jnp.zeros((), jnp.int32), first, until, nothing, nothing, jnp.ones(first.shape, bool)
+    nothing = jnp.full_like(n, -jnp.inf)
+    until = jax.lax.stop_gradient(_peak(first[0], n, a, b))
+    state = jnp.zeros((), jnp.int32), first, until, nothing, nothing, jnp.ones(n.shape, bool)
     return jax.lax.while_loop(lambda state: jnp.any(state[-1]), add, state)[4]
 
 
 def _both(k: Array, n: Array, a: Array, b: Array) -> tuple[Array, Array]:
     # Failures counted instead of successes have the lower tail as their upper one.
-    pairs = (n - k, k + 1), (n, n), (b, a), (a, b)
-    return log_complements(*_log_sum(*map(jnp.stack, pairs)))
+    firsts = two_sum(n, -k), two_sum(k, jnp.ones_like(k))
+    first = jnp.stack([f[0] for f in firsts]), jnp.stack([f[1] for f in firsts])
+    return log_complements(*_log_sum(first, *map(jnp.stack, ((n, n), (b, a), (a, b)))))
 
 
 @jax.custom_jvp
@@ -151,8 +200,7 @@ def beta_binomial_log_tails(
 ) -> tuple[Array, Array]:
     """log P(X <= k) and log P(X > k) of successes in n trials of probability Beta(a, b), 0 <= k < n.
 
-    To the last digits up to n = 2^24 in float32, where all counts are floats; beyond, the counts asked for
-    are rounded. The work grows with log n and, slowly, with a and b. Counts have no slope; second derivatives are
-    forward over reverse.
+    To the last digits also where n - k and the counts between are no floats, beyond 2^24 in float32. The work grows
+    with log n, hardly with a and b. Counts have no slope; second derivatives are forward over reverse.
     """
     return _log_tails(*jnp.broadcast_arrays(*as_floats(k, n, a, b)))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics.counts import mean_parts, negative_binomial_terms
-from likelax.numerics.deviance import gap_deviance, log_ratio, product_gap
+from likelax.numerics.counts import negative_binomial_terms
+from likelax.numerics.deviance import _log_quotient, gap_deviance, log_ratio, product_gap
 from likelax.numerics.gamma import digamma_minus_log_step, stirling
 from likelax.numerics.logspace import as_floats, log1p
 from likelax.numerics.pairs import pair_sum, pair_total, rounded, word
@@ -33,18 +33,19 @@ def _crossed(x, a, x_rest, a_rest):
     return product_gap(x, a_rest, product) - product_gap(a, x_rest, product)
 
 
-def _log_excess(x, a, x_rest, a_rest, lost=0.0):
+def log_excess(x, a, x_rest, a_rest, lost=0.0):
     """log of (1 + x / a) / (1 + n / A), n = x + x_rest and A = a + a_rest; `lost` by x A - n a."""
     n, total = x + x_rest, a + a_rest
     # 1 + u. Not gap / a / m, which XLA turns into gap / (a m), beyond the floats.
-    gap = _crossed(x, a, x_rest, a_rest) + lost
-    u = (gap / a) * (1.0 / (total + n))
+    over_a = (_crossed(x, a, x_rest, a_rest) + lost) / a
+    u = over_a * (1.0 / (total + n))
     low = u <= -0.5
     first, second = (a + x) / (total + n), total / a
     safe = low & jnp.isfinite(first * second) & (first * second > 0)
-    apart = jnp.log(jnp.where(low, first, 1.0)) + jnp.log(jnp.where(low, second, 1.0))
+    apart = _log_quotient(a + x, total + n) + _log_quotient(total, a)
     far = jnp.where(safe, jnp.log(jnp.where(safe, first * second, 1.0)), apart)
-    return jnp.where(low, far, log1p(jnp.where(low, 0.0, u)))
+    near = ~(low | jnp.isinf(over_a))
+    return jnp.where(near, log1p(jnp.where(near, u, 0.0)), far)
 
 
 def _stirling_rest(a):
@@ -58,29 +59,30 @@ def _stirling_rest(a):
 def _dirichlet_multinomial(x: Array, a: Array) -> Array:
     n, total = jnp.sum(x, axis=-1), jnp.sum(a, axis=-1)
     m = (n / total)[..., None] * a
+    # Each class's m / (a + m) and a / (a + m), also where m is no float.
+    p, q = n / (total + n), total / (total + n)
     x_rest, a_rest = _others(x), _others(a)
     less = -_crossed(x, a, x_rest, a_rest) / total[..., None]  # m - x
     # The largest count and the sum are taken together: their logarithms would cancel.
     most = jnp.arange(x.shape[-1]) == jnp.argmax(x, axis=-1, keepdims=True)
     none = x == 0
     c = jnp.where(none, 1.0, x)
-    np, nq, _ = mean_parts(c, a, m)
-    gap = jnp.where(none, m - 1.0, less) * (a / (a + m))
-    parts = negative_binomial_terms(c, a) - gap_deviance(c, np, gap) - gap_deviance(a, nq, -gap)
+    gap = jnp.where(none, m - 1.0, less) * q[..., None]
+    parts = negative_binomial_terms(c, a) - gap_deviance(c, (c + a) * p[..., None], gap)
+    parts = parts - gap_deviance(a, (c + a) * q[..., None], -gap)
     parts = jnp.where(none, -a * log_ratio(a + m, a, -m), parts)
     parts = jnp.where(most, 0.0, parts)
-    k, r, mean, less, k_rest, r_rest = (
-        jnp.sum(jnp.where(most, part, 0.0), axis=-1) for part in (x, a, m, less, x_rest, a_rest)
+    k, r, less, k_rest, r_rest = (
+        jnp.sum(jnp.where(most, part, 0.0), axis=-1) for part in (x, a, less, x_rest, a_rest)
     )
     empty = n == 0
     k, n = jnp.where(empty, 1.0, k), jnp.where(empty, 1.0, n)
-    np, nq, _ = mean_parts(k, r, mean)
-    gap = less * (r / (r + mean))
+    gap = less * q
     half = log_ratio(r, total, r_rest) + log1p(r_rest / (1.0 + r))
-    half = half - _log_excess(k, r, k_rest, r_rest) - log_ratio(k, n, k_rest)
+    half = half - log_excess(k, r, k_rest, r_rest) - log_ratio(k, n, k_rest)
     delta = stirling(0, True)
     small = (delta(r + k) - delta(total + n)) - (delta(k) - delta(n))
-    pair = -(gap_deviance(k, np, gap) + gap_deviance(r, nq, -gap)) + 0.5 * half
+    pair = -(gap_deviance(k, (k + r) * p, gap) + gap_deviance(r, (k + r) * q, -gap)) + 0.5 * half
     pair = pair + (small - (_stirling_rest(r) - _stirling_rest(total)))
     return jnp.where(empty, 0.0, jnp.sum(parts, axis=-1) + pair)
 
@@ -93,7 +95,7 @@ def _dirichlet_multinomial_slope(x: Array, a: Array) -> Array:
     held_x, held_a = map(jax.lax.stop_gradient, (x, a))
     lost = held_x * _lost(held_a, jax.lax.stop_gradient(a_rest))
     lost = lost - held_a * _lost(held_x, jax.lax.stop_gradient(x_rest))
-    log = _log_excess(x, a, x_rest, a_rest, lost)
+    log = log_excess(x, a, x_rest, a_rest, lost)
     return log + (digamma_minus_log_step(a, x) - digamma_minus_log_step(total, n))
 
 

@@ -176,9 +176,7 @@ def concentrations(generator, n, classes):
 
 
 def draw_dirichlet_multinomial(generator, n):
-    """Shares a / sum(a) from 1e-36 on: below, they are no float32."""
     total, a = totals(generator, n), concentrations(generator, n, 3)
-    a = np.maximum(a, 1e-36 * a.max(-1, keepdims=True))
     return near_shares(generator, total, a / a.sum(-1, keepdims=True)), total, a
 
 
@@ -187,53 +185,6 @@ def draw_beta_binomial(generator, n):
     x = near_shares(generator, total, np.pad(a / a.sum(-1, keepdims=True), ((0, 0), (0, 1))))
     k = np.where(x[:, 2] == 0, x[:, 0], np.rint(total * generator.random(n)))
     return np.minimum(k.astype(np.float32), total), total, a[:, 0], a[:, 1]
-
-
-def beta_binomial_at_least(k, n, a, b):
-    """P(X >= k) for a whole a: the chance that, among a + b - 1 uniforms, fewer than a are below the k-th least
-    of n others: a sum of a terms."""
-    if a != int(a):
-        raise ValueError(a)
-    if k <= 0 or k > n:
-        return mp.mpf(k <= 0)
-    logs = (n - k + a + b, n + 1), (n + a + b, n - k + 1)
-    term = mp.exp(mp.fsum(mp.loggamma(x) - mp.loggamma(y) for x, y in zip(*logs, strict=True)))
-    total = term
-    for j in range(int(a) - 1):
-        term *= (a + b - 1 - j) / (j + 1) * (k + j) / (n - k + a + b - j - 1)
-        total += term
-    return total
-
-
-def log_of(p):
-    return mp.log(p) if p > 0 else -mp.inf
-
-
-WHOLE_A = {
-    "log_cdf": lambda k, n, a, b: log_of(1 - beta_binomial_at_least(k + 1, n, a, b)),
-    "log_survival": lambda k, n, a, b: log_of(beta_binomial_at_least(k + 1, n, a, b)),
-}
-# Of the failures.
-WHOLE_B = {
-    "log_cdf": lambda k, n, a, b: WHOLE_A["log_survival"](n - k - 1, n, b, a),
-    "log_survival": lambda k, n, a, b: WHOLE_A["log_cdf"](n - k - 1, n, b, a),
-}
-
-
-def draw_beta_binomial_tails(generator, n):
-    """To the counts up to which float32 has all; the value near the mean, at all shares, or near either end."""
-    total = np.floor(powers(generator, n, 0, 7.2))
-    a, b = np.floor(powers(generator, n, 0, 1.6)), powers(generator, n, -3, 4)
-    b = b.astype(np.float32).astype(float)
-    ways = [generator.beta(a, b), generator.random(n), powers(generator, n, -7, 0)]
-    ways.append(1 - ways[2])
-    k = np.floor(total * np.choose(generator.integers(0, 4, n), ways))
-    return np.clip(k, 0, total - 1), total, a, b
-
-
-def draw_mirrored_tails(generator, n):
-    k, total, a, b = draw_beta_binomial_tails(generator, n)
-    return total - 1 - k, total, b, a
 
 
 def ones_like(*columns):
@@ -301,28 +252,15 @@ ENTRIES = [
         draw_beta_binomial,
         {"log_prob": beta_binomial},
         lambda k, n, a, b: (one(k), one(n), a, b),
-        edges=[(0, 0, 1, 1), (0, 1e8, 1e-20, 1e20), (1e8, 1e8, 1e-20, 1e-20), (5e7, 1e8, 1, 1)],
+        edges=[
+            (0, 0, 1, 1),
+            (0, 1e8, 1e-20, 1e20),
+            (1, 1, 1e-20, 1e20),
+            (5e7, 1e8, 1e20, 1e-20),
+            (1e8, 1e8, 1e-20, 1e-20),
+            (5e7, 1e8, 1, 1),
+        ],
         slopes=(2, 3),
-    ),
-    Entry(
-        "BetaBinomial tails (a whole)",
-        lx.BetaBinomial,
-        draw_beta_binomial_tails,
-        WHOLE_A,
-        lambda k, n, a, b: (one(k), one(n), a, b),
-        edges=[(0, 1, 1, 1), (0, 1e7, 1, 1), (9999999, 1e7, 2, 0.5), (5e6, 1e7, 40, 1e-3)],
-        slopes=(3,),
-        digits=400,
-    ),
-    Entry(
-        "BetaBinomial tails (b whole)",
-        lx.BetaBinomial,
-        draw_mirrored_tails,
-        WHOLE_B,
-        lambda k, n, a, b: (one(k), one(n), a, b),
-        edges=[(0, 1, 1, 1), (0, 1e7, 0.5, 2), (9999999, 1e7, 1, 1), (5e6, 1e7, 1e4, 40)],
-        slopes=(2,),
-        digits=400,
     ),
     Entry(
         "DirichletMultinomial",
@@ -333,6 +271,7 @@ ENTRIES = [
         edges=[
             ([0, 0, 0], 0, [1, 2, 3]),
             ([0, 5, 0], 5, [1e-17, 1e-17, 1e19]),
+            ([3, 5, 2], 10, [1e-20, 1e20, 1]),
             ([1, 1, 1], 3, [1, 1, 1]),
         ],
         slopes=(2,),

@@ -1,6 +1,7 @@
 """Every entry of the contract. A family's entries lie in the file of its group."""
 
 from contract import (
+    beta_binomial,
     bounded,
     classes,
     correlated,
@@ -30,6 +31,7 @@ GROUPS = [
     bounded,
     counts,
     classes,
+    beta_binomial,
     vectors,
     wrappers,
     divergences,
