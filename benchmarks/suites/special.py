@@ -1,4 +1,6 @@
-"""The gamma function's family for positive arguments: time and error beside jax's own."""
+"""The gamma function's family for positive arguments: time and error beside jax's own; and the time of one tail of
+a beta-binomial beside scipy's.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +11,9 @@ import numpy as np
 from _table import Table
 from _timing import interleaved, median, ratio
 from jax.scipy import special
+from scipy.stats import betabinom
 
+import likelax as lx
 from likelax.numerics import gamma
 
 ROWS: dict[str, tuple[Callable, Callable, Callable, float]] = {
@@ -30,9 +34,18 @@ ROWS: dict[str, tuple[Callable, Callable, Callable, float]] = {
     ),
 }
 
+# (k, n, a, b)
+TAILS = [
+    (30, 100, 2, 3),
+    (3_000, 10_000, 0.5, 3),
+    (9_999_000, 10_000_000, 1e6, 0.2),
+    (50_000_000, 100_000_000, 0.5, 0.5),
+    (49_990_000, 100_000_000, 1e20, 1e20),
+]
+
 
 def run(quick: bool) -> Table:
-    """Four rows."""
+    """Four rows, and a note."""
     n, rounds, points = (10_000, 3, 40) if quick else (1_000_000, 31, 2000)
     random = np.random.default_rng(0)
     x = jax.device_put(random.uniform(0.01, 30.0, size=n).astype(np.float32))
@@ -60,7 +73,38 @@ def run(quick: bool) -> Table:
             f"{ratio(seconds, 'likelax', 'jax'):.2f}",
             *errors,
         )
+    table.notes = [
+        "One `BetaBinomial(n, a, b).log_cdf(k)`, jitted, ms, and of `scipy.stats.betabinom.logcdf`, which adds up all "
+        "terms to k, in numbers of 8 bytes:",
+        "",
+        *_tails(rounds),
+    ]
     return table
+
+
+def _tails(rounds: int) -> list[str]:
+    """A table: milliseconds of a value, of it with its slopes in a and b, and of scipy's value to n = 1e7."""
+    lines = ["| k, n, a, b | value | and slopes | scipy, value |", "| --- | ---: | ---: | ---: |"]
+    value = jax.jit(lambda k, n, a, b: lx.BetaBinomial(n, a, b).log_cdf(k))
+    slopes = jax.jit(jax.value_and_grad(value, (2, 3)))
+    for point in TAILS:
+        k, n, a, b = point
+        floats = tuple(map(jnp.float32, point))
+        calls = {"value": lambda f=floats: value(*f), "slopes": lambda f=floats: slopes(*f)}
+        seconds = interleaved(calls, rounds, warm_up=2)
+        cells = [f"{1e3 * median(seconds, name):.2f}" for name in calls]
+        if n <= (10_000 if rounds < 10 else 10_000_000):
+            plain = interleaved(
+                {"scipy": lambda p=point: betabinom.logcdf(*p)},
+                min(rounds, 5 if n < 1e6 else 1),
+                warm_up=0,
+            )
+            cells.append(f"{1e3 * median(plain, 'scipy'):.2f}")
+        else:
+            cells.append("–")
+        lines.append(f"| {k:,}, {n:,}, {a:g}, {b:g} | " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
+    return lines
 
 
 def _errors(got: np.ndarray, exact: list, floor: float) -> str:

@@ -178,7 +178,7 @@ def test_tails_of_the_beta_binomial():
 
 @pytest.mark.parametrize("n", [100, 1000, 300_000])
 def test_long_sums_of_the_beta_binomial_are_those_of_all_terms(n, monkeypatch):
-    """Where they rise to a peak, fall, and rise to both ends; the contract has counts of 1e7 for whole a or b."""
+    """Where they rise to a peak, fall, and rise to both ends; the contract has counts of 1e8."""
     shapes = np.array([(0.3, 0.7), (3e-3, 40.0), (250.5, 0.2), (31.5, 1200.0), (1.2e4, 7e3)])
 
     def worst():
