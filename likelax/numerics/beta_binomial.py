@@ -176,23 +176,32 @@ def _both(k: Array, n: Array, a: Array, b: Array) -> tuple[Array, Array]:
     return log_complements(*_log_sum(first, *map(jnp.stack, ((n, n), (b, a), (a, b)))))
 
 
-@jax.custom_jvp
-def _log_tails(k: Array, n: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    return _both(k, n, a, b)
+def _forward(f):
+    """f of (k, n, a, b) with derivatives of every order in a and b: they go forward with its loop, whose length is
+    unknown, so that it has no reverse mode."""
+
+    def with_slopes(k, n, a, b):
+        def push(*directions):
+            return jax.jvp(lambda a, b: f(k, n, a, b), (a, b), directions)
+
+        one, zero = jnp.ones_like(a), jnp.zeros_like(a)
+        directions = jnp.stack([one, zero]), jnp.stack([zero, one])
+        return jax.vmap(push, out_axes=(None, 0))(*directions)
+
+    @jax.custom_jvp
+    def value(k, n, a, b):
+        return f(k, n, a, b)
+
+    @value.defjvp
+    def _value_jvp(primals, tangents):
+        out, slopes = _forward(with_slopes)(*primals)
+        _, _, by_a, by_b = tangents
+        return out, jax.tree.map(lambda slope: slope[0] * by_a + slope[1] * by_b, slopes)
+
+    return value
 
 
-@_log_tails.defjvp
-def _log_tails_jvp(primals, tangents):
-    """A loop of unknown length has no reverse mode: the slopes go forward with the sums."""
-    k, n, a, b = primals
-
-    def push(*directions: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        return jax.jvp(lambda a, b: _both(k, n, a, b), (a, b), directions)
-
-    one, zero = jnp.ones_like(a), jnp.zeros_like(a)
-    directions = jnp.stack([one, zero]), jnp.stack([zero, one])
-    out, slopes = jax.vmap(push, out_axes=(None, 0))(*directions)
-    return out, tuple(in_a * tangents[2] + in_b * tangents[3] for in_a, in_b in slopes)
+_log_tails = _forward(_both)
 
 
 def beta_binomial_log_tails(
@@ -201,6 +210,6 @@ def beta_binomial_log_tails(
     """log P(X <= k) and log P(X > k) of successes in n trials of probability Beta(a, b), 0 <= k < n.
 
     To the last digits also where n - k and the counts between are no floats, beyond 2^24 in float32. The work grows
-    with log n, hardly with a and b. Counts have no slope; second derivatives are forward over reverse.
+    with log n, hardly with a and b. Counts have no slope.
     """
     return _log_tails(*jnp.broadcast_arrays(*as_floats(k, n, a, b)))

@@ -176,6 +176,26 @@ def test_tails_of_the_beta_binomial():
     assert not (np.abs(plain - want[0]) <= 8 * EPS * np.abs(want[0])).all()
 
 
+@pytest.mark.slow
+def test_second_derivatives_of_the_tails_of_the_beta_binomial_in_reverse_twice():
+    n, k, shapes = 20, 7, (2.5, 0.7)
+
+    def log_cdf(a, b):
+        return mp.log(
+            sum(mp.binomial(n, j) * mp.beta(j + a, n - j + b) for j in range(k + 1)) / mp.beta(a, b)
+        )
+
+    tail = lambda shapes: lx.BetaBinomial(n, *shapes).log_cdf(k)  # noqa: E731
+    with jax.enable_x64(True):
+        got = jax.jit(jax.jacrev(jax.jacrev(tail)))(jnp.array(shapes))
+    with mp.workdps(30):
+        want = [
+            [float(mp.diff(log_cdf, shapes, order)) for order in row]
+            for row in (((2, 0), (1, 1)), ((1, 1), (0, 2)))
+        ]
+    np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
 @pytest.mark.parametrize("n", [100, 1000, 300_000])
 def test_long_sums_of_the_beta_binomial_are_those_of_all_terms(n, monkeypatch):
     """Where they rise to a peak, fall, and rise to both ends; the contract has counts of 1e8."""
