@@ -28,6 +28,10 @@ from jax.typing import ArrayLike
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms, with_partials
 from likelax.numerics.deviance import product_gap
+from likelax.numerics.exponential_integral import (
+    exponential_integral_and_log,
+    scaled_exponential_integral,
+)
 from likelax.numerics.logspace import as_floats, divide, log1p
 from likelax.numerics.normal import _excess_upper, log_normal_pdf, normal_pdf
 from likelax.numerics.pairs import (
@@ -45,7 +49,6 @@ from likelax.numerics.pairs import (
     word,
 )
 
-_EULER = 0.57721566490153286
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
 _ENTROPY = _HALF_LOG_2PI + 0.5
@@ -312,23 +315,6 @@ def sample_inverse_gaussian(key: Array, loc: Array, concentration: Array, shape:
 # ---- the entropy ----
 
 
-def _scaled_integral(y: Array) -> Array:
-    """y exp(y) E1(y) for y >= 1, by the continued fraction (DLMF 6.9.1)."""
-    total = jnp.zeros_like(y)
-    for k in reversed(range(1, terms(y, 24, 90))):
-        total = k * k / (y + (2 * k + 1) - total)
-    return y / (y + 1.0 - total)
-
-
-def _exponential_integral(y: Array) -> Array:
-    """E1(y) + log y for y < 1 (DLMF 6.6.2)."""
-    total, term = jnp.zeros_like(y), jnp.ones_like(y)
-    for k in range(1, terms(y, 12, 22)):
-        term = term * y * (-1.0 / k)
-        total = total - term / k
-    return total - _EULER
-
-
 def _ratio(mu, lam):
     """y = 2 lambda / mu, kept in the floats, whether it is small, and it there and elsewhere."""
     small = lam < 0.5 * mu
@@ -341,8 +327,8 @@ def _lag(mu, lam):
     """y exp(y) E1(y), y = 2 lambda / mu: minus y E[log(X / mu)]."""
     small, low, high = _ratio(mu, lam)
     log_y = jnp.log(jnp.where(low == 0, 1.0, low))
-    near = low * jnp.exp(low) * (_exponential_integral(low) - log_y)
-    return jnp.where(small, near, _scaled_integral(high))
+    near = low * jnp.exp(low) * (exponential_integral_and_log(low) - log_y)
+    return jnp.where(small, near, scaled_exponential_integral(high))
 
 
 @with_partials(
@@ -353,9 +339,9 @@ def _entropy(mu, lam):
     one, log_ratio = jnp.ones_like(mu), log_quotient(lam, mu)
     small, low, high = _ratio(mu, lam)
     # exp(y) E1(y), of which -log(lambda / mu) is carried in two floats where y is small.
-    rest = jnp.exp(low) * (_exponential_integral(low) - math.log(2.0))
+    rest = jnp.exp(low) * (exponential_integral_and_log(low) - math.log(2.0))
     rest = rest - jnp.expm1(low) * jnp.where(small, log_ratio[0], 0.0)
-    rest = jnp.where(small, rest, _scaled_integral(high) / high)
+    rest = jnp.where(small, rest, scaled_exponential_integral(high) / high)
     # 3/2 log mu - 1/2 log lambda
     logs = log_quotient(mu, one), pair_times(-0.5 * one, log_ratio)
     tail = pair_times(jnp.where(small, 1.5, 0.0) * one, log_ratio)
