@@ -16,6 +16,16 @@ from likelax.distributions._odds import Odds, log_of, multiply, one_trial_kl, to
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
+from likelax.numerics.count_entropies import (
+    binomial_logits_entropy,
+    binomial_probs_entropy,
+    negative_binomial_dispersed_entropy,
+    negative_binomial_dispersed_log_rate_entropy,
+    negative_binomial_entropy,
+    negative_binomial_probs_entropy,
+    poisson_entropy,
+    poisson_log_rate_entropy,
+)
 from likelax.numerics.counts import (
     LARGEST_LOGIT,
     negative_binomial_dispersed_log_pmf,
@@ -151,6 +161,11 @@ class Poisson(Distribution):
     def variance(self) -> Array:
         return self.rate
 
+    def entropy(self) -> Array:
+        if self.given("rate"):
+            return poisson_entropy(self.rate)
+        return poisson_log_rate_entropy(self.log_rate)
+
 
 @register_kl(Poisson, Poisson)
 def _kl_poisson(p: Poisson, q: Poisson) -> Array:
@@ -217,6 +232,11 @@ class Binomial(Odds):
 
     def variance(self) -> Array:
         return self.total_count * self._p() * self._q()
+
+    def entropy(self) -> Array:
+        if self.given("probs"):
+            return binomial_probs_entropy(self.total_count, self.probs)
+        return binomial_logits_entropy(self.total_count, self.logits)
 
 
 @register_kl(Binomial, Binomial)
@@ -409,6 +429,11 @@ class NegativeBinomial(Odds, _GammaPoisson):
             return self.total_count * divide(self._p(), self._q())
         return self.total_count * jnp.exp(self.logits)
 
+    def entropy(self) -> Array:
+        if self.given("probs"):
+            return negative_binomial_probs_entropy(self.total_count, self.probs)
+        return negative_binomial_entropy(self.total_count, self.logits)
+
 
 class NegativeBinomial2(_GammaPoisson):
     """The negative binomial by its mean: variance rate + dispersion rate^2, the Poisson for
@@ -478,6 +503,11 @@ class NegativeBinomial2(_GammaPoisson):
 
     def mean(self) -> Array:
         return self.rate
+
+    def entropy(self) -> Array:
+        if self.given("rate"):
+            return negative_binomial_dispersed_entropy(self.rate, self.dispersion)
+        return negative_binomial_dispersed_log_rate_entropy(self.log_rate, self.dispersion)
 
 
 @register_kl(_GammaPoisson, _GammaPoisson)

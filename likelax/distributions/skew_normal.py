@@ -14,6 +14,7 @@ from likelax.distributions.location_scale import LocationScale
 from likelax.distributions.normal import scaled_log_prob
 from likelax.numerics.logspace import exp_of_log_scale
 from likelax.numerics.skew_normal import (
+    skew_normal_entropy,
     skew_normal_log_cdf,
     skew_normal_log_slant,
     skew_normal_mode,
@@ -29,7 +30,6 @@ class SkewNormal(LocationScale):
     A Normal with one tail made thinner: the left one for a > 0, until a half-Normal is left; a = 0 is
     the Normal. a is the slant, any real number, not the third moment, which stays below 0.9953. At a =
     0 the slope in a is that of a shift of loc, so that a fit which starts there first moves both.
-    The entropy has no closed form.
 
     Parameters, of the batch's shape: `loc`, real; `scale`, positive, or its logarithm `log_scale`;
     `skewness`, real.
@@ -86,3 +86,6 @@ class SkewNormal(LocationScale):
 
     def stddev(self) -> Array:
         return self.scale * jnp.sqrt(1 - (2 / math.pi) * self._parts()[0] ** 2)
+
+    def entropy(self) -> Array:
+        return self.log_scale + skew_normal_entropy(*self._parts())

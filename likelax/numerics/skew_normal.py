@@ -11,7 +11,8 @@ three tails are Phi's and J's: the thick one is W = 2 Phi(-y) - J >= Phi(-y), an
 erf(y/sqrt(2)) + J.
 
 Source: Azzalini (1985), "A class of distributions which includes the normal ones"; Owen (1956),
-"Tables for computing bivariate normal probabilities", for T.
+"Tables for computing bivariate normal probabilities", for T; Trefethen and Weideman (2014), "The
+exponentially convergent trapezoidal rule", for the entropy.
 """
 
 import math
@@ -23,7 +24,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms
-from likelax.numerics.logspace import as_floats, log1p
+from likelax.numerics.logspace import as_floats, entropy_term, log1p
 from likelax.numerics.normal import inverse_mills, log_ndtr, log_normal_pdf, ndtr, normal_pdf
 
 _LOG_2, _LOG_PI = math.log(2), math.log(math.pi)
@@ -176,3 +177,22 @@ def _mode_jvp(primals, tangents):
 def skew_normal_mode(a: ArrayLike) -> Array:
     """Where 2 phi(z) Phi(a z) is largest: the z with z = a phi(a z)/Phi(a z). Odd in a; slope implicit."""
     return _mode(*as_floats(a))
+
+
+# ---- the entropy ----
+
+_STEP = 0.45  # the error is exp(-2 pi d/step), d > 2.8 being how far off the zeros of Phi are
+
+
+def skew_normal_entropy(share: ArrayLike, rest: ArrayLike) -> Array:
+    """The entropy at scale 1, of share = a/sqrt(1 + a^2) and rest = 1/sqrt(1 + a^2).
+
+    Which of z and -z it is has the entropy h(Phi(a z)), h that of one trial, and |z| is a half-Normal: in all
+    log(pi e/2)/2 and the mean of h(Phi(a Z)) over a Normal Z, here with z = rest u by the trapezoidal rule.
+    """
+    share, rest = jnp.broadcast_arrays(*as_floats(share, rest))
+    u = _STEP * jnp.arange(terms(share, 15, 22), dtype=share.dtype)
+    x = share[..., None] * u
+    sides = entropy_term(log_ndtr(x)) + entropy_term(log_ndtr(-x))
+    weight = jnp.where(u == 0, _STEP, 2 * _STEP) * normal_pdf(rest[..., None] * u)
+    return 0.5 * (1.0 + _LOG_PI - _LOG_2) + rest * jnp.sum(weight * sides, -1)

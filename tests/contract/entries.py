@@ -5,6 +5,7 @@ from contract import (
     bounded,
     classes,
     correlated,
+    count_entropies,
     counts,
     discrete_divergences,
     discrete_entropies,
@@ -44,5 +45,6 @@ GROUPS = [
     noisy_choices,
     mixed,
     truncated,
+    count_entropies,
 ]
 BY_NAME = {entry.name: entry for group in GROUPS for entry in group.ENTRIES}

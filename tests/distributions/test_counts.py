@@ -8,6 +8,7 @@ import pytest
 import scipy.special as sp
 import scipy.stats as st
 
+from likelax.distributions.allocations import BetaBinomial
 from likelax.distributions.counts import (
     Binomial,
     Geometric,
@@ -422,8 +423,8 @@ def test_geometric_entropy():
     np.testing.assert_allclose(entropy, truth, rtol=1e-5, atol=1e-6)
     # -log p + 1 in the limit.
     np.testing.assert_allclose(Geometric(logits=-120.0).entropy(), 121, rtol=1e-6)
-    with pytest.raises(NotImplementedError, match="Poisson.entropy has no closed form here"):
-        Poisson(3.0).entropy()
+    with pytest.raises(NotImplementedError, match="BetaBinomial.entropy has no closed form here"):
+        BetaBinomial(3, 2.0, 0.5).entropy()
 
 
 # ---- KL ----
