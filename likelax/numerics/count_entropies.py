@@ -407,7 +407,7 @@ def _of_probs(r: Array, p: Array) -> tuple[Array, ...]:
 def _of_dispersion(m: Array, log_m: Array, d: Array) -> tuple[Array, ...]:
     log_d = jnp.log(jnp.where(d == 0, jnp.finfo(d.dtype).tiny, d))
     logits, top, few = log_m + log_d, _highest_logits(m), d > 1.0
-    beyond = logits > top
+    beyond = (logits > top) & (d * _large(m) >= 1.0)  # others have the series
     kept = jnp.where(beyond, divide(math.exp(top), jnp.where(beyond, d, 1.0)), m)
     r = divide(1.0, jnp.where(few, d, 1.0))
     return kept, log_m, jnp.where(few, 1.0, d), r, logits
