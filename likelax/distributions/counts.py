@@ -14,7 +14,6 @@ from likelax._pytree import Array, param
 from likelax.distributions import _count_samplers
 from likelax.distributions._odds import Odds, log_of, multiply, one_trial_kl, to_int, trial_kl
 from likelax.distributions.base import Distribution
-from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
 from likelax.numerics.count_entropies import (
     binomial_logits_entropy,
@@ -368,11 +367,8 @@ class _GammaPoisson(Distribution):
         return count_quantile(self, q)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        key_gamma, key_poisson = jax.random.split(key)
-        shape = self._shape(shape)
         r, log_odds = jax.lax.stop_gradient((self._r(), self._log_odds()))
-        _, log_gamma = sample_standard_gamma(key_gamma, r, shape)
-        return to_int(_count_samplers.poisson(key_poisson, jnp.exp(log_gamma + log_odds), shape))
+        return to_int(_count_samplers.gamma_poisson(key, r, log_odds, self._shape(shape)))
 
     def mode(self) -> Array:
         # (r - 1) p / (1 - p) for r > 1.

@@ -272,6 +272,20 @@ def entropy_excess(a: Array) -> Array:
 # ---- samples ----
 
 
+def marsaglia_tsang(u: Array, a: Array) -> tuple[Array, Array]:
+    """cbrt(v) - 1 of Marsaglia and Tsang's proposal for a >= 1, u uniform in (-1, 1), and the logarithm of the
+    probability that it is accepted with, -inf where v would be negative.
+    """
+    normal = math.sqrt(2) * jax.lax.erf_inv(u)
+    d = a - 1 / 3
+    step = normal / (3 * jnp.sqrt(d))
+    impossible = step <= -1
+    step = jnp.where(impossible, 0.0, step)
+    v_minus_1 = step * (3 + step * (3 + step))
+    bound = 0.5 * normal**2 + d * log1pmx(v_minus_1)
+    return step, jnp.where(impossible, -jnp.inf, bound)
+
+
 def _propose(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
     """cbrt(v) - 1 of Marsaglia and Tsang's proposal for a >= 1, the logarithm of a uniform draw, and whether
     the proposal is accepted.
@@ -280,16 +294,9 @@ def _propose(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array
     lowest = float(np.nextafter(np.ones((), a.dtype), 0))
     count = 3 * math.prod(shape)
     u = jax.random.uniform(key, (count,), a.dtype, -lowest, 1.0).reshape(3, *shape)
-    normal = math.sqrt(2) * jax.lax.erf_inv(u[0])
-    log_u = jnp.log(0.5 - 0.5 * u[1])
-    d = a - 1 / 3
-    step = normal / (3 * jnp.sqrt(d))
-    possible = step > -1
-    step = jnp.where(possible, step, 0.0)
-    v_minus_1 = step * (3 + step * (3 + step))
-    bound = 0.5 * normal**2 + d * log1pmx(v_minus_1)
+    step, bound = marsaglia_tsang(u[0], a)
     # `not greater` rather than `less`: a concentration that is NaN must not loop for ever.
-    return step, jnp.log(0.5 - 0.5 * u[2]), possible & ~(log_u > bound) | jnp.isnan(step)
+    return step, jnp.log(0.5 - 0.5 * u[2]), ~(jnp.log(0.5 - 0.5 * u[1]) > bound)
 
 
 def _draw(key: Array, a: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:

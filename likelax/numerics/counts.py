@@ -70,6 +70,15 @@ def poisson_log_pmf(k: ArrayLike, rate: ArrayLike) -> Array:
     return _poisson_log_pmf(*jnp.broadcast_arrays(*as_floats(k, rate)))
 
 
+def whole_poisson_log_pmf(k: Array, rate: Array, gap: Array) -> Array:
+    """`poisson_log_pmf` of a whole k, given gap = rate - k, for a rate > 0; -inf below 0. A part of samplers, whose
+    loops compile sooner without the form for k < 1.
+    """
+    c = jnp.maximum(k, 1.0)
+    rest = jnp.where(k > 0, 0.5 * jnp.log(c) + _HALF_LOG_2PI + stirling(0, from_one=True)(c), 0.0)
+    return jnp.where(k < 0, -jnp.inf, -gap_deviance(jnp.maximum(k, 0.0), rate, gap) - rest)
+
+
 _LOWEST_LOG_RATE = -80.0  # exp() of what is a little lower is no normal number in float32
 
 

@@ -623,3 +623,34 @@ def test_rates_beyond_the_largest_float():
     slope = jax.grad(lambda s: NegativeBinomial2(log_rate=s, dispersion=0.5).log_prob(3.0))(100.0)
     np.testing.assert_allclose(slope, -2.0, rtol=1e-6)
     assert Poisson(log_rate=100.0).log_prob(3.0) == -np.inf
+
+
+@pytest.mark.parametrize(
+    "dist",
+    [Poisson(3.0), Binomial(9.0, logits=0.3), NegativeBinomial(2.0, logits=0.3)],
+    ids=lambda dist: type(dist).__name__,
+)
+def test_counts_are_drawn_with_one_call_of_the_generator(dist, monkeypatch):
+    """Each is compiled anew, which takes a third of a second."""
+    calls, whole = [], jax.random.uniform
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(jax.random, "uniform", counted)
+    jax.eval_shape(lambda key: dist.sample(key, (7,)), jax.random.key(0))
+    assert len(calls) == 1
+
+
+def test_counts_of_parameters_that_are_not_known():
+    """Beside others, which must not wait for them."""
+    r, logits = f32([jnp.nan, 2.0, 2.0, 2.0]), f32([0.0, jnp.nan, 0.0, 200.0])
+    draws = quick_jit(lambda key: NegativeBinomial(r, logits=logits).sample(key, (50,)))(
+        jax.random.key(0)
+    )
+    assert (draws[:, :2] == -1).all()
+    assert (draws[:, 2] >= 0).all() and draws[:, 2].max() < 50
+    assert (draws[:, 3] == np.iinfo(np.int32).max).all()
+    assert Binomial(jnp.nan, probs=0.5).sample(jax.random.key(0)) == -1
+    assert Binomial(9.0, probs=jnp.nan).sample(jax.random.key(0)) == -1

@@ -122,6 +122,21 @@ def test_poisson(dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poisson_of_whole_counts(dtype):
+    """What samplers accept by."""
+    whole = [(k, rate) for k, rate in POISSON if k == int(k)] + [(1e3, 1e30), (1e30, 20.0)]
+    with jax.enable_x64(dtype == np.float64):
+        k, rate = jnp.asarray(whole, dtype).T
+        points = np.stack([k, rate], -1).tolist()
+        got = np.asarray(jax.jit(counts.whole_poisson_log_pmf)(k, rate, rate - k))
+        below = float(counts.whole_poisson_log_pmf(-jnp.ones((), dtype), rate[0], rate[0] + 1))
+    with mp.workdps(60):
+        want = [float(mp_poisson(*map(mp.mpf, point))) for point in points]
+    np.testing.assert_allclose(got, want, rtol=4 * np.finfo(dtype).eps)
+    assert below == -np.inf
+
+
 THREE = {
     "gamma_log_pdf": (densities.gamma_log_pdf, mp_gamma, GAMMA),
     "beta_log_pdf": (densities.beta_log_pdf, mp_beta, BETA),
