@@ -36,6 +36,7 @@ from likelax.numerics.counts import (
 )
 from likelax.numerics.deviance import deviance
 from likelax.numerics.divergences import counts_divergence, wait_divergence
+from likelax.numerics.gamma import lgamma
 from likelax.numerics.incomplete import (
     log_betainc,
     log_betainc_of_logits,
@@ -128,20 +129,38 @@ class Poisson(Distribution):
         return poisson_log_rate_log_pmf(value, self.log_rate)
 
     def _log_tail(self, value: Array, upper: bool) -> Array:
-        value, rate = jnp.broadcast_arrays(value, self.rate)
+        """That of a rate which is not `_rare`; there, some number."""
+        value, rate = jnp.broadcast_arrays(value, jnp.where(self._rare, 1.0, self.rate))
         top = value + 1
         # Above 2^24 (float32) that is no float; the gap from the rate is all that counts of the rest.
         lost = jax.lax.stop_gradient((top - value) - 1)
         return log_gammainc_of_pair(not upper, top, rate, lost)
 
+    @property
+    def _rare(self) -> Array:
+        """Whether P(X > k) is p(k + 1) to all digits."""
+        return self.rate < 0.01 * jnp.finfo(self.dtype).eps
+
+    def _next(self, value: Array) -> Array:
+        """rate^(k + 1) / (k + 1)! for k > 0, whose slopes overflow nowhere, of a rate that is rare."""
+        rate, top = jnp.where(self._rare, self.rate, 0), jnp.where(value == 0, 1, value) + 1
+        return rate**top * jnp.exp(-lgamma(top + 1))
+
+    def _log_next(self, value: Array) -> Array:
+        """Its logarithm, which has digits where it has none itself."""
+        if self.given("rate"):
+            return poisson_log_pmf(value + 1, jnp.where(self._rare, self.rate, 1))
+        return poisson_log_rate_log_pmf(value + 1, jnp.where(self._rare, self.log_rate, 0))
+
     def log_cdf(self, value: Array) -> Array:
-        return jnp.where(value == 0, _log_none(self, value), self._log_tail(value, False))
+        tail = jnp.where(self._rare, -self._next(value), self._log_tail(value, False))
+        return jnp.where(value == 0, _log_none(self, value), tail)
 
     def log_survival(self, value: Array) -> Array:
-        return self._log_tail(value, True)
+        return jnp.where(self._rare, self._log_next(value), self._log_tail(value, True))
 
     def survival(self, value: Array) -> Array:
-        some = jnp.exp(self._log_tail(value, True))
+        some = jnp.where(self._rare, self._next(value), jnp.exp(self._log_tail(value, True)))
         return jnp.where(value == 0, -jnp.expm1(_log_none(self, value)), some)
 
     def quantile(self, q: Array) -> Array:

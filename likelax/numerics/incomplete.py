@@ -113,7 +113,7 @@ def gamma_parts(a, x, low=None):
     if low is not None:
         # From a shape of 2 on the mass has moved with the gap already.
         moved = jnp.where(a < 2.0, 0.0, -gap / x)
-        change = (jnp.where(lower, ratio, -ratio) - moved) * low
+        change = jnp.where(low == 0, 0.0, jnp.where(lower, ratio, -ratio) - moved) * low
         tail = tail + jax.lax.stop_gradient(change)
     # The reach in standard deviations: there is no log a.
     tail = jnp.where(

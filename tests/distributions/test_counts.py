@@ -654,3 +654,48 @@ def test_counts_of_parameters_that_are_not_known():
     assert (draws[:, 3] == np.iinfo(np.int32).max).all()
     assert Binomial(jnp.nan, probs=0.5).sample(jax.random.key(0)) == -1
     assert Binomial(9.0, probs=jnp.nan).sample(jax.random.key(0)) == -1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tails_of_a_rate_next_to_the_smallest_float(dtype):
+    """P(X > k) is rate^(k + 1) / (k + 1)!, whatever is below the floats on the way; both ways of the rate."""
+    tiny = np.finfo(dtype).tiny
+    rates = np.array([0.5, 0.99, 1, 1.01, 2, 10, 1e8, 1e20], dtype)[:, None] * tiny
+    counts = np.arange(5, dtype=dtype)
+    logs = np.log(np.maximum(rates, tiny).astype(np.float64))
+    orders = counts + 1
+    log_upper = orders * logs - sp.gammaln(orders + 1)
+    normal = np.broadcast_to(rates >= tiny, log_upper.shape)  # a compiler may take the others for 0
+
+    def everything(make, x, k):
+        """Value, slopes of both modes and curvature of each tail, one by one: a slope may overflow."""
+        out = []
+        for name in ("log_survival", "log_cdf", "cdf", "survival"):
+
+            def tail(x, name=name):
+                return getattr(make(x), name)(k)
+
+            first = jax.jacfwd(tail)
+            out.append((tail(x), first(x), jax.grad(tail)(x), jax.jacfwd(first)(x)))
+        return [jnp.stack(parts) for parts in zip(*out, strict=True)]
+
+    makes = Poisson, lambda log_rate: Poisson(log_rate=log_rate)
+    with jax.enable_x64(dtype is np.float64):
+        x, l, k = np.broadcast_arrays(rates, logs.astype(dtype), counts)
+        run = jax.jit(
+            lambda *at: [
+                jax.vmap(lambda x, k, make=make: everything(make, x, k))(x.ravel(), at[2].ravel())
+                for make, x in zip(makes, at, strict=False)
+            ]
+        )
+        out = jax.tree.map(lambda part: np.asarray(part).T.reshape(4, *k.shape), run(x, l, k))
+    eps = np.finfo(dtype).eps
+    for values, slopes, back, curves in out:
+        assert not any(np.isnan(part).any() for part in (values, slopes, back, curves))
+        np.testing.assert_allclose(values[0][normal], log_upper[normal], rtol=8 * eps)
+        np.testing.assert_allclose(values[2], 1, rtol=eps)
+        np.testing.assert_allclose(values[3], np.exp(log_upper), rtol=1e3 * eps, atol=2 * tiny)
+        np.testing.assert_array_equal(slopes, back)
+    # By the rate P(X > 0) rises from nothing at a slope of 1, and log P(X > k) as (k + 1) log rate.
+    np.testing.assert_allclose(out[0][1][3, :, 0], 1, rtol=eps)
+    np.testing.assert_allclose(out[1][1][0], np.broadcast_to(orders, k.shape), rtol=8 * eps)
