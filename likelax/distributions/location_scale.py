@@ -139,8 +139,18 @@ class Laplace(LocationScale):
 def _kl_laplace(p: Laplace, q: Laplace) -> Array:
     if p.given("scale") and q.given("scale"):
         return laplace_divergence(p.loc - q.loc, p.scale, q.scale)
-    z, log_ratio = jnp.abs(standardize(p.loc, q.loc, p.scale)), p.log_scale - q.log_scale
-    return exp_excess(log_ratio) + jnp.exp(log_ratio) * exp_excess(-z)
+    log_ratio, gap = p.log_scale - q.log_scale, jax.lax.stop_gradient(jnp.abs(p.loc - q.loc))
+    # Locations that far apart count by q's scale: p's may be below the floats.
+    far, log_largest = gap > 1e4 * p.scale, math.log(float(jnp.finfo(p.dtype).max))
+    endless = (log_ratio > log_largest) | far & (jnp.log(gap) - q.log_scale > log_largest)
+    endless = jax.lax.stop_gradient(endless)
+    far = far & ~endless
+    log_ratio, near = jnp.where(endless, 0, log_ratio), ~(far | endless)
+    z = standardize(jnp.where(near, p.loc, q.loc), q.loc, jnp.where(near, p.scale, 1))
+    away = standardize(jnp.where(far, p.loc, q.loc), q.loc, jnp.where(far, q.scale, 1))
+    ratio = jnp.exp(log_ratio)
+    apart = jnp.where(far, jnp.abs(away) - ratio, ratio * exp_excess(-jnp.abs(z)))
+    return jnp.where(endless, jnp.inf, exp_excess(log_ratio) + apart)
 
 
 def scale_ratio(p: Any, q: Any) -> Array:

@@ -12,7 +12,11 @@ from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.multivariate import _log_diagonal, _multiply, solve_lower
 from likelax.numerics.gamma import digamma_step
 from likelax.numerics.logspace import infinite_moment
-from likelax.numerics.student_t import multivariate_t_log_kernel, multivariate_t_log_normalizer
+from likelax.numerics.student_t import (
+    LARGEST_DF,
+    multivariate_t_log_kernel,
+    multivariate_t_log_normalizer,
+)
 
 
 class MultivariateStudentT(Distribution):
@@ -55,10 +59,15 @@ class MultivariateStudentT(Distribution):
         normalizer = multivariate_t_log_normalizer(self.df, self.loc.shape[-1])
         return normalizer - _log_diagonal(self.scale_tril)
 
+    @property
+    def _held_df(self) -> Array:
+        """df, one that is infinite as a number."""
+        return jnp.where(self.df > LARGEST_DF, LARGEST_DF, self.df)
+
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         key_normal, key_gamma = jax.random.split(key)
         z = jax.random.normal(key_normal, self._shape(shape), self.dtype)
-        m = 0.5 * self.df
+        m = 0.5 * self._held_df
         _, log_gamma = sample_standard_gamma(key_gamma, m, z.shape[:-1])
         stretch = jnp.exp(0.5 * (jnp.log(m) - log_gamma))
         return self.loc + stretch[..., None] * _multiply(jnp.tril(self.scale_tril), z)
@@ -77,7 +86,7 @@ class MultivariateStudentT(Distribution):
         return jnp.where(finite, variance, jnp.where(df > 1, infinite_moment(scale), jnp.nan))
 
     def entropy(self) -> Array:
-        size, m = self.loc.shape[-1], 0.5 * self.df
+        size, m = self.loc.shape[-1], 0.5 * self._held_df
         # E[log(1 + |z|^2/df)]
         step = digamma_step(m, jnp.full_like(m, 0.5 * size))
         return (m + 0.5 * size) * step - self._log_peak()

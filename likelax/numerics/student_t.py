@@ -218,7 +218,14 @@ def _log_kernel_jvp(primals, tangents):
 
 
 def multivariate_t_log_kernel(z: ArrayLike, df: ArrayLike) -> Array:
-    """(df + n)/2 log(1 + |z|^2/df) for z (..., n) and df (...) > 0."""
+    """(df + n)/2 log(1 + |z|^2/df) for z (..., n) and df (...) > 0; in the limit |z|^2/2, from where |z|^2/df is
+    below all rounding.
+    """
     z, df = as_floats(z, df)
     shape = jnp.broadcast_shapes(z.shape[:-1], df.shape)
-    return _log_kernel(jnp.broadcast_to(z, (*shape, z.shape[-1])), jnp.broadcast_to(df, shape))
+    z, df = jnp.broadcast_to(z, (*shape, z.shape[-1])), jnp.broadcast_to(df, shape)
+    small = ~(jnp.sum(z**2, axis=-1) > jnp.finfo(z.dtype).eps * df)
+    limit = (df == jnp.inf) | (df > LARGEST_DF) & small
+    near = jnp.where(limit[..., None], z, 0.0)
+    kernel = _log_kernel(jnp.where(limit[..., None], 0.0, z), jnp.where(limit, 1.0, df))
+    return jnp.where(limit, 0.5 * jnp.sum(near**2, axis=-1), kernel)

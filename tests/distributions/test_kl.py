@@ -476,3 +476,63 @@ def test_registering():
     assert lx.kl_divergence(q, q) == 0
     with pytest.raises(ValueError, match=r"KL\(Mine \|\| Normal\) is registered already"):
         lx.register_kl(Mine, lx.Normal)(lambda p, q: jnp.float32(8))
+
+
+def _slopes(make, p, q):
+    def kl(p, q):
+        return make(*p).kl_divergence(make(*q))
+
+    value, slopes = jax.value_and_grad(kl, (0, 1))(p, q)
+    return value, jnp.stack([*slopes[0], *slopes[1]]), jax.hessian(kl, (0, 1))(p, q)
+
+
+@pytest.mark.parametrize(
+    ("make", "rows"),
+    [
+        (
+            lambda loc, log_scale: lx.Laplace(loc, log_scale=log_scale),
+            [
+                (0, 90, 1, -90),
+                (0, 200, 1, 0),
+                (0, 0, 1, -200),
+                (0, np.inf, 1, 0),
+                (0, -300, 1, -200),
+            ],
+        ),
+        (
+            lx.Gumbel,
+            [(0, 1e30, 1e20, 1e-30), (0, 1, 0, 1e-30), (0, 1, -1e20, 1e-30), (0, 3e38, 0, 1)],
+        ),
+    ],
+    ids=["Laplace", "Gumbel"],
+)
+def test_slopes_of_an_infinite_divergence_are_0(make, rows):
+    """Those that are infinite would be NaN in what the divergence does not depend on."""
+    a, b, c, d = jnp.asarray(rows, jnp.float32).T
+    run = jax.jit(jax.vmap(lambda *row: _slopes(make, row[:2], row[2:])))
+    value, slopes, curves = run(a, b, c, d)
+    assert (value == np.inf).all()
+    np.testing.assert_array_equal(slopes, 0)
+    for curve in jax.tree.leaves(curves):
+        np.testing.assert_array_equal(curve, 0)
+
+
+def test_laplaces_far_apart_by_log_scales():
+    """log(s_q / s_p) - 1 + (gap + s_p exp(-gap / s_p)) / s_q, where gap / s_p is beyond the floats."""
+    make = lambda loc, log_scale: lx.Laplace(loc, log_scale=log_scale)  # noqa: E731
+    rows = np.float32([(0, -90, 1, 0), (2, -80, -1, 0.5), (0, -120, 1e-20, -40), (0, 0.5, 3, 1)])
+    value, slopes, curves = jax.jit(jax.vmap(lambda *row: _slopes(make, row[:2], row[2:])))(*rows.T)
+    for row, got, slope in zip(rows, value, slopes, strict=True):
+        a, p, b, q = (mp.mpf(float(x)) for x in row)
+
+        def kl(a, p, b, q):
+            s_p, s_q, gap = mp.exp(p), mp.exp(q), abs(a - b)
+            return q - p - 1 + (gap + s_p * mp.exp(-gap / s_p)) / s_q
+
+        with mp.workdps(60):
+            want = kl(a, p, b, q)
+            units = [(0,) * i + (1,) + (0,) * (3 - i) for i in range(4)]
+            rise = [float(mp.diff(kl, (a, p, b, q), unit)) for unit in units]
+        np.testing.assert_allclose(got, float(want), rtol=2e-6)
+        np.testing.assert_allclose(slope, rise, rtol=1e-5, atol=1e-6)
+    assert not any(np.isnan(curve).any() for curve in jax.tree.leaves(curves))

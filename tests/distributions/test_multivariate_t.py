@@ -1,5 +1,6 @@
 """Student's t over vectors: against the formula in float64; in float32 it stands in the contract."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,3 +115,26 @@ def test_it_becomes_the_normal():
     assert abs(density(x, jnp.array(20.0), LOC, TRIL) - want) > 0.02
     with pytest.raises(ValueError, match="both have the axis 'event'"):
         lx.MultivariateStudentT(3.0, LOC[:2], TRIL)
+
+
+@pytest.mark.parametrize("df", [np.inf, 3e38])
+def test_of_an_infinite_df_it_is_the_normal(df):
+    x = LOC + np.array([0.5, -2.0, 1.0])
+
+    def everything(make):
+        f = lambda loc, tril: make(loc, tril).log_prob(x)  # noqa: E731
+        at = jnp.asarray(LOC), jnp.asarray(TRIL)
+        return f(*at), jax.grad(f, (0, 1))(*at), jax.hessian(f)(*at)
+
+    student = lambda *p: lx.MultivariateStudentT(df, *p)  # noqa: E731
+    normal = lambda loc, tril: lx.MultivariateNormal(loc, scale_tril=tril)  # noqa: E731
+    got, want = (jax.jit(lambda m=make: everything(m))() for make in (student, normal))
+    chex.assert_trees_all_close(got, want, rtol=3e-6, atol=1e-6)
+    dist, limit = student(LOC, TRIL), normal(LOC, TRIL)
+    np.testing.assert_allclose(dist.entropy(), limit.entropy(), rtol=1e-6)
+    np.testing.assert_allclose(dist.variance(), limit.variance(), rtol=1e-6)
+    assert jax.grad(lambda df: lx.MultivariateStudentT(df, LOC, TRIL).log_prob(x))(df) == 0
+    draws = dist.sample(jax.random.key(0), (4000,))
+    np.testing.assert_allclose(np.cov(draws.T), TRIL @ TRIL.T, atol=0.5)
+    far = dist.log_prob(1e25 * x)
+    assert far == -np.inf if df == np.inf else far < -1e30
