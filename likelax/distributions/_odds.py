@@ -95,7 +95,9 @@ def classes_kl(p: Any, q: Any) -> Array:
         return classes_divergence_of_probs(p.probs, q.probs)
     if p.given("logits") and q.given("logits"):
         return classes_divergence(p.logits, q.logits)
-    return jnp.sum(kl_term(p._log_probs(), q._log_probs()), -1)
+    log_p, log_q = p._log_probs(), q._log_probs()
+    nothing = jnp.all(log_p == -jnp.inf, -1)
+    return jnp.where(nothing, jnp.nan, jnp.sum(kl_term(log_p, log_q), -1))
 
 
 def to_int(x: Array) -> Array:

@@ -43,7 +43,14 @@ from likelax.numerics.incomplete import (
     log_betaincc,
     log_gammainc_of_pair,
 )
-from likelax.numerics.logspace import divide, log_mean_decay, log_sigmoid, log_sub_exp
+from likelax.numerics.logspace import (
+    divide,
+    log_mean_decay,
+    log_sigmoid,
+    log_sub_exp,
+    logit,
+    sigmoid,
+)
 from likelax.numerics.trials import binomial_logits_log_pmf, binomial_probs_log_pmf, logits_gap
 
 # exp() of anything lower is no normal number in float32.
@@ -414,6 +421,10 @@ class NegativeBinomial(Odds, _GammaPoisson):
     """
 
     total_count: Array = param(supports.positive, typical=1.0)
+    # p = 1 has no density, other than in the base.
+    probs: Array = param(
+        supports.below_one, default=None, instead_of="logits", to=logit, back=sigmoid
+    )
 
     @staticmethod
     def from_mean(mean: ArrayLike, dispersion: ArrayLike) -> NegativeBinomial2:

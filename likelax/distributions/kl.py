@@ -62,10 +62,14 @@ def _check_pair(p: Any, q: Any) -> None:
             "lx.kl_divergence(lx.Normal(0.0, 1.0), lx.Normal(1.0, 2.0))"
         )
     if p.event_shape != q.event_shape:
-        mend = "; .to_event(n) makes n batch axes those of the event"
+        ranks_differ = len(p.event_shape) != len(q.event_shape)
+        mend = (
+            ".to_event(n) makes n batch axes those of the event"
+            if ranks_differ
+            else "both sides need the same"
+        )
         raise ValueError(
-            f"{_pair(p, q)}: event shapes {p.event_shape} and {q.event_shape} differ"
-            f"{mend if len(p.event_shape) != len(q.event_shape) else ''}"
+            f"{_pair(p, q)}: event shapes {p.event_shape} and {q.event_shape} differ; {mend}"
         )
     try:
         jnp.broadcast_shapes(p.batch_shape, q.batch_shape)

@@ -112,14 +112,17 @@ def _classes_divergence_jvp(primals, tangents):
 
 def classes_divergence(l: ArrayLike, m: ArrayLike) -> Array:
     """KL of two Categoricals of logits l and m, `(..., K)`, along the last axis; to a few units of itself where
-    the sides are close. Infinite, with slopes of 0, where the second side excludes what the first allows.
+    the sides are close. Infinite, with slopes of 0, where the second side excludes what the first allows; NaN where
+    the first allows nothing.
 
     Slopes -p y = p (log(p/q) - KL) in l and q - p in m.
     """
     l, m = jnp.broadcast_arrays(*as_floats(l, m))
     # An infinite logit is all that there is, as any that is far above the others.
     top = float(jnp.finfo(l.dtype).max) / 4
-    return _classes_divergence(*(jnp.where(logits == jnp.inf, top, logits) for logits in (l, m)))
+    nothing = jnp.all(l == -jnp.inf, -1)
+    l, m = (jnp.where(logits == jnp.inf, top, logits) for logits in (l, m))
+    return jnp.where(nothing, jnp.nan, _classes_divergence(l, m))
 
 
 def _probs_slope(p, q):
@@ -135,9 +138,11 @@ def _probs_term(p, q):
 
 def classes_divergence_of_probs(p: ArrayLike, q: ArrayLike) -> Array:
     """The same of two Categoricals of probabilities p and q, that sum to 1: a sum of deviances. Slopes log(p/q)
-    in p and (q - p)/q in q; where a probability is 0 an infinite slope counts as 0.
+    in p and (q - p)/q in q; where a probability is 0 an infinite slope counts as 0. NaN where p allows nothing.
     """
     p, q = jnp.broadcast_arrays(*as_floats(p, q))
     # The sums differ by their rounding, whose square is not little beside the least divergences.
-    apart = jnp.sum(q - p, -1) / jnp.sum(p, -1)
-    return jnp.sum(_probs_term(p, q), -1) + log1pmx(jax.lax.stop_gradient(apart))
+    nothing, endless = jnp.all(p == 0, -1), jnp.all(q == 0, -1)
+    apart = jax.lax.stop_gradient(jnp.sum(q - p, -1) / jnp.sum(p, -1))
+    terms = jnp.sum(_probs_term(p, q), -1) + log1pmx(jnp.where(nothing | endless, 0, apart))
+    return jnp.where(nothing, jnp.nan, terms)

@@ -8,6 +8,7 @@ import pytest
 import scipy.special as sp
 import scipy.stats as st
 
+import likelax as lx
 from likelax.distributions.allocations import BetaBinomial
 from likelax.distributions.counts import (
     Binomial,
@@ -699,3 +700,12 @@ def test_tails_of_a_rate_next_to_the_smallest_float(dtype):
     # By the rate P(X > 0) rises from nothing at a slope of 1, and log P(X > k) as (k + 1) log rate.
     np.testing.assert_allclose(out[0][1][3, :, 0], 1, rtol=eps)
     np.testing.assert_allclose(out[1][1][0], np.broadcast_to(orders, k.shape), rtol=8 * eps)
+
+
+def test_a_negative_binomial_that_never_fails_is_refused():
+    """p = 1 is outside its range, as a dispersion of 0 is; in debug_checks both are named."""
+    with lx.debug_checks():
+        with pytest.raises(ValueError, match=r"probs must be in \[0, 1\); .* it is 1"):
+            NegativeBinomial(2.0, probs=1.0)
+        assert NegativeBinomial(2.0, probs=0.0).log_prob(0.0) == 0
+        assert Binomial(2.0, probs=1.0).log_prob(2.0) == 0
