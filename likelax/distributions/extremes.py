@@ -113,33 +113,8 @@ def _lgamma1p_pair(top: Array, bottom: Array) -> Pair:
 
 @register_kl(Gumbel, Gumbel)
 def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
-    """Where it is infinite its slopes are 0: as inf they would be NaN in what it does not depend on."""
-    endless = jax.lax.stop_gradient(_is_endless(p, q))
-    p, q = _standard_where(endless, p), _standard_where(endless, q)
-    return jnp.where(endless, jnp.inf, _kl_finite_gumbel(p, q))
-
-
-def _is_endless(p: Gumbel, q: Gumbel) -> Array:
-    """Whether E exp(-(X - loc)/scale), X of p and the rest of q, is beyond the floats, or its logarithm."""
-    shift, largest = _shift(p, q), float(jnp.finfo(p.dtype).max)
-    beyond = lgamma(1 + scale_ratio(p, q)) - shift > math.log(largest)
-    return beyond | (jnp.abs(shift) >= largest)
-
-
-def _shift(p: Gumbel, q: Gumbel) -> Array:
     largest = jnp.finfo(p.dtype).max  # of two infinities no difference is known
-    return jnp.clip(q._z(p.loc), -largest, largest)
-
-
-def _standard_where(there: Array, dist: Gumbel) -> Gumbel:
-    """The standard one there."""
-    name, unit = ("scale", 1) if dist.given("scale") else ("log_scale", 0)
-    scale = jnp.where(there, unit, getattr(dist, name))
-    return dist.replace(**{"loc": jnp.where(there, 0, dist.loc), name: scale})
-
-
-def _kl_finite_gumbel(p: Gumbel, q: Gumbel) -> Array:
-    standard = _shift(p, q), scale_ratio(p, q), log_scale_ratio(p, q)
+    standard = jnp.clip(q._z(p.loc), -largest, largest), scale_ratio(p, q), log_scale_ratio(p, q)
     if not (p.given("scale") and q.given("scale")):
         return _kl_standard(*standard)
     loc, scale, loc_q, scale_q = jnp.broadcast_arrays(p.loc, p.scale, q.loc, q.scale)

@@ -486,28 +486,10 @@ def _slopes(make, p, q):
     return value, jnp.stack([*slopes[0], *slopes[1]]), jax.hessian(kl, (0, 1))(p, q)
 
 
-@pytest.mark.parametrize(
-    ("make", "rows"),
-    [
-        (
-            lambda loc, log_scale: lx.Laplace(loc, log_scale=log_scale),
-            [
-                (0, 90, 1, -90),
-                (0, 200, 1, 0),
-                (0, 0, 1, -200),
-                (0, np.inf, 1, 0),
-                (0, -300, 1, -200),
-            ],
-        ),
-        (
-            lx.Gumbel,
-            [(0, 1e30, 1e20, 1e-30), (0, 1, 0, 1e-30), (0, 1, -1e20, 1e-30), (0, 3e38, 0, 1)],
-        ),
-    ],
-    ids=["Laplace", "Gumbel"],
-)
-def test_slopes_of_an_infinite_divergence_are_0(make, rows):
+def test_slopes_of_an_infinite_divergence_of_laplaces_are_0():
     """Those that are infinite would be NaN in what the divergence does not depend on."""
+    make = lambda loc, log_scale: lx.Laplace(loc, log_scale=log_scale)  # noqa: E731
+    rows = [(0, 90, 1, -90), (0, 200, 1, 0), (0, 0, 1, -200), (0, np.inf, 1, 0), (0, -300, 1, -200)]
     a, b, c, d = jnp.asarray(rows, jnp.float32).T
     run = jax.jit(jax.vmap(lambda *row: _slopes(make, row[:2], row[2:])))
     value, slopes, curves = run(a, b, c, d)
