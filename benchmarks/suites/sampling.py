@@ -124,6 +124,10 @@ def cases(n: int) -> dict[str, Case]:
             _peer(lambda d, *p: d.Gamma(*p)),
             goal=True,
         ),
+        "Truncated(Gamma)": Case(
+            (positive(), positive(), positive() / 4, 1 + positive()),
+            lambda key, a, rate, low, high: lx.Truncated(lx.Gamma(a, rate), low, high).sample(key),
+        ),
         "Beta": Case(
             (positive(), positive()),
             _ours(lx.Beta),
@@ -182,6 +186,11 @@ def cases(n: int) -> dict[str, Case]:
             pathwise=False,
             goal=True,
         ),
+        "Hurdle(Poisson)": Case(
+            (real(), 4 * positive()),
+            lambda key, logits, rate: lx.Hurdle(lx.Poisson(rate), logits=logits).sample(key),
+            pathwise=False,
+        ),
         f"Categorical({WIDE})": Case(
             (real(n, WIDE),),
             _ours(lx.Categorical, "logits"),
@@ -202,6 +211,8 @@ def cases(n: int) -> dict[str, Case]:
 # Rejection that goes on until the last of all draws is accepted, or a bisection.
 FEWER = {
     "Gamma",
+    "Truncated(Gamma)",
+    "Hurdle(Poisson)",
     "Beta",
     f"Dirichlet({WIDE})",
     "StudentT",
