@@ -524,7 +524,8 @@ class NegativeBinomial2(_GammaPoisson):
         kept, rest, excess = _split_log_rate(jnp.where(high, _HIGHEST_LOG_RATE, self.log_rate))
         # At a mean as small as this, it enters as k log(mean) - mean, at one as large as -r log(mean).
         log_prob = negative_binomial_dispersed_log_pmf(value, kept, self.dispersion)
-        beyond = jnp.where(high, self._r() * (self.log_rate - _HIGHEST_LOG_RATE), 0)
+        dispersion = jnp.where(high, self.dispersion, 1)
+        beyond = jnp.where(high, (self.log_rate - _HIGHEST_LOG_RATE) / dispersion, 0)
         return log_prob + multiply(value, rest) + excess - beyond
 
     def mean(self) -> Array:

@@ -709,3 +709,16 @@ def test_a_negative_binomial_that_never_fails_is_refused():
             NegativeBinomial(2.0, probs=1.0)
         assert NegativeBinomial(2.0, probs=0.0).log_prob(0.0) == 0
         assert Binomial(2.0, probs=1.0).log_prob(2.0) == 0
+
+
+def test_slopes_without_dispersion_by_the_log_rate():
+    """In it k - rate, and in the dispersion [(k - rate)^2 - k] / 2."""
+    k, log_rate = jnp.arange(4.0), 0.7
+
+    def log_prob(k, log_rate, dispersion):
+        return NegativeBinomial2(log_rate=log_rate, dispersion=dispersion).log_prob(k)
+
+    slopes = quick_jit(jax.vmap(jax.grad(log_prob, (1, 2)), (0, None, None)))(k, log_rate, 0.0)
+    gap = np.arange(4) - np.exp(log_rate)
+    np.testing.assert_allclose(slopes[0], gap, rtol=1e-5)
+    np.testing.assert_allclose(slopes[1], 0.5 * (gap**2 - np.arange(4)), rtol=1e-5, atol=1e-6)
