@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from likelax._pytree import Array
 from likelax.distributions.base import Distribution
@@ -54,14 +55,43 @@ def log_between(base: Distribution, low: Array, high: Array, width: Array | floa
     base's own `log_interval_prob` says, or the integral of the density by Kronrod's rule where that
     errs by less than the difference does (Gauss's rule tells), or, of up to 15 whole numbers, their sum.
     """
+    below, above = _stacked_tails(base, low, high)
+    return _from_tails(base, low, high, width, (below[0], above[0]), (below[1], above[1]))
+
+
+def log_between_three(
+    base: Distribution, low: ArrayLike, middle: Array, high: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """log P(low < X <= middle), log P(middle < X <= high) and log P(low < X <= high)."""
+    points = jnp.stack(jnp.broadcast_arrays(low, middle, high))
+    below, above = _stacked_tails(base, *points)
+    starts, stops = np.array([0, 1, 0]), np.array([1, 2, 2])
+    low, high = points[starts], points[stops]
+    tails = (below[starts], above[starts]), (below[stops], above[stops])
+    return tuple(_from_tails(base, low, high, high - low, *tails))
+
+
+def _stacked_tails(base: Distribution, *points: ArrayLike) -> tuple[Array, Array]:
+    """Both log tails at all points, which are on a first axis: those of many a base are long programs,
+    to be compiled once.
+    """
+    shape = jnp.broadcast_shapes(*map(jnp.shape, points), base.batch_shape)
+    return base._log_tails(jnp.stack([jnp.broadcast_to(point, shape) for point in points]))
+
+
+def _from_tails(
+    base: Distribution,
+    low: Array,
+    high: Array,
+    width: Array | float,
+    at_low: tuple[Array, Array],
+    at_high: tuple[Array, Array],
+) -> Array:
+    """`log_between` given the log tails, the lower and the upper one, at both ends."""
     if base.support.is_discrete:
         low, high = jnp.floor(low), jnp.floor(high)
         width = high - low
-    # Both ends at once: the tails of many a base are long programs.
-    shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(high), base.batch_shape)
-    ends = jnp.stack([jnp.broadcast_to(low, shape), jnp.broadcast_to(high, shape)])
-    lower_tail, log_below = base.log_cdf(ends)
-    log_above, upper_tail = base.log_survival(ends)
+    (lower_tail, log_above), (log_below, upper_tail) = at_low, at_high
     # Of ends that are neighbours, rounding may have put the tails in the wrong order.
     lower = log_sub_exp(log_below, jnp.minimum(lower_tail, log_below))
     upper = log_sub_exp(log_above, jnp.minimum(upper_tail, log_above))
@@ -71,6 +101,7 @@ def log_between(base: Distribution, low: Array, high: Array, width: Array | floa
     # The branch that is not taken is kept to numbers, for its gradient's sake.
     width = jnp.where(narrow & jnp.isfinite(width), width, 1)
     low = jnp.where(narrow & jnp.isfinite(low), low, 0)
+    base = base._held_by(narrow)
     own = getattr(base, "log_interval_prob", None)
     if own is not None:
         return jnp.where(narrow, own(low, width), apart)
@@ -96,7 +127,10 @@ def _log_integral(base: Distribution, low: Array, width: Array) -> tuple[Array, 
         np.concatenate([sign * np.array(half), half[-2::-1]])
         for sign, half in ((-1, _NODES), (1, _KRONROD), (1, _GAUSS))
     )
+    # In units of the width, where the logarithms of 1e±20 that a density and a width have would cancel.
     shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(width), base.batch_shape)
+    base, unit = base._in_units(jnp.broadcast_to(width, shape))
+    low, width = low / unit, width / unit
     column = (-1, *[1] * len(shape))
     at = ((1 + nodes) / 2).astype(low.dtype).reshape(column)
     log_density = base.log_prob(low + width * at)

@@ -158,6 +158,16 @@ class Distribution(Node):
             return jnp.log1p(-self.cdf(value))
         return _log(self.survival(value))
 
+    def _log_tails(self, value: ArrayLike) -> tuple[Array, Array]:
+        """`log_cdf` and `log_survival` at once, which may share the most of their work."""
+        return self.log_cdf(value), self.log_survival(value)
+
+    def _in_units(self, length: Array) -> tuple[Distribution, Array]:
+        """That of X / unit, and the unit, 1 or a power of two next to `length`: to divide by it rounds
+        nothing, and in it densities and widths of 1e±20 are of order 1.
+        """
+        return self, jnp.ones_like(length)
+
     def quantile(self, q: ArrayLike) -> Array:
         """The smallest value with P(X <= value) >= q, `(*sample, *batch)`; NaN off [0, 1]."""
         self._missing("quantile", "invert cdf numerically, or take quantiles of .sample(key, (n,))")
@@ -387,28 +397,41 @@ def _guard_weighted(name: str, method: Callable[..., Any]) -> Callable[..., Any]
     return functools.wraps(method)(_compiled(guarded))
 
 
-def _guard_tail(name: str, method: Callable[..., Array]) -> Callable[..., Array]:
-    rises = name.endswith("cdf")
-    zero, one = (-jnp.inf, 0.0) if name.startswith("log") else (0.0, 1.0)
-    below, above = (zero, one) if rises else (one, zero)
+# What a tail is below the support, and above it.
+_BEYOND: dict[str, Any] = {
+    "cdf": (0.0, 1.0),
+    "log_cdf": (-jnp.inf, 0.0),
+    "survival": (1.0, 0.0),
+    "log_survival": (0.0, -jnp.inf),
+    "_log_tails": ((-jnp.inf, 0.0), (0.0, -jnp.inf)),  # below, of both, and above
+}
 
-    def guarded(self: Distribution, value: ArrayLike) -> Array:
+
+def _guard_tail(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    below, above = _BEYOND[name]
+
+    def guarded(self: Distribution, value: ArrayLike) -> Any:
         x = self._value(value, name)
         support: Any = self.support
         if self._delegates:
-            return _broadcast(self, x, method(self, x))
-        if not isinstance(support, supports.Interval):
-            out = method(self, jnp.where(jnp.isinf(x), 0, x))
-            out = jnp.where(x == jnp.inf, above, jnp.where(x == -jnp.inf, below, out))
-            return _broadcast(self, x, out)
-        x = jnp.floor(x) if support.is_discrete else x
-        low = -jnp.inf if support.lower is None else support.lower
-        high = jnp.inf if support.upper is None else support.upper
-        under = (x < low) if support.is_discrete else (x <= low)
-        over = x >= high
-        inside = jnp.where(under | over, support.inside(x).astype(x.dtype), x)
-        out = jnp.where(under, below, jnp.where(over, above, method(self, inside)))
-        return _broadcast(self, x, jnp.where(jnp.isnan(x), x, out))
+            return jax.tree.map(lambda out: _broadcast(self, x, out), method(self, x))
+        interval = isinstance(support, supports.Interval)
+        if interval:
+            x = jnp.floor(x) if support.is_discrete else x
+            low = -jnp.inf if support.lower is None else support.lower
+            high = jnp.inf if support.upper is None else support.upper
+            under = (x < low) if support.is_discrete else (x <= low)
+            over = x >= high
+            inside = jnp.where(under | over, support.inside(x).astype(x.dtype), x)
+        else:
+            under, over = x == -jnp.inf, x == jnp.inf
+            inside = jnp.where(under | over, 0, x)
+
+        def closed(out: Array, below: float, above: float) -> Array:
+            out = jnp.where(under, below, jnp.where(over, above, out))
+            return _broadcast(self, x, jnp.where(jnp.isnan(x), x, out) if interval else out)
+
+        return jax.tree.map(closed, method(self, inside), below, above)
 
     return functools.wraps(method)(_compiled(guarded))
 
@@ -457,6 +480,7 @@ _GUARDS: dict[str, Callable[[str, Callable[..., Any]], Callable[..., Any]]] = {
     "log_cdf": _guard_tail,
     "survival": _guard_tail,
     "log_survival": _guard_tail,
+    "_log_tails": _guard_tail,
     "quantile": _guard_quantile,
     "sample": _guard_sample,
     "sample_and_log_prob": _guard_sample,

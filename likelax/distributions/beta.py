@@ -20,7 +20,7 @@ from likelax.distributions.kl import register_kl
 from likelax.numerics.concentrations import dirichlet_divergence
 from likelax.numerics.densities import beta_log_pdf
 from likelax.numerics.gamma import harmonic
-from likelax.numerics.incomplete import log_betainc, log_betaincc
+from likelax.numerics.incomplete import log_beta_tails
 from likelax.numerics.inverses import betainc_inverse
 from likelax.numerics.kumaraswamy import kumaraswamy_log_moments
 from likelax.numerics.logspace import divide, log1mexp, sigmoid
@@ -56,11 +56,14 @@ class Beta(Distribution):
     def log_prob(self, value: Array) -> Array:
         return beta_log_pdf(value, self.concentration1, self.concentration0)
 
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+        return log_beta_tails(self.concentration1, self.concentration0, value)
+
     def log_cdf(self, value: Array) -> Array:
-        return log_betainc(self.concentration1, self.concentration0, value)
+        return self._log_tails(value)[0]
 
     def log_survival(self, value: Array) -> Array:
-        return log_betaincc(self.concentration1, self.concentration0, value)
+        return self._log_tails(value)[1]
 
     def quantile(self, q: Array) -> Array:
         return betainc_inverse(self.concentration1, self.concentration0, q)

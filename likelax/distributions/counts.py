@@ -41,7 +41,7 @@ from likelax.numerics.incomplete import (
     log_betainc,
     log_betainc_of_logits,
     log_betaincc,
-    log_gammainc_of_pair,
+    log_gamma_tails_of_pair,
 )
 from likelax.numerics.logspace import (
     divide,
@@ -135,13 +135,15 @@ class Poisson(Distribution):
             return poisson_log_pmf(value, self.rate)
         return poisson_log_rate_log_pmf(value, self.log_rate)
 
-    def _log_tail(self, value: Array, upper: bool) -> Array:
-        """That of a rate which is not `_rare`; there, some number."""
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
         value, rate = jnp.broadcast_arrays(value, jnp.where(self._rare, 1.0, self.rate))
         top = value + 1
         # Above 2^24 (float32) that is no float; the gap from the rate is all that counts of the rest.
         lost = jax.lax.stop_gradient((top - value) - 1)
-        return log_gammainc_of_pair(not upper, top, rate, lost)
+        upper, lower = log_gamma_tails_of_pair(top, rate, lost)
+        lower = jnp.where(self._rare, -self._next(value), lower)
+        upper = jnp.where(self._rare, self._log_next(value), upper)
+        return jnp.where(value == 0, _log_none(self, value), lower), upper
 
     @property
     def _rare(self) -> Array:
@@ -160,14 +162,13 @@ class Poisson(Distribution):
         return poisson_log_rate_log_pmf(value + 1, jnp.where(self._rare, self.log_rate, 0))
 
     def log_cdf(self, value: Array) -> Array:
-        tail = jnp.where(self._rare, -self._next(value), self._log_tail(value, False))
-        return jnp.where(value == 0, _log_none(self, value), tail)
+        return self._log_tails(value)[0]
 
     def log_survival(self, value: Array) -> Array:
-        return jnp.where(self._rare, self._log_next(value), self._log_tail(value, True))
+        return self._log_tails(value)[1]
 
     def survival(self, value: Array) -> Array:
-        some = jnp.where(self._rare, self._next(value), jnp.exp(self._log_tail(value, True)))
+        some = jnp.where(self._rare, self._next(value), jnp.exp(self.log_survival(value)))
         return jnp.where(value == 0, -jnp.expm1(_log_none(self, value)), some)
 
     def quantile(self, q: Array) -> Array:

@@ -21,14 +21,12 @@ from likelax.numerics.divergences import exp_excess, ratio_excess
 from likelax.numerics.gamma import digamma, stirling_error
 from likelax.numerics.half_line import exponential_log_pdf
 from likelax.numerics.inverses import gammainc_inverse, gammaincc_inverse
-from likelax.numerics.logspace import divide, infinite_moment, log1mexp
+from likelax.numerics.logspace import divide, infinite_moment, log1mexp, power_of_two
 from likelax.numerics.pairs import log_over
 from likelax.numerics.reciprocal import (
-    gamma_log_cdf,
-    gamma_log_survival,
-    inverse_gamma_log_cdf,
+    gamma_log_tails,
     inverse_gamma_log_pdf,
-    inverse_gamma_log_survival,
+    inverse_gamma_log_tails,
 )
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -50,6 +48,12 @@ class Exponential(Distribution):
     @property
     def _covers(self) -> bool:
         return self.given("rate")
+
+    def _in_units(self, length: Array) -> tuple[Distribution, Array]:
+        if self.given("log_rate"):
+            return super()._in_units(length)
+        unit = power_of_two(length, 1 / self.rate, 1 / self.rate)
+        return self.replace(rate=self.rate * unit), unit
 
     def log_prob(self, value: Array) -> Array:
         if self.given("rate"):
@@ -122,6 +126,12 @@ class Gamma(Distribution):
 
     support = supports.non_negative
 
+    def _in_units(self, length: Array) -> tuple[Distribution, Array]:
+        if self.given("log_rate"):
+            return super()._in_units(length)
+        unit = power_of_two(length, 1 / self.rate, 1 / self.rate)
+        return self.replace(rate=self.rate * unit), unit
+
     def log_prob(self, value: Array) -> Array:
         if self.given("log_rate"):
             z, lost = _times_exp(value, self.log_rate)
@@ -129,11 +139,14 @@ class Gamma(Distribution):
             return log_pdf + (self.concentration - 1) * lost + self.log_rate
         return gamma_log_pdf(value, self.concentration, self.rate)
 
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+        return gamma_log_tails(value, self.concentration, self.rate)
+
     def log_cdf(self, value: Array) -> Array:
-        return gamma_log_cdf(value, self.concentration, self.rate)
+        return self._log_tails(value)[0]
 
     def log_survival(self, value: Array) -> Array:
-        return gamma_log_survival(value, self.concentration, self.rate)
+        return self._log_tails(value)[1]
 
     def quantile(self, q: Array) -> Array:
         return divide(gammainc_inverse(self.concentration, q), self.rate)
@@ -197,14 +210,21 @@ class InverseGamma(Distribution):
 
     support = supports.positive
 
+    def _in_units(self, length: Array) -> tuple[Distribution, Array]:
+        unit = power_of_two(length, self.scale, self.scale)
+        return self.replace(scale=self.scale / unit), unit
+
     def log_prob(self, value: Array) -> Array:
         return inverse_gamma_log_pdf(value, self.concentration, self.scale)
 
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+        return inverse_gamma_log_tails(value, self.concentration, self.scale)
+
     def log_cdf(self, value: Array) -> Array:
-        return inverse_gamma_log_cdf(value, self.concentration, self.scale)
+        return self._log_tails(value)[0]
 
     def log_survival(self, value: Array) -> Array:
-        return inverse_gamma_log_survival(value, self.concentration, self.scale)
+        return self._log_tails(value)[1]
 
     def quantile(self, q: Array) -> Array:
         return divide(self.scale, gammaincc_inverse(self.concentration, q))

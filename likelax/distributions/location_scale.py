@@ -29,6 +29,7 @@ from likelax.numerics.logspace import (
     log_logistic_pdf,
     log_sigmoid,
     logit,
+    power_of_two,
     sigmoid,
     standardize,
     standardize_by_log,
@@ -44,6 +45,14 @@ from likelax.numerics.two_sided import log_upper_rest, two_sided_loss
 
 _LOG_2 = math.log(2)
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def located_in_units(dist: Any, length: Array) -> tuple[Distribution, Array]:
+    """`_in_units` of a family of `loc` and `scale` whose other parameters have no unit."""
+    if dist.given("log_scale"):
+        return dist, jnp.ones_like(length)
+    unit = power_of_two(length, dist.scale, jnp.maximum(jnp.abs(dist.loc), dist.scale))
+    return dist.replace(loc=dist.loc / unit, scale=dist.scale / unit), unit
 
 
 class LocationScale(Distribution):
@@ -63,6 +72,9 @@ class LocationScale(Distribution):
         if self.given("log_scale"):
             return standardize_by_log(value, self.loc, self.log_scale)
         return standardize(value, self.loc, self.scale)
+
+    def _in_units(self, length: Array) -> tuple[Distribution, Array]:
+        return located_in_units(self, length)
 
     def _log_scale_over(self, m: Array) -> Array:
         """log(scale / m), also where the two logarithms nearly cancel."""

@@ -15,7 +15,7 @@ from likelax.distributions._invert import solve_decreasing
 from likelax.distributions.base import Distribution
 from likelax.distributions.gamma import log_minus_digamma, sample_standard_gamma
 from likelax.distributions.kl import register_kl
-from likelax.distributions.location_scale import LocationScale, log_scale_ratio
+from likelax.distributions.location_scale import LocationScale, located_in_units, log_scale_ratio
 from likelax.numerics.deviance import log1pmx
 from likelax.numerics.incomplete import log_betainc_of_logits
 from likelax.numerics.logspace import (
@@ -138,6 +138,9 @@ class StudentT(Distribution):
         z, df = jnp.broadcast_arrays(z, self.df)
         return z, df, excess
 
+    def _in_units(self, length: Array) -> tuple[Distribution, Array]:
+        return located_in_units(self, length)
+
     @property
     def _finite_df(self) -> Array:
         """df, one that is infinite as the largest number: an excess of 0 takes it 0 times."""
@@ -152,15 +155,17 @@ class StudentT(Distribution):
         z, df, excess = self._parts(value)
         return _log_density(z, df) - excess * (self._finite_df + 1) - self.log_scale
 
-    def log_cdf(self, value: Array) -> Array:
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
         z, df, excess = self._parts(value)
         tail = _log_tail(jnp.where(z < 0, -z, z), df) - excess * self._finite_df
-        return jnp.where(z < 0, tail, log1mexp(-tail))
+        rest = log1mexp(-tail)
+        return jnp.where(z < 0, tail, rest), jnp.where(z < 0, rest, tail)
+
+    def log_cdf(self, value: Array) -> Array:
+        return self._log_tails(value)[0]
 
     def log_survival(self, value: Array) -> Array:
-        z, df, excess = self._parts(value)
-        tail = _log_tail(jnp.where(z < 0, -z, z), df) - excess * self._finite_df
-        return jnp.where(z < 0, log1mexp(-tail), tail)
+        return self._log_tails(value)[1]
 
     def quantile(self, q: Array) -> Array:
         lower = q < 0.5

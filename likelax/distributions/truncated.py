@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from likelax import _checks, supports
 from likelax._pytree import Array, add_axes, as_numbers, node
-from likelax.distributions._interval import log_between
+from likelax.distributions._interval import log_between, log_between_three
 from likelax.distributions._invert import open_uniform, quantile_from_tails
 from likelax.distributions._odds import to_int
 from likelax.distributions.base import Distribution
@@ -157,6 +157,11 @@ class Truncated(Bounded):
         low = self._low
         return low - 1 if low is not None and self.base.support.is_discrete else low
 
+    def _outer(self) -> tuple[Any, Any]:
+        """What all values are above, and the upper end, as numbers."""
+        before, (_, high) = self._before, self._within()
+        return -jnp.inf if before is None else before, high
+
     def _log_mass(self) -> Array:
         return _log_between(self.base, self._before, self._high)
 
@@ -169,9 +174,8 @@ class Truncated(Bounded):
         """log P(X <= value) and log P(X > value)."""
         if hasattr(self.base, "log_tails_within"):
             return self.base.log_tails_within(value, *self._within())
-        below = _log_between(self.base, self._before, value)
-        above = _log_between(self.base, value, self._high)
-        mass = self._log_mass()
+        before, high = self._outer()
+        below, above, mass = log_between_three(self.base, before, value, high)
         return log_complements(below - mass, above - mass)
 
     def log_cdf(self, value: Array) -> Array:
@@ -185,8 +189,7 @@ class Truncated(Bounded):
         than both; see `quantile_from_tails`.
         """
         mass = self._log_mass()
-        before = -jnp.inf if self._before is None else self._before
-        high = jnp.inf if self._high is None else self._high
+        before, high = self._outer()
 
         def tail(x: Array) -> Array:
             start, stop = jnp.where(lower, before, x), jnp.where(lower, x, high)

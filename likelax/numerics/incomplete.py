@@ -8,7 +8,7 @@ is the lower tail, log density, density over tail, log tail) for x inside the su
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -243,13 +243,14 @@ def log_tail_and_slope(parts, upper: bool) -> tuple:
     return out, slope, jnp.where(direct, 1.0, -jnp.exp(tail - jnp.where(direct, 0.0, other)))
 
 
-def shape_slopes(parts: Callable, shape: list, *x) -> tuple:
-    """`parts`, and the slopes of the log tail in the shape parameters.
+def shape_slopes(parts: Callable, shape: list, *x, moving: Sequence[int] | None = None) -> tuple:
+    """`parts`, and the slopes of the log tail in the shape parameters, or those that are `moving`.
 
     Forward differentiation through the loops, all directions in one pass.
     """
+    directions = range(len(shape)) if moving is None else moving
     unit = [
-        jnp.stack([jnp.full_like(c, float(i == j)) for j in range(len(shape))])
+        jnp.stack([jnp.full_like(c, float(i == j)) for j in directions])
         for i, c in enumerate(shape)
     ]
 
@@ -264,12 +265,17 @@ def shape_slopes(parts: Callable, shape: list, *x) -> tuple:
     return jax.vmap(pushed, out_axes=(None, 0))(*unit)
 
 
-def _log_tail(parts: Callable, upper: bool, top: float, words: int = 1) -> Callable:
-    """The log of a tail on [0, top], as a function of (*shape, x), or (*shape, x, low) of two words.
+def _moving(tangents: Sequence) -> list[int]:
+    """Which of them are not 0 for good."""
+    return [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
-    Its slope in x is density / tail; a low word has none. On the edges the slopes are 0.
+
+def _log_tails(parts: Callable, top: float, words: int = 1) -> Callable:
+    """The logs of both tails on [0, top], as a function of (*shape, x), or (*shape, x, low) of two words.
+
+    Their slopes in x are density / tail; a low word has none. On the edges the slopes are 0.
     """
-    at_zero, at_top = (0.0, -jnp.inf) if upper else (-jnp.inf, 0.0)
+    edges = (-jnp.inf, 0.0), (0.0, -jnp.inf)  # at 0 and at the top
 
     def opened(x):
         inside = (x > 0) & (x < top)
@@ -283,40 +289,45 @@ def _log_tail(parts: Callable, upper: bool, top: float, words: int = 1) -> Calla
         )
         return shape, x, low
 
-    def closed(inside, out, arguments):
+    def closed(inside, out, arguments, upper):
         shape, x, _ = split(arguments)
-        edge = jnp.where(x <= 0, at_zero, at_top).astype(out.dtype)
+        edge = jnp.where(x <= 0, *edges[upper]).astype(out.dtype)
         missing = functools.reduce(jnp.logical_or, map(jnp.isnan, (*shape, x)))
         return jnp.where(inside, out, jnp.where(missing, jnp.nan, edge))
 
     @jax.custom_jvp
-    def log_tail(*arguments):
+    def log_tails(*arguments):
         shape, x, low = split(arguments)
         inside, x = opened(x)
-        return closed(inside, log_tail_and_slope(parts(*shape, x, *low), upper)[0], arguments)
+        found = parts(*shape, x, *low)
+        tails = (log_tail_and_slope(found, upper)[0] for upper in (False, True))
+        return tuple(closed(inside, tail, arguments, i) for i, tail in enumerate(tails))
 
     def rule(primals, tangents):
         shape, x, low = split(primals)
         shape_tangents, x_tangent, _ = split(tangents)
         inside, safe = opened(x)
-        moves = not all(isinstance(tangent, SymbolicZero) for tangent in shape_tangents)
+        moving = _moving(shape_tangents)
         found, slopes = (
-            shape_slopes(parts, list(shape), safe, *low)
-            if moves
+            shape_slopes(parts, list(shape), safe, *low, moving=moving)
+            if moving
             else (parts(*shape, safe, *low), [])
         )
-        out, slope_x, chain = log_tail_and_slope(found, upper)
-        out = closed(inside, out, primals)
-        total = jnp.zeros_like(out)
-        for slope, tangent in zip(slopes, shape_tangents, strict=moves):
-            if not isinstance(tangent, SymbolicZero):
-                total = total + jnp.where(inside, slope * chain, 0.0) * tangent
-        if not isinstance(x_tangent, SymbolicZero):
-            total = total + jnp.where(inside, -slope_x if upper else slope_x, 0.0) * x_tangent
-        return out, total
 
-    log_tail.defjvp(rule, symbolic_zeros=True)
-    return log_tail
+        def moved(upper):
+            out, slope_x, chain = log_tail_and_slope(found, upper)
+            out = closed(inside, out, primals, upper)
+            total = jnp.zeros_like(out)
+            for i, slope in zip(moving, slopes, strict=True):
+                total = total + jnp.where(inside, slope * chain, 0.0) * shape_tangents[i]
+            if not isinstance(x_tangent, SymbolicZero):
+                total = total + jnp.where(inside, -slope_x if upper else slope_x, 0.0) * x_tangent
+            return out, total
+
+        return tuple(zip(moved(False), moved(True), strict=True))
+
+    log_tails.defjvp(rule, symbolic_zeros=True)
+    return log_tails
 
 
 @jax.custom_jvp
@@ -326,17 +337,16 @@ def _log_betainc_of_logits(a, b, logits, gap, odds):
 
 def _logits_rule(primals, tangents):
     *shape, logits, gap, odds = primals
-    moves = not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:2])
+    moving = _moving(tangents[:2])
     found, slopes = (
-        shape_slopes(_logit_parts, shape, logits, gap, odds)
-        if moves
+        shape_slopes(_logit_parts, shape, logits, gap, odds, moving=moving)
+        if moving
         else (_logit_parts(*primals), [])
     )
     out, slope, chain = log_tail_and_slope(found, False)
     total = jnp.zeros_like(out)
-    for shape_slope, tangent in zip(slopes, tangents[:2], strict=moves):
-        if not isinstance(tangent, SymbolicZero):
-            total = total + shape_slope * chain * tangent
+    for i, shape_slope in zip(moving, slopes, strict=True):
+        total = total + shape_slope * chain * tangents[i]
     if not isinstance(tangents[2], SymbolicZero):
         total = total + slope * tangents[2]
     return out, total
@@ -345,12 +355,9 @@ def _logits_rule(primals, tangents):
 _log_betainc_of_logits.defjvp(_logits_rule, symbolic_zeros=True)
 
 
-_log_gammainc = _log_tail(gamma_parts, upper=False, top=math.inf)
-_log_gammaincc = _log_tail(gamma_parts, upper=True, top=math.inf)
-_log_gammainc_of_pair = _log_tail(gamma_parts, upper=False, top=math.inf, words=2)
-_log_gammaincc_of_pair = _log_tail(gamma_parts, upper=True, top=math.inf, words=2)
-_log_betainc = _log_tail(beta_parts, upper=False, top=1.0)
-_log_betaincc = _log_tail(beta_parts, upper=True, top=1.0)
+_log_gamma_tails = _log_tails(gamma_parts, top=math.inf)
+_log_gamma_tails_of_pair = _log_tails(gamma_parts, top=math.inf, words=2)
+_log_beta_tails = _log_tails(beta_parts, top=1.0)
 
 
 def log_gammainc(a: ArrayLike, x: ArrayLike) -> Array:
@@ -360,17 +367,22 @@ def log_gammainc(a: ArrayLike, x: ArrayLike) -> Array:
     Slope in x: density / P; in a: forward differentiation of the value's own series. 0 on the
       edges.
     """
-    return _log_gammainc(*jnp.broadcast_arrays(*as_floats(a, x)))
+    return _log_gamma_tails(*jnp.broadcast_arrays(*as_floats(a, x)))[0]
 
 
 def log_gammaincc(a: ArrayLike, x: ArrayLike) -> Array:
     """log Q(a, x) = log(1 - P(a, x)), the upper one, in the same way."""
-    return _log_gammaincc(*jnp.broadcast_arrays(*as_floats(a, x)))
+    return _log_gamma_tails(*jnp.broadcast_arrays(*as_floats(a, x)))[1]
 
 
-def log_gammainc_of_pair(upper: bool, a: Array, x: Array, low: Array) -> Array:
-    """log P(a, x + low) or log Q(a, x + low), low being what x lost to rounding: it has no slope."""
-    return (_log_gammaincc_of_pair if upper else _log_gammainc_of_pair)(a, x, low)
+def log_gamma_tails_of_pair(a: Array, x: Array, low: Array) -> tuple[Array, Array]:
+    """log P(a, x + low) and log Q(a, x + low), low being what x lost to rounding: it has no slope."""
+    return _log_gamma_tails_of_pair(a, x, low)
+
+
+def log_beta_tails(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> tuple[Array, Array]:
+    """log I_x(a, b) and log(1 - I_x(a, b)) at once: see `log_betainc`."""
+    return _log_beta_tails(*jnp.broadcast_arrays(*as_floats(a, b, x)))
 
 
 def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
@@ -381,7 +393,7 @@ def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
     quadrature. 0 on the edges. Where I is near 1 because a shape is tiny, the error is less than
     half a rounding of I, not of its log.
     """
-    return _log_betainc(*jnp.broadcast_arrays(*as_floats(a, b, x)))
+    return log_beta_tails(a, b, x)[0]
 
 
 def log_betainc_of_logits(
@@ -410,4 +422,4 @@ def log_betainc_of_logits(
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
     """log(1 - I_x(a, b)), the upper tail, in the same way; x need not be turned into 1 - x."""
-    return _log_betaincc(*jnp.broadcast_arrays(*as_floats(a, b, x)))
+    return log_beta_tails(a, b, x)[1]

@@ -539,6 +539,19 @@ def standardize_far(
     return _standardize_far(*as_floats(value, loc, log_scale, log_edge))
 
 
+def power_of_two(length: ArrayLike, smallest: ArrayLike, largest: ArrayLike) -> Array:
+    """The power of two next to `length`, kept to where lengths from `smallest` to `largest`, all > 0, stay
+    floats in that unit: to divide by it rounds nothing. No slope.
+    """
+    length, smallest, largest = map(jax.lax.stop_gradient, as_floats(length, smallest, largest))
+    info = jnp.finfo(length.dtype)
+    room = -info.minexp - 26  # of exponents, 100 in float32
+    low = jnp.maximum(largest * 2.0**-room, info.tiny * 2.0**24)
+    high = jnp.minimum(smallest, info.max * 2.0 ** -(room + 2)) * 2.0**room
+    kept = jnp.clip(length, low, jnp.maximum(high, low))
+    return jax.lax.reduce_precision(kept, info.bits - info.nmant - 1, 0)
+
+
 # ---- limits and hyperbolics ----
 
 

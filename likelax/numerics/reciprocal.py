@@ -20,7 +20,7 @@ from likelax.numerics.gamma import (
     stirling,
     trigamma,
 )
-from likelax.numerics.incomplete import log_gammainc_of_pair
+from likelax.numerics.incomplete import log_gamma_tails_of_pair
 from likelax.numerics.logspace import as_floats, divide, log1mexp
 from likelax.numerics.pairs import (
     log_over,
@@ -106,50 +106,39 @@ def _lgamma1p(s):
     return lgamma1p(s)
 
 
-def _tail(upper: bool, a: Array, y: Array, low: Array, log_y: Array) -> Array:
-    """log Q(a, y + low) or log P(a, y + low); where y underflows, by its logarithm."""
+def _tails(a: Array, y: Array, low: Array, log_y: Array) -> tuple[Array, Array]:
+    """log P(a, y + low) and log Q(a, y + low); where y underflows, by its logarithm."""
     info = jnp.finfo(y.dtype)
     lost = y < info.tiny
     # P(a, y) is y^a / Gamma(a + 1) there.
     few = a < 1.0
     log_gamma = _lgamma1p(jnp.where(few, a, 0.0)), lgamma(jnp.where(few, 2.0, a + 1.0))
     log_p = a * jnp.where(lost, log_y, 0.0) - jnp.where(few, *log_gamma)
-    small = log1mexp(jnp.where(lost, -log_p, 1.0)) if upper else log_p
+    log_q = log1mexp(jnp.where(lost, -log_p, 1.0))
     held = jnp.where(lost, 1.0, jnp.where(y == jnp.inf, info.max, y))
     rest = jnp.where(lost | ~jnp.isfinite(low), 0.0, low)
-    value = log_gammainc_of_pair(upper, a, held, jax.lax.stop_gradient(rest))
-    return jnp.where(lost, small, value)
+    lower, upper = log_gamma_tails_of_pair(a, held, jax.lax.stop_gradient(rest))
+    return jnp.where(lost, log_p, lower), jnp.where(lost, log_q, upper)
 
 
-def _product_tail(upper: bool, x: ArrayLike, a: ArrayLike, rate: ArrayLike) -> Array:
-    x, a, rate = jnp.broadcast_arrays(*as_floats(x, a, rate))
+def gamma_log_tails(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> tuple[Array, Array]:
+    """log P(a, rate x) and log Q(a, rate x), x > 0, a = concentration > 0, with the rounding of the
+    product kept.
+    """
+    x, a, rate = jnp.broadcast_arrays(*as_floats(x, concentration, rate))
     y = rate * x
-    return _tail(upper, a, y, product_gap(rate, x, y), jnp.log(rate) + jnp.log(x))
+    return _tails(a, y, product_gap(rate, x, y), jnp.log(rate) + jnp.log(x))
 
 
-def _quotient_tail(upper: bool, x: ArrayLike, a: ArrayLike, s: ArrayLike) -> Array:
-    x, a, s = jnp.broadcast_arrays(*as_floats(x, a, s))
+def inverse_gamma_log_tails(
+    x: ArrayLike, concentration: ArrayLike, scale: ArrayLike
+) -> tuple[Array, Array]:
+    """log Q(a, scale / x) and log P(a, scale / x), x > 0, a = concentration > 0, with the rounding of the
+    quotient kept: the lower tail of x, and the upper one.
+    """
+    x, a, s = jnp.broadcast_arrays(*as_floats(x, concentration, scale))
     # In larger units, in which the products of the halves are floats.
     unit = jnp.where((x < 2.0**-60) & (s < 2.0**40), 2.0**60, 1.0)
     low = pair_over(word(s * unit), x * unit)[1]
-    return _tail(upper, a, divide(s, x), low, log_over(s, x))
-
-
-def gamma_log_cdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:
-    """log P(a, rate x), x > 0, a = concentration > 0, with the rounding of the product kept."""
-    return _product_tail(False, x, concentration, rate)
-
-
-def gamma_log_survival(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Array:
-    """log Q(a, rate x), in the same way."""
-    return _product_tail(True, x, concentration, rate)
-
-
-def inverse_gamma_log_cdf(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) -> Array:
-    """log Q(a, scale / x), x > 0, a = concentration > 0, with the rounding of the quotient kept."""
-    return _quotient_tail(True, x, concentration, scale)
-
-
-def inverse_gamma_log_survival(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) -> Array:
-    """log P(a, scale / x), in the same way."""
-    return _quotient_tail(False, x, concentration, scale)
+    lower, upper = _tails(a, divide(s, x), low, log_over(s, x))
+    return upper, lower

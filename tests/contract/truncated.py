@@ -6,7 +6,7 @@ import numpy as np
 import likelax as lx
 from contract.bounded import beta_log_prob, beta_tail
 from contract.counts import log1mexp
-from contract.entry import Entry, powers
+from contract.entry import Entry, powers, signed
 from contract.gammas import gamma_log_prob, lower, upper
 from contract.line import student_log_prob, student_lower
 from contract.mixed import cauchy, cauchy_cdf, mirrored
@@ -66,7 +66,7 @@ def draw_between(sample, at_ends=0.0):
 
 def sample_gumbel(generator, n, params=None):
     if params is None:
-        scale = powers(generator, n, -10, 10)
+        scale = powers(generator, n, -20, 20)
         params = scale * generator.normal(size=n), scale
     far = np.where(generator.random(n) < 0.7, 1, 5)
     return params[0] - params[1] * np.log(generator.exponential(size=n)) * far, *params
@@ -74,41 +74,58 @@ def sample_gumbel(generator, n, params=None):
 
 def sample_cauchy(generator, n, params=None):
     if params is None:
-        scale = powers(generator, n, -10, 10)
+        scale = powers(generator, n, -20, 20)
         params = scale * generator.normal(size=n), scale
     return params[0] + params[1] * generator.standard_cauchy(size=n), *params
 
 
 def sample_exponential(generator, n, params=None):
     if params is None:
-        params = (powers(generator, n, -10, 10),)
+        params = (powers(generator, n, -20, 20),)
     far = np.where(generator.random(n) < 0.7, 1, 20)
     return generator.exponential(size=n) / params[0] * far, *params
 
 
 def sample_student(generator, n, params=None):
+    """Any number of degrees of freedom; of so few that the values are mostly no floats, of any size."""
     if params is None:
-        scale = powers(generator, n, -10, 10)
-        params = powers(generator, n, -0.5, 3), scale * generator.normal(size=n), scale
+        scale = powers(generator, n, -20, 20)
+        df = powers(generator, n, -0.5, 3), powers(generator, n, -3, 20)
+        df = np.where(generator.random(n) < 0.7, *df)
+        params = df, scale * generator.normal(size=n), scale
     df, loc, scale = params
-    return loc + scale * generator.standard_t(df) * np.where(
-        generator.random(n) < 0.7, 1, 5
-    ), *params
+    z = generator.standard_t(np.clip(df, 0.3, 1e12))
+    z = np.where(df < 0.3, signed(generator, n, -10, 15), z)
+    return loc + scale * z * np.where(generator.random(n) < 0.7, 1, 5), *params
 
 
 def sample_gamma(generator, n, params=None):
+    """Up to where floats are a hundredth of the width apart. Of concentrations so small that values are
+    mostly no floats, values of any size.
+    """
     if params is None:
-        params = powers(generator, n, -1, 4), powers(generator, n, -10, 10)
+        params = powers(generator, n, -1, 4), powers(generator, n, -3, 10)
+        params = np.where(generator.random(n) < 0.6, *params), powers(generator, n, -20, 20)
+    a, rate = params
     far = np.where(generator.random(n) < 0.7, 1, generator.uniform(0.5, 2, n))
-    return np.maximum(generator.gamma(params[0]) * far / params[1], 1e-30), *params
+    far = np.where(a > 1e4, 1 + generator.normal(size=n) * 5 / np.sqrt(a), far)
+    x = np.where(a < 0.1, powers(generator, n, -30, 1), generator.gamma(np.maximum(a, 0.1)) * far)
+    return np.clip(x / rate, 1e-37, 1e37), *params
 
 
 def sample_beta(generator, n, params=None):
+    """Shapes as the Gamma's concentration; of small ones and at the ends values of any size."""
     if params is None:
-        params = powers(generator, n, -1, 3), powers(generator, n, -1, 3)
-    x = generator.beta(*params)
+        kind = generator.integers(0, 3, n)
+        ends = [(-1, 3), (1, 10), (-3, 10)]
+        params = tuple(np.choose(kind, [powers(generator, n, *e) for e in ends]) for _ in range(2))
+    a, b = params
+    x = generator.beta(np.maximum(a, 0.1), np.maximum(b, 0.1))
+    end = powers(generator, n, -30, 0)
+    end = np.where(generator.random(n) < 0.5, end, 1 - powers(generator, n, -6, 0))
+    x = np.where(np.minimum(a, b) < 0.1, end, x)
     x = np.where(generator.random(n) < 0.7, x, generator.random(n))
-    return np.clip(x, 1e-30, 1 - 2.0**-22), *params
+    return np.clip(x, 1e-37, 1 - 2.0**-22), *params
 
 
 def between_lengths(x, low, high, width):
@@ -123,8 +140,7 @@ def gamma_width(a, rate):
 
 
 def beta_width(a, b):
-    m = a / (a + b)
-    return np.sqrt(m * (1 - m) / (a + b + 1))
+    return np.sqrt(a / (a + b) * b / (a + b) / (a + b + 1))
 
 
 # ---- a Normal with one end ----
@@ -202,7 +218,6 @@ STUDENT = truncated(
     lambda x, df, loc, scale: student_lower((x - loc) / scale, df),
     lambda x, df, loc, scale: student_lower((loc - x) / scale, df),
 )
-STUDENT.pop("log_survival")  # the same of -x, and half a minute of compilation
 
 ENTRIES = [
     Entry(
@@ -257,7 +272,7 @@ ENTRIES = [
             lambda x, a, rate: upper(a, rate * x),
         ),
         lambda x, low, high, a, rate: (
-            *between_lengths(x, low, high, gamma_width(a, rate)),
+            *np.minimum(between_lengths(x, low, high, gamma_width(a, rate)), (x, low, high)),
             a,
             rate,
         ),
@@ -273,7 +288,11 @@ ENTRIES = [
             lambda x, a, b: beta_tail(False)(x, a, b),
             lambda x, a, b: beta_tail(True)(x, a, b),
         ),
-        lambda x, low, high, a, b: (*between_lengths(x, low, high, beta_width(a, b)), a, b),
+        lambda x, low, high, a, b: (
+            *np.minimum(between_lengths(x, low, high, beta_width(a, b)), (x, low, high)),
+            a,
+            b,
+        ),
         edges=[(0.9, 0.25, 0.5, 1.5, 2), (0.1, 0.25, 0.5, 1.5, 2), (0.5, 0.25, 0.5, 1.5, 2)],
         digits=60,
     ),
