@@ -9,6 +9,7 @@ has two signs, so that of neighbours it keeps its digits, and so do its slopes. 
 be no more than a spike among the nodes, it is q's surprise less p's entropy, which do not cancel there.
 """
 
+import functools
 import math
 
 import jax
@@ -76,14 +77,17 @@ def truncated_normal_divergence(
     scale_q: ArrayLike,
 ) -> Array:
     """KL of a Normal(loc, scale) kept to [low, high] from a Normal(loc_q, scale_q) kept to [low_q,
-    high_q]; inf where the first interval is not inside the second. Ends may be infinite.
+    high_q]; inf, with slopes of 0, where the first interval is not inside the second. Ends may be infinite.
     """
-    values = as_floats(low, high, loc, scale, low_q, high_q, loc_q, scale_q)
-    low, high, loc, scale, low_q, high_q, loc_q, scale_q = jnp.broadcast_arrays(*values)
+    floats = as_floats(low, high, loc, scale, low_q, high_q, loc_q, scale_q)
+    values = jnp.broadcast_arrays(*floats)
+    low, high, _, _, low_q, high_q, _, _ = values
     outside = (low < low_q) | (high > high_q)
-    low_q, high_q = jnp.where(outside, low, low_q), jnp.where(outside, high, high_q)
-    divergence = _divergence(low, high, loc, scale, low_q, high_q, loc_q, scale_q)
-    return jnp.where(outside & ~jnp.isnan(divergence), jnp.inf, divergence)
+    # Nothing moves what is infinite, wherever the two are.
+    held = (jnp.where(outside, a, b) for a, b in zip(2 * (0.0, 1.0, 0.0, 1.0), values, strict=True))
+    divergence = jnp.where(outside, jnp.inf, _divergence(*held))
+    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
+    return jnp.where(unknown, jnp.nan, divergence)
 
 
 def _divergence(low, high, loc, scale, low_q, high_q, loc_q, scale_q):

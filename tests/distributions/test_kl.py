@@ -540,3 +540,24 @@ def test_classes_of_which_none_is_possible():
     np.testing.assert_array_equal(slopes, 0)
     with pytest.raises(ValueError, match=r"shapes \(3,\) and \(4,\) differ; both sides need"):
         lx.Multinomial(3.0, probs=some).kl_divergence(lx.Multinomial(3.0, logits=jnp.zeros(4)))
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        ((0.0, 1.0, 0.5, 1.0), (0.25, 2.0, 0.0, 1.0)),  # begins later
+        ((-INF, 1.0, 0.0, 1.0), (0.0, 2.0, 0.0, 1.0)),
+        ((-INF, INF, 0.0, 1.0), (0.0, 1.0, 0.0, 1.0)),
+        ((0.0, 1.0, 0.0, 1.0), (2.0, 3.0, 0.0, 1e-20)),  # elsewhere, of no width
+        ((1e30, 2e30, 0.0, 1.0), (-1.0, 1.0, 0.0, 1.0)),  # of no probability
+    ],
+)
+def test_an_infinite_divergence_of_truncated_normals_has_no_slopes(p, q):
+    def kl(p, q):
+        return lx.kl_divergence(truncated(*p), truncated(*q))
+
+    value, slopes = jax.jit(jax.value_and_grad(kl, (0, 1)))(p, q)
+    assert value == np.inf
+    assert all(slope == 0 for slope in jax.tree.leaves(slopes))
+    # A parameter that nobody knows is not hidden.
+    assert np.isnan(kl((*p[:2], np.nan, p[3]), q))
