@@ -12,6 +12,10 @@ _MASS_SLOPES = (
     "slopes of a density and of a mass, each within a few roundings of its own, cancel to a fortieth of them: "
     "of shapes above 500, whose slopes are sqrt(shape) times those of shape 1"
 )
+_NARROW = (
+    "of large shapes the log-density at the nodes of a narrow interval's integral is some 10 in size, and rounded "
+    "as that; unlike a scale, the Beta's has no unit to be taken out"
+)
 MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("Truncated(Gamma)", "log_prob/4"): (60.0, _MASS_SLOPES),
     ("LogNormal", "log_prob"): (1.3e7, _LOG_NORMAL),
@@ -24,6 +28,9 @@ MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("Gamma(log_rate)", "log_prob/2"): (1.2e7, _LOG_RATE),
 }
 MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
+    ("Truncated(Beta)", "log_survival"): (12.0, _NARROW),
+    ("Truncated(Beta)", "log_cdf/3"): (60.0, _MASS_SLOPES),
+    ("Truncated(Beta)", "log_survival/4"): (60.0, _MASS_SLOPES),
     ("LogNormal", "log_prob"): (7e7, _LOG_NORMAL),
     ("LogNormal", "log_prob/0"): (3.5e7, _LOG_NORMAL),
     ("LogNormal", "log_prob/1"): (3.5e7, _LOG_NORMAL),
