@@ -67,7 +67,7 @@ def _nodes(xi: Array, c: Array) -> tuple[Array, Array, Array]:
     reach = terms(xi, 18, 38)  # of exp(-t), to the end of the nodes
     (first, w_first), (second, w_second) = (
         [jnp.asarray(v, xi.dtype) for v in gauss_legendre(n)]
-        for n in (terms(xi, 32, 88), terms(xi, 12, 36))
+        for n in (terms(xi, 40, 88), terms(xi, 12, 36))
     )
     xi, c, tiny = xi[..., None], c[..., None], 1e-25
     in_y = c < xi
@@ -92,13 +92,16 @@ def _nodes(xi: Array, c: Array) -> tuple[Array, Array, Array]:
 
 
 class _Phi(NamedTuple):
-    """phi, its slopes in xi and c, and c times the latter; phi + c times it: all times c, where that is above 1."""
+    """phi, its slopes in xi and c, and c times the latter; phi + c times it: all times c, where that is above 1.
+    And E[1 / (1 + c z)].
+    """
 
     phi: Array
     in_xi: Array
     in_c: Array
     in_log_c: Array
     grown: Array
+    kept: Array
 
 
 def _phi(xi: Array, c: Array) -> _Phi:
@@ -115,12 +118,13 @@ def _phi(xi: Array, c: Array) -> _Phi:
     density = jnp.exp(-t) * weight * unit * (jnp.where(in_y, jax.lax.stop_gradient(d), 1.0) / d)
     rise = t * (e + ratio * t * _share_slope(w))
     parts = (jnp.ones_like(d), rise / d, -h / d, -ratio * h / d, e / d)
-    sums = (jnp.sum(density * part, -1) for part in parts)
+    sums = [jnp.sum(density * part, -1) for part in parts]
+    sums.append(jnp.sum(density / unit * e, -1))
     # At c = 0 moments of z.
     mean = divide(1.0, 1.0 - jnp.where(xi < 1.0, xi, 0.0))
     finite = xi < 0.5
     square = jnp.where(finite, -mean / (1.0 - 2.0 * jnp.where(finite, xi, 0.0)), 0.0)
-    moments = mean, mean * mean, square, jnp.zeros_like(mean), mean
+    moments = mean, mean * mean, square, jnp.zeros_like(mean), mean, jnp.ones_like(mean)
     return _Phi(*(jnp.where(none, a, b) for a, b in zip(moments, sums, strict=True)))
 
 
@@ -174,9 +178,30 @@ def _excess_divergence_jvp(primals, tangents):
         -_finite(divide(in_log_b, g)),
         jnp.zeros_like(g),
         (1.0 + k) * b * in_xi - 1.0,
-        b * (shrink * phi.phi) + (1.0 + k) * b * in_k,
+        b * grown + b * in_k,
     )
     return _excess_divergence(*primals), sum(map(jnp.multiply, slopes, tangents))
+
+
+def _loc_slope(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> Array:
+    """(1 + k) / g E[1 / (1 + k b z)]: how the divergence grows with p's loc, and falls with q's.
+
+    With an index below 0 the mean is (c phi - xi) / (c - xi), c = k b, as E[log(1 + c z)] by parts is c E[1 / (1 + c
+    z)] + xi E[c z / (1 + c z)], or for c < 0 one more than -c E[z / (1 + c z)]: nothing cancels.
+    """
+    flip, index, c, shrink, _ = _reflected(scale, (g, g_low), xi, k)
+    phi = _phi(index, c)
+    b = divide(scale, g)
+    large = c > 1.0
+    some = jnp.where(large, c, 1.0)
+    rises = flip & (k > 0)
+    own = jnp.where(rises & large, 1.0 - divide(index, some), jnp.where(large, 0.0, k * b) * shrink)
+    ends = divide(shrink * own * phi.phi + index, jnp.where(rises, c, 1.0))
+    falls = flip & ~rises
+    grown = phi.grown - jnp.where(large, phi.in_log_c * divide(index, some), phi.in_c * index)
+    loss = jnp.where(falls, k * divide(b, some), 0.0)
+    kept = jnp.where(rises, ends, jnp.where(falls, 1.0 - loss * shrink * grown, phi.kept))
+    return _finite(divide((1.0 + k) * kept, g))
 
 
 @jax.custom_jvp
@@ -191,6 +216,27 @@ def _excess_scale_jvp(primals, tangents):
     return g, (ds + k * (dloc - dloc_q) + (loc - loc_q) * dk, jnp.zeros_like(ds))
 
 
+@jax.custom_jvp
+def _divergence(
+    loc: Array, loc_q: Array, scale: Array, scale_q: Array, xi: Array, k: Array
+) -> Array:
+    g = _excess_scale(loc, loc_q, scale_q, k)
+    return tail_depth(loc, loc_q, scale_q, k) + _excess_divergence(scale, *g, xi, k)
+
+
+@_divergence.defjvp
+def _divergence_jvp(primals, tangents):
+    (loc, loc_q, scale, scale_q, xi, k), (dloc, dloc_q, *rest) = primals, tangents
+
+    def without_locs(scale, scale_q, xi, k):
+        g = _excess_scale(loc, loc_q, scale_q, k)
+        return tail_depth(loc, loc_q, scale_q, k) + _excess_divergence(scale, *g, xi, k)
+
+    divergence, change = jax.jvp(without_locs, (scale, scale_q, xi, k), tuple(rest))
+    slope = _loc_slope(scale, *_excess_scale(loc, loc_q, scale_q, k), xi, k)
+    return divergence, change + slope * (dloc - dloc_q)
+
+
 def generalized_pareto_divergence(
     loc: ArrayLike,
     scale: ArrayLike,
@@ -199,8 +245,9 @@ def generalized_pareto_divergence(
     scale_q: ArrayLike,
     k: ArrayLike,
 ) -> Array:
-    """KL of a generalised Pareto of index xi from one of index k, to a few roundings of 1. It is inf, with slopes
-    of 0, where p's support is not inside q's, and for k = 0, an exponential tail, where p's mean is infinite.
+    """KL of a generalised Pareto of index xi from one of index k, to a few roundings of 1, or of xi where that is
+    larger (both indices beyond 1e4 lose their difference). It is inf, with slopes of 0, where p's support is not inside
+    q's, and for k = 0, an exponential tail, where p's mean is infinite.
 
     Slopes at an end that both have are those to the side on which the divergence is finite. Infinite ones count as
     0: all at a common upper end of xi <= -1, and the infinite part of that in k at 0 where p has no variance. From
@@ -214,8 +261,7 @@ def generalized_pareto_divergence(
     outside |= (k == 0) & (xi >= 1)
     pairs = (loc, loc_q), (scale, scale_q), (jnp.where(xi < 0, xi, 1.0), k)
     loc_q, scale_q, k = (jnp.where(outside, a, b) for a, b in pairs)
-    g = _excess_scale(loc, loc_q, scale_q, k)
-    divergence = tail_depth(loc, loc_q, scale_q, k) + _excess_divergence(scale, *g, xi, k)
+    divergence = _divergence(loc, loc_q, scale, scale_q, xi, k)
     endless = (xi <= -1) & (room == 0)
     divergence = jnp.where(endless, jax.lax.stop_gradient(divergence), divergence)
     divergence = jnp.where(outside, jnp.inf, divergence)

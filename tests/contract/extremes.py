@@ -122,22 +122,27 @@ def entropy_lengths(loc, scale, xi):
 
 
 def pair_draw(generator, n):
-    """Indices next to one another, to 2 or tiny; scales as neighbours or apart, of 1e±18, as their quotient is a
-    float; q's end beyond p's, but for a tenth of the rows.
+    """Indices next to one another, to 2, or of sizes from 1e-20 to 100; scales as neighbours or apart; q's end
+    beyond p's, but for a tenth of the rows.
     """
-    kind = generator.integers(0, 5, n)
+    kind = generator.integers(0, 6, n)
     ways = [
         generator.normal(size=n) * 0.6,
         generator.uniform(-2, 2, n),
-        signed(generator, n, -8, 0),
+        signed(generator, n, -20, 0),
+        np.zeros(n),
+        -1 + signed(generator, n, -7, -1),
+        signed(generator, n, -20, 2),
     ]
-    xi = np.choose(kind, [*ways, np.zeros(n), -1 + signed(generator, n, -7, -1)])
+    xi = np.choose(kind, ways)
     near = xi + signed(generator, n, -7, -1) * np.maximum(np.abs(xi), 1e-4)
-    other = generator.choice([-1, 1], n, p=[0.1, 0.9]) * np.abs(generator.uniform(-2, 2, n))
-    other = np.where(xi < 0, generator.uniform(-2, 2, n), other)
+    size = np.where(
+        generator.random(n) < 0.5, generator.uniform(0, 2, n), powers(generator, n, -20, 2)
+    )
+    other = np.where(generator.random(n) < np.where(xi < 0, 0.5, 0.1), -1, 1) * size
     k = np.choose(generator.integers(0, 4, n), [near, other, other, np.zeros(n)])
     xi, k = xi.astype(np.float32).astype(float), k.astype(np.float32).astype(float)
-    scale, scale_q = positives(generator, n, -18, 18)
+    scale, scale_q = positives(generator, n, -20, 20)
     end = scale * np.abs(k) / np.where(xi < 0, -xi, 1) * (1 + powers(generator, n, -5, 3))
     held = (k < 0) & (xi < 0) & (generator.random(n) < 0.9)
     scale_q = np.clip(np.where(held, end, scale_q), 1e-25, 1e25)
@@ -191,8 +196,10 @@ def excess_kl(loc, scale, xi, loc_q, scale_q, k):
 
 
 def pair_lengths(loc, scale, xi, loc_q, scale_q, k):
-    near = np.minimum(scale, scale_q)
-    return near, scale, np.maximum(1, np.abs(xi)), near, scale_q, np.maximum(1, np.abs(k))
+    """q's index counts times the scales' quotient."""
+    near, few = np.minimum(scale, scale_q), np.minimum(1, scale_q / scale)
+    of_k = np.where(np.abs(k) < few, few, np.maximum(1, np.abs(k)))
+    return near, scale, np.maximum(1, np.abs(xi)), near, scale_q, of_k
 
 
 # loc itself, before it, the end of an index below, at and above -1, and beyond the end.
