@@ -15,6 +15,7 @@ import pytest
 from contract.entries import BY_NAME
 from contract.measure import TABLES, evaluate, load, of_distribution, rows
 from contract.misses import MISSES, MISSES_FLOAT64
+from slow import marked
 
 FRESH = 4  # rows of each entry that are moved and computed anew
 
@@ -59,8 +60,29 @@ PRECISIONS = [
 ]
 
 
+# Their programs compile for more than 5 seconds.
+SLOW = {
+    "Beta tails",
+    "BetaBinomial tails",
+    "Binomial(probs) tails",
+    "Hurdle(Poisson)",
+    "KL Beta",
+    "KL Dirichlet",
+    "KL Truncated(Normal)",
+    "NegativeBinomial tails",
+    "NegativeBinomial.from_mean tails",
+    "StudentT tails",
+    "Truncated(Beta)",
+    "Truncated(Cauchy)",
+    "Truncated(Gamma)",
+    "Truncated(Gumbel)",
+    "Truncated(StudentT)",
+    "VonMises tails",
+}
+
+
 @pytest.mark.parametrize(("dtype", "misses"), PRECISIONS)
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", marked(BY_NAME, SLOW))
 def test_contract(name, dtype, misses):
     entry = BY_NAME[name]
     columns, truth = grid(name)

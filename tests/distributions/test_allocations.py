@@ -161,6 +161,7 @@ def tails_of(k, n, a, b):
     return dist.log_cdf(k), dist.log_survival(k), *jax.jacrev(tails)(a), back
 
 
+@pytest.mark.slow
 def test_tails_of_the_beta_binomial():
     want = np.array([exact_tails(*row) for row in TAILS]).T
     k, n, a, b = f32(TAILS).T
@@ -196,6 +197,7 @@ def test_second_derivatives_of_the_tails_of_the_beta_binomial_in_reverse_twice()
     np.testing.assert_allclose(got, want, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [100, 1000, 300_000])
 def test_long_sums_of_the_beta_binomial_are_those_of_all_terms(n, monkeypatch):
     """Where they rise to a peak, fall, and rise to both ends; the contract has counts of 1e8."""

@@ -665,6 +665,7 @@ def test_second_derivatives_of_power_laws_far_out(name, log_scale):
     np.testing.assert_allclose(got, [[(df + 1) / 4, 0], [0, 0]], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("df", [np.inf, 1e38])
 def test_student_t_of_endless_degrees_of_freedom_is_the_normal(df):
     """Also where df/z + z, and of an infinite df z^2, is no float."""
@@ -725,6 +726,7 @@ def slope_and_its_slope(df, z):
     return jax.jvp(jax.grad(tail), (df,), (jnp.ones_like(df),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("df, z", [(1.0, 1.0), (49.0, 7.0), (3.0, 0.8), (30.0, -2.0)])
 def test_second_derivatives_of_the_tails_of_student_t_in_df(df, z):
     """The first two where z^2 = df, at which the logits of the incomplete beta change sign."""
@@ -741,6 +743,7 @@ def test_second_derivatives_of_the_tails_of_student_t_in_df(df, z):
     np.testing.assert_allclose(got, want, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_tails_of_student_t_are_numbers_everywhere():
     """Where the square of z / sqrt(df) is no float, too, and in reverse mode twice."""
     z = np.float32([0.0, 1e-30, 1e-3, 1.0, 1e10, 1e25])
@@ -764,6 +767,7 @@ def mixed_slopes(df, scale, z):
     return jax.hessian(log_cdf, (0, 1))(df, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("z", [0.0, 1.0, -5.0])
 def test_mixed_derivatives_of_the_tails_of_student_t(z):
     """In df and loc, either first: the region about loc has a formula in the square of z."""

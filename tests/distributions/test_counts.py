@@ -258,6 +258,7 @@ def test_tails_of_nothing_have_slopes(make, first):
     np.testing.assert_allclose(bend, -1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_dispersion_it_is_the_poisson():
     rate, k = f32([0.3, 4.0, 31.0, 1e-30]), f32([0, 3, 40, 2])
     # log(rate dispersion) is about -69 there, with a rounding of 4e-6: by log_rate tails keep but that.
@@ -544,6 +545,7 @@ def mp_upper(k, r, p):
     return mp.log(1 - sum(mp.exp(negative_binomial(mp.mpf(i), r, p)) for i in range(int(k) + 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upper", [False, True])
 def test_second_derivatives_of_tails_at_logits_of_zero(upper):
     """Where a side is chosen by the sign of the logits."""

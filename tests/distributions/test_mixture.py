@@ -168,6 +168,7 @@ def both(m, x):
     return values(m, x), reverse, jax.jacfwd(values, (0, 1))(m, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prone", PRONE)
 @pytest.mark.parametrize("given", ["probs", "logits"])
 def test_a_zero_weight_poisons_nothing(given, prone):

@@ -436,6 +436,7 @@ def test_dirichlet_entropy_and_kl(x64):
             assert abs(got[2]) < (1e-14 if x64 else 1e-7)
 
 
+@pytest.mark.slow
 def test_dirichlet_gradients():
     with jax.enable_x64(True):
         other = Dirichlet(jnp.array([1.5, 0.3, 2.0]))

@@ -79,6 +79,7 @@ def gathers_nothing(sent, case):
     assert not any(in_loop for _, size, in_loop in sent if size > few)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_are_those_of_one_device_and_little_is_sent(found, name):
     error, sent = found[name]
@@ -86,11 +87,13 @@ def test_numbers_are_those_of_one_device_and_little_is_sent(found, name):
     gathers_nothing(sent, CASES[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HELD)
 def test_kl_to_and_from_logits_that_are_held(found, name):
     assert found[name][0] < 5e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NARROW)
 def test_half_precision_on_a_mesh(found, name):
     error, sent = found[name]
@@ -101,6 +104,7 @@ def test_half_precision_on_a_mesh(found, name):
     assert (KERNEL in sizes) if tokens else (HIDDEN in sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTROLS)
 def test_left_to_the_compiler_kernels_are_gathered_or_summed_in_the_loop(found, name):
     error, sent = found[name]

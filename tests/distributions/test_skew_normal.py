@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import optimize, special, stats
 
 import likelax as lx
@@ -80,6 +81,7 @@ def test_samples_are_pathwise():
     assert abs(slope.mean() - want) < 4.5 * slope.std() / np.sqrt(n) < want
 
 
+@pytest.mark.slow
 def test_derivatives_in_float64_and_edges():
     """Second derivatives of the lower tail close with those of the density: d log F = p/F."""
     with jax.enable_x64(True):

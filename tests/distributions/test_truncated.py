@@ -139,6 +139,7 @@ def exact_narrow(log_density, low, high, x):
         return [float(value) for value in logs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("base", "log_density", "ends"), NARROW, ids=["StudentT", "Gamma"])
 def test_a_narrow_interval_of_any_base(base, log_density, ends):
     low, high, x = f32(ends).T
@@ -268,6 +269,7 @@ def quantiles_of_normal(*arguments):
     return [quantile(*arguments), *slopes(*arguments), *moments(*arguments[1:])], curves, spreads
 
 
+@pytest.mark.slow
 def test_quantiles_and_spreads_of_a_normal():
     want = np.array([exact_quantile(row) for row in QUANTILES]).T
     columns = f32(QUANTILES).T
@@ -433,6 +435,7 @@ RECORDED = [
 ]
 
 
+@pytest.mark.slow
 def test_moments_of_recorded_ends():
     def exact(row):
         with mp.workdps(50):
@@ -541,6 +544,7 @@ def test_heads():
     np.testing.assert_allclose(log_prob, [want], rtol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-20, 1e-14, 1.0, 1e20])
 def test_beyond_the_only_end_no_slope_is_nan(scale):
     """The value that stands in for one outside is 1e14 scales from the end: its slope is beyond the floats."""

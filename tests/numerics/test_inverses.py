@@ -86,6 +86,7 @@ def test_huge_shapes_by_their_tail():
     assert abs(mp_log_lower(1e8, theirs) - np.log(1e-8)) > 0.1
 
 
+@pytest.mark.slow
 def test_slopes_against_differences():
     """Slopes in p and in the shapes, against differences of SciPy's quantiles."""
     with jax.enable_x64(True):
