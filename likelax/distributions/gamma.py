@@ -302,7 +302,11 @@ def marsaglia_tsang(u: Array, a: Array) -> tuple[Array, Array]:
     impossible = step <= -1
     step = jnp.where(impossible, 0.0, step)
     v_minus_1 = step * (3 + step * (3 + step))
-    bound = 0.5 * normal**2 + d * log1pmx(v_minus_1)
+    # Next to 0 v has no digits left in v - 1, which may round to -1.
+    near = step > -0.5
+    log_v = 3 * jnp.log1p(jnp.where(near, 0.0, step))
+    excess = jnp.where(near, log1pmx(jnp.where(near, v_minus_1, 0.0)), log_v - v_minus_1)
+    bound = 0.5 * normal**2 + d * excess
     return step, jnp.where(impossible, -jnp.inf, bound)
 
 

@@ -11,6 +11,7 @@ import scipy.special
 import scipy.stats
 
 import likelax as lx
+from likelax.distributions.gamma import marsaglia_tsang
 from likelax.testing.subject import quick_jit
 
 DRAWS = 20_000
@@ -108,3 +109,27 @@ def test_a_draw_of_0_stands_for_those_below_a_step(dist, monkeypatch):
         draw, slope = jax.value_and_grad(lambda dist: dist.sample(jax.random.key(0)))(dist)
         assert 0 < draw < jnp.inf and jnp.isfinite(dist.log_prob(draw))
         assert all(jnp.isfinite(leaf) & (leaf != 0) for leaf in jax.tree.leaves(slope)[-2:])
+
+
+def test_proposals_next_to_zero_are_accepted_as_often_as_they_should_be():
+    """There 1 + (v - 1) rounds to 0 or below, in which a plain bound is -inf or NaN, and NaN counted as accepted."""
+    u = np.linspace(-0.995, -0.95, 2001, dtype=np.float32)
+    step, bound = map(np.asarray, marsaglia_tsang(jnp.asarray(u), jnp.array(1.01)))
+    possible = step != 0
+    assert 100 < possible.sum() < 1900
+    np.testing.assert_array_equal(bound[~possible], -np.inf)
+    d, step = 1.01 - 1 / 3, step[possible].astype(float)
+    log_v = 3 * np.log1p(step)
+    exact = 4.5 * d * step**2 + d * (log_v - np.expm1(log_v))
+    np.testing.assert_allclose(bound[possible], exact, rtol=2e-6)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        plain = np.log1p(np.float32(step) * (3 + np.float32(step) * (3 + np.float32(step))))
+    assert not np.isfinite(plain).all()  # the control
+
+
+def test_no_gamma_is_drawn_next_to_zero_unless_its_density_says_so():
+    """Of an exponential a draw below 1e-9 has a chance of 1e-9."""
+    draws = lx.Gamma(1.0, 1.0).sample(jax.random.key(5), (400_000,))
+    assert draws.min() > 1e-9
+    counts = lx.NegativeBinomial(0.01, probs=0.5).sample(jax.random.key(1), (400_000,))
+    assert counts.min() == 0
