@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from likelax._pytree import Array, node
 from likelax.distributions._odds import Odds, multiply
 from likelax.distributions.base import Distribution
+from likelax.distributions.counts import Geometric
 from likelax.distributions.truncated import Truncated
 from likelax.numerics.logspace import entropy_term, log1mexp, log_add_exp, log_complements
 
@@ -22,11 +23,8 @@ class _Zeros(Odds):
 
     base: Distribution = node()
 
-    def _base_entropy(self) -> Array:
-        try:
-            return self.base.entropy()
-        except NotImplementedError:
-            self._missing("entropy", "average -.log_prob over .sample(key, (n,))")
+    def _no_entropy(self) -> None:
+        self._missing("entropy", "average -.log_prob over .sample(key, (n,))")
 
     def _check(self) -> None:
         super()._check()
@@ -136,7 +134,10 @@ class ZeroInflated(_Zeros):
         zeros = jnp.zeros(self.batch_shape, jnp.int32)
         log_zero = self.base.log_prob(zeros)
         # Of the base's entropy the term at 0 is replaced; the others gain -log(1 - p) each.
-        others = self._base_entropy() - entropy_term(log_zero)
+        try:
+            others = self.base.entropy() - entropy_term(log_zero)
+        except NotImplementedError:
+            self._no_entropy()
         mass = -self._q() * jnp.expm1(log_zero)
         return (
             entropy_term(self.log_prob(zeros)) + self._q() * others - multiply(mass, self._log_q())
@@ -219,10 +220,9 @@ class Hurdle(_Zeros):
         return jnp.where(zero, 0, mode)
 
     def entropy(self) -> Array:
-        zeros = jnp.zeros(self.batch_shape, jnp.int32)
-        log_mass = self._positive._log_mass()
-        positive = (self._base_entropy() - entropy_term(self.base.log_prob(zeros))) / jnp.exp(
-            log_mass
-        )
+        """In nats, of a geometric base, which forgets what it has passed. Of others the term at 0 is nearly all of a
+        small entropy, and what is left of it has no digits."""
+        if not isinstance(self.base, Geometric):
+            self._no_entropy()
         choice = entropy_term(self._log_p()) + entropy_term(self._log_q())
-        return choice + self._q() * (positive + log_mass)
+        return choice + self._q() * self.base.entropy()

@@ -98,6 +98,23 @@ def test_outside_and_missing():
     for family in (lx.ZeroInflated, lx.Hurdle):
         with pytest.raises(NotImplementedError, match=rf"{family.__name__}\.entropy has no"):
             family(lx.BetaBinomial(9, 2.0, 0.5), probs=0.5).entropy()
+    with pytest.raises(NotImplementedError, match=r"Hurdle\.entropy has no"):
+        lx.Hurdle(lx.Poisson(2.0), probs=0.5).entropy()
+
+
+@pytest.mark.parametrize("probs", [0.25, 1 - 2.0**-20])
+def test_entropy_of_a_hurdle_keeps_its_digits_where_all_is_zero(probs):
+    """h(p) + (1 - p) h(rest) / rest, h a coin's entropy: also where the base's is nearly all its term at 0."""
+
+    def exact(rest):
+        coin = lambda p: special.entr(p) + special.entr(1 - p)  # noqa: E731
+        return coin(probs) + (1 - probs) * coin(rest) / rest
+
+    for rest in (0.25, 1 - 2.0**-20):
+        dist = lambda rest: lx.Hurdle(lx.Geometric(probs=rest), probs=probs).entropy()  # noqa: E731
+        got, slope = jax.value_and_grad(dist)(rest)
+        np.testing.assert_allclose(got, exact(rest), rtol=1e-6)
+        np.testing.assert_allclose(slope, (1 - probs) * np.log1p(-rest) / rest**2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
