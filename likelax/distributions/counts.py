@@ -135,12 +135,17 @@ class Poisson(Distribution):
             return poisson_log_pmf(value, self.rate)
         return poisson_log_rate_log_pmf(value, self.log_rate)
 
-    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+    def _usual_log_tails(self, value: Array) -> tuple[Array, Array]:
+        """log P(X <= value) and log P(X > value) of a rate which is not `_rare`; there, some numbers."""
         value, rate = jnp.broadcast_arrays(value, jnp.where(self._rare, 1.0, self.rate))
         top = value + 1
         # Above 2^24 (float32) that is no float; the gap from the rate is all that counts of the rest.
         lost = jax.lax.stop_gradient((top - value) - 1)
         upper, lower = log_gamma_tails_of_pair(top, rate, lost)
+        return lower, upper
+
+    def _log_tails(self, value: Array) -> tuple[Array, Array]:
+        lower, upper = self._usual_log_tails(value)
         lower = jnp.where(self._rare, -self._next(value), lower)
         upper = jnp.where(self._rare, self._log_next(value), upper)
         return jnp.where(value == 0, _log_none(self, value), lower), upper
@@ -168,7 +173,7 @@ class Poisson(Distribution):
         return self._log_tails(value)[1]
 
     def survival(self, value: Array) -> Array:
-        some = jnp.where(self._rare, self._next(value), jnp.exp(self.log_survival(value)))
+        some = jnp.where(self._rare, self._next(value), jnp.exp(self._usual_log_tails(value)[1]))
         return jnp.where(value == 0, -jnp.expm1(_log_none(self, value)), some)
 
     def quantile(self, q: Array) -> Array:
