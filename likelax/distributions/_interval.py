@@ -137,4 +137,5 @@ def _log_integral(base: Distribution, low: Array, width: Array) -> tuple[Array, 
     log_kronrod = logsumexp(log_density + np.log(kronrod).astype(low.dtype).reshape(column), axis=0)
     shares = jnp.exp(log_density - log_kronrod)
     off = jnp.abs(1 - jnp.sum(shares * gauss.astype(low.dtype).reshape(column), axis=0))
+    off = off + jnp.finfo(low.dtype).eps * jnp.abs(log_kronrod)
     return log_kronrod + jnp.log(width / 2), jax.lax.stop_gradient(off)

@@ -115,11 +115,12 @@ def _phi(xi: Array, c: Array) -> _Phi:
     d = e + ratio * h
     # With c, as 1 / c may be as small as c in_c is.
     unit = jnp.where(ratio > 1.0, ratio, 1.0)
-    density = jnp.exp(-t) * weight * unit * (jnp.where(in_y, jax.lax.stop_gradient(d), 1.0) / d)
+    density = jnp.exp(-t) * weight * unit
+    density = divide(jnp.where(in_y, density * jax.lax.stop_gradient(d), density), d)
     rise = t * (e + ratio * t * _share_slope(w))
-    parts = (jnp.ones_like(d), rise / d, -h / d, -ratio * h / d, e / d)
-    sums = [jnp.sum(density * part, -1) for part in parts]
-    sums.append(jnp.sum(density / unit * e, -1))
+    # With the density first: without it the squares that slopes of h / d have overflow.
+    over = (divide(density * part, d) for part in (rise, -h, -ratio * h, e))
+    sums = [jnp.sum(part, -1) for part in (density, *over, density / unit * e)]
     # At c = 0 moments of z.
     mean = divide(1.0, 1.0 - jnp.where(xi < 1.0, xi, 0.0))
     finite = xi < 0.5

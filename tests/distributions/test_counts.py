@@ -254,8 +254,9 @@ def test_tails_of_nothing_have_slopes(make, first):
     np.testing.assert_allclose(slopes(0.0), [-first, -first, first, 0], rtol=1e-6)
     np.testing.assert_array_equal(slopes(3.0), 0)
     np.testing.assert_array_equal(make(0.0).survival(jnp.arange(3)), 0)
-    bend = jax.grad(jax.grad(lambda rate: Poisson(rate).survival(0)))(0.0)
-    np.testing.assert_allclose(bend, -1, rtol=1e-6)
+    bend = jax.vmap(jax.grad(jax.grad(lambda rate, k: Poisson(rate).survival(k))))
+    rates, k = f32([0, 1e-38, 1e-20, 0, 1e-38, 1e-20]), f32([0, 0, 0, 3, 3, 3])
+    np.testing.assert_allclose(bend(rates, k), [-1, -1, -1, 0, 0, 0], rtol=1e-6)
 
 
 @pytest.mark.slow

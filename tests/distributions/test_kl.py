@@ -243,6 +243,42 @@ def test_generalized_pareto(name):
     assert abs(other / float(want) - 1) > 0.01
 
 
+@pytest.mark.slow
+def test_generalized_paretos_far_apart_have_second_derivatives():
+    """By 2F1(1, 1; 1 + 1/xi; 1 - k b/xi) in place of the integral, in shares of each parameter."""
+    pairs = np.float32(
+        [
+            # scale, xi, scale_q, k
+            (1.5, 0.125, 2.0, 1e-20),
+            (1.0, 0.5, 1e20, 0.5),
+            (1e-10, 0.5, 1e10, 0.25),
+            (1e20, 0.5, 1.0, 0.5),
+        ]
+    )
+
+    def kl(pair):
+        s, xi, s_q, k = pair
+        return lx.kl_divergence(lx.GeneralizedPareto(0.0, s, xi), lx.GeneralizedPareto(0.0, s_q, k))
+
+    def grown(*shares, pair):
+        s, xi, s_q, k = (v * (1 + share) for v, share in zip(pair, shares, strict=True))
+        b = s / s_q
+        phi = mp.hyp2f1(1, 1, 1 + 1 / xi, 1 - k * b / xi)
+        return -mp.log(b) - 1 - xi + (1 + k) * b * phi
+
+    got = jax.jit(jax.vmap(jax.hessian(kl)))(pairs)
+    for pair, bends in zip(pairs.astype(float), np.asarray(got, float), strict=True):
+        length = np.where([1, 0, 1, 0], pair, 1)
+        for i, j in [(0, 0), (0, 1), (0, 3), (1, 1), (1, 3), (2, 2), (3, 3)]:
+            order = [(i == at) + (j == at) for at in range(4)]
+            with mp.workdps(40):
+                exact = [mp.mpf(v) for v in pair]
+                share = mp.diff(lambda *x, at=exact: grown(*x, pair=at), (0, 0, 0, 0), order)
+                want = float(share / exact[i] / exact[j])
+            limit = 2e-5 * (abs(want) + 1 / (length[i] * length[j]))
+            assert abs(bends[i, j] - want) < limit, (pair, i, j, bends[i, j], want)
+
+
 def test_generalized_paretos_of_other_supports():
     def kl(p, q):
         return lx.kl_divergence(lx.GeneralizedPareto(*p), lx.GeneralizedPareto(*q))

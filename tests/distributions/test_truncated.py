@@ -174,6 +174,33 @@ def test_a_difference_of_tails_has_no_digits_in_a_narrow_interval():
     assert abs(plain - exact_narrow(log_density, low, high, x)[0]) > 1e-3
 
 
+class GumbelInUnitsOfOne(lx.Gumbel):
+    """The control."""
+
+    def _in_units(self, length):
+        return self, jnp.ones_like(length)
+
+
+def test_a_narrow_interval_is_measured_in_its_own_unit():
+    """A Gumbel of scale 1e-20, whose log-density of 46 the logarithm of the width would cancel."""
+    scale = np.float32(1e-20)
+    low = f32(np.linspace(-1.2, 4, 27) * float(scale))
+    x, high = f32(low + 3e-3 * scale), f32(low + 8e-3 * scale)
+    with mp.workdps(40):
+        cdf = lambda v: mp.exp(-mp.exp(-mp.mpf(float(v)) / float(scale)))  # noqa: E731
+        ends = [[cdf(v) for v in row] for row in zip(low, x, high, strict=True)]
+        want = np.array([float(mp.log((b - a) / (c - a))) for a, b, c in ends])
+
+    @jax.jit
+    def log_cdfs(x, low, high):
+        bases = lx.Gumbel(0.0, scale), GumbelInUnitsOfOne(0.0, scale)
+        return [lx.Truncated(base, low, high).log_cdf(x) for base in bases]
+
+    error, plain = (np.abs(np.asarray(got, float) - want).max() / EPS for got in log_cdfs(x, low, high))
+    assert error < 12
+    assert plain > 24
+
+
 def test_a_few_whole_numbers_far_out():
     """Geometric(1e-6) of a million: a difference of tails is all rounding, the sum of four is not."""
     dist = lx.Truncated(lx.Geometric(probs=1e-6), 1e6, 1e6 + 3)

@@ -1,5 +1,6 @@
 """Log-space functions against mpmath, in eps of the dtype, with derivatives to second order."""
 
+import fractions
 import functools
 
 import jax
@@ -298,3 +299,27 @@ def test_complements_keep_the_digits_of_the_smaller_one():
     np.testing.assert_allclose(second[2], -np.exp(-20.0), rtol=1e-6)
     np.testing.assert_array_equal(first[2:4], log_p[2:4])
     assert second[3] == 0 and first[0] != log_p[0]  # the control: it was not right before
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_power_of_two_is_a_unit_without_rounding(dtype):
+    with jax.enable_x64(dtype == np.float64):
+        length = np.array([1e-20, 3e-6, 0.7, 1.0, 5e9, 1e20], dtype)
+        values = np.array([length * 0.3, length * 1.7]).astype(dtype)
+        unit, slope = jax.vmap(jax.value_and_grad(logspace.power_of_two))(length, *values)
+        far = np.array([1e-20, 1e20], dtype)  # both are floats in this unit
+        unit_far = np.asarray(logspace.power_of_two(far[0], *far))
+    unit = np.asarray(unit)
+    assert unit.dtype == dtype
+    np.testing.assert_array_equal(np.frexp(unit)[0], 0.5)
+    assert (np.abs(np.log2(length / unit)) <= np.log2(1.5)).all()
+    np.testing.assert_array_equal(slope, 0)
+
+    def exact(x, unit):
+        quotients = [fractions.Fraction(float(a)) / fractions.Fraction(float(unit)) for a in x]
+        return [a == float(b) for a, b in zip(quotients, x / unit, strict=True)]
+
+    assert all(all(exact(x, u)) for x, u in zip(values.T, unit, strict=True))
+    assert all(exact(far, unit_far)) and np.isfinite(far / unit_far).all()
+    # The control: a length itself rounds.
+    assert not all(all(exact(x, u)) for x, u in zip(values.T, length, strict=True))
