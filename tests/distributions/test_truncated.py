@@ -196,7 +196,9 @@ def test_a_narrow_interval_is_measured_in_its_own_unit():
         bases = lx.Gumbel(0.0, scale), GumbelInUnitsOfOne(0.0, scale)
         return [lx.Truncated(base, low, high).log_cdf(x) for base in bases]
 
-    error, plain = (np.abs(np.asarray(got, float) - want).max() / EPS for got in log_cdfs(x, low, high))
+    error, plain = (
+        np.abs(np.asarray(got, float) - want).max() / EPS for got in log_cdfs(x, low, high)
+    )
     assert error < 12
     assert plain > 24
 
