@@ -14,7 +14,7 @@ _MASS_SLOPES = (
 )
 _NARROW = (
     "of large shapes the log-density at the nodes of a narrow interval's integral is some 10 in size, and rounded "
-    "as that, unlike a scale's has no unit to be taken out, and a difference of tails has lost as much"
+    "as that: unlike a scale, the shapes have no unit to be taken out; a difference of tails has lost as much"
 )
 MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("Truncated(Gamma)", "log_prob/4"): (60.0, _MASS_SLOPES),
