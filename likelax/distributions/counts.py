@@ -35,7 +35,7 @@ from likelax.numerics.counts import (
     poisson_log_rate_log_pmf,
 )
 from likelax.numerics.deviance import deviance
-from likelax.numerics.divergences import counts_divergence, wait_divergence
+from likelax.numerics.divergences import counts_divergence, rates_divergence, wait_divergence
 from likelax.numerics.gamma import lgamma
 from likelax.numerics.incomplete import (
     log_betainc,
@@ -200,6 +200,8 @@ class Poisson(Distribution):
 
 @register_kl(Poisson, Poisson)
 def _kl_poisson(p: Poisson, q: Poisson) -> Array:
+    if p.given("log_rate") and q.given("log_rate"):
+        return rates_divergence(p.log_rate, q.log_rate)
     return deviance(p.rate, q.rate)
 
 

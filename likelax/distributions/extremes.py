@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._pytree import Array, param
@@ -13,6 +14,7 @@ from likelax.distributions._invert import open_uniform
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio, scale_ratio
+from likelax.numerics._rules import with_partials
 from likelax.numerics.divergences import exp_excess
 from likelax.numerics.gamma import lgamma, log_binomial, stirling_error, zeta
 from likelax.numerics.logspace import divide, log1mexp, log_mean_decay
@@ -86,7 +88,7 @@ def _kl_standard(shift: Array, ratio: Array, log_ratio: Array, fine: Pair | None
     v = lgamma(1 + ratio) - shift
     if fine is None:
         # An infinite slope would be NaN in what v does not depend on.
-        beyond = v > math.log(float(jnp.finfo(v.dtype).max))
+        beyond = v > _log_largest(v.dtype)
         growth = jnp.where(beyond, jnp.inf, exp_excess(jnp.where(beyond, 0.0, v)))
     else:
         growth = exp_excess(v)
@@ -113,13 +115,50 @@ def _lgamma1p_pair(top: Array, bottom: Array) -> Pair:
 
 @register_kl(Gumbel, Gumbel)
 def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
-    largest = jnp.finfo(p.dtype).max  # of two infinities no difference is known
-    standard = jnp.clip(q._z(p.loc), -largest, largest), scale_ratio(p, q), log_scale_ratio(p, q)
     if not (p.given("scale") and q.given("scale")):
-        return _kl_standard(*standard)
-    loc, scale, loc_q, scale_q = jnp.broadcast_arrays(p.loc, p.scale, q.loc, q.scale)
-    away = pair_minus(standardize_pair(loc, loc_q, scale_q))
-    return _kl_standard(*standard, pair_sum(_lgamma1p_pair(scale, scale_q), away))
+        return _kl_standard(_held_shift(p, q), scale_ratio(p, q), log_scale_ratio(p, q))
+    given = jnp.broadcast_arrays(p.loc, p.scale, q.loc, q.scale)
+    beyond = jax.lax.stop_gradient(_beyond(p, q))
+    endless = beyond != 0
+    loc, s, loc_q, s_q = (jnp.where(endless, i % 2, x) for i, x in enumerate(given))
+    shift = _held_shift(Gumbel(loc, s), Gumbel(loc_q, s_q))
+    fine = pair_sum(_lgamma1p_pair(s, s_q), pair_minus(standardize_pair(loc, loc_q, s_q)))
+    kl = _kl_standard(shift, divide(s, s_q), log_over(s, s_q), fine)
+    return jnp.where(endless, _endless(beyond, *given), kl)
+
+
+def _log_largest(dtype: jnp.dtype) -> float:
+    return math.log(float(jnp.finfo(dtype).max))
+
+
+def _held_shift(p: Gumbel, q: Gumbel) -> Array:
+    largest = jnp.finfo(p.dtype).max  # of two infinities no difference is known
+    return jnp.clip(q._z(p.loc), -largest, largest)
+
+
+def _beyond(p: Gumbel, q: Gumbel) -> Array:
+    """1 where E exp(-(X - loc_q)/s_q) is beyond the floats, -1 where the mean of (X - loc_q)/s_q is."""
+    over = lgamma(1 + scale_ratio(p, q)) - _held_shift(p, q) > _log_largest(p.dtype)
+    return jnp.where(over, 1.0, jnp.where(q._z(p.loc) == jnp.inf, -1.0, 0.0)).astype(p.dtype)
+
+
+def _signed(beyond: Array, over: ArrayLike, far: ArrayLike) -> Array:
+    return jnp.where(beyond > 0, over, jnp.where(beyond < 0, far, 0.0))
+
+
+@with_partials(
+    None,
+    lambda beyond, loc, s, loc_q, s_q: _signed(beyond, -jnp.inf, 1 / s_q),
+    # exp((loc_q - loc)/s_q) Gamma(1 + s/s_q) is least at s/s_q = 0.4616.
+    lambda beyond, loc, s, loc_q, s_q: _signed(
+        beyond, jnp.where(s < 0.46163216 * s_q, -jnp.inf, jnp.inf), _EULER / s_q - 1 / s
+    ),
+    lambda beyond, loc, s, loc_q, s_q: _signed(beyond, jnp.inf, -1 / s_q),
+    lambda beyond, loc, s, loc_q, s_q: _signed(beyond, -jnp.inf, -jnp.inf),
+)
+def _endless(beyond: Array, loc: Array, s: Array, loc_q: Array, s_q: Array) -> Array:
+    """An infinite KL, and the slopes there, of which in parts some are inf times 0."""
+    return _signed(beyond, jnp.inf, jnp.inf).astype(loc.dtype)
 
 
 class Weibull(Distribution):

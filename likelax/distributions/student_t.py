@@ -103,16 +103,22 @@ def _kl_cauchy(p: Cauchy, q: Cauchy) -> Array:
         log_sum = log_add_exp(p.log_scale, q.log_scale)
         z, excess = standardize_far(p.loc, q.loc, log_sum, _LOG_EDGE)
         return 2 * logcosh(0.5 * log_scale_ratio(p, q)) + (log1p_square(z) + 2 * excess)
+    gap, s, t = jnp.broadcast_arrays(p.loc - q.loc, p.scale, q.scale)
     # By roots of the scales, whose product may be no float.
-    gap = 0.5 * divide(divide(p.loc - q.loc, jnp.sqrt(p.scale)), jnp.sqrt(q.scale))
-    ratio = jnp.sinh(0.5 * log_scale_ratio(p, q))
-    gap, ratio = jnp.broadcast_arrays(gap, ratio)
-    size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(gap), jnp.abs(ratio)))
-    far = (size > 1e15) & (size < jnp.inf)  # where 1 counts no more
-    unit = jnp.where(far, size, 1.0)
-    squares = (ratio / unit) ** 2 + (gap / unit) ** 2
-    outer = 2 * jnp.log(unit) + jnp.log(jnp.where(far, squares, 1.0))
-    return jnp.where(far, outer, jnp.log1p(jnp.where(far, 0.0, squares)))
+    roots = 0.5 * divide(divide(gap, jnp.sqrt(s)), jnp.sqrt(t)), jnp.sinh(0.5 * log_over(s, t))
+    far = jax.lax.stop_gradient(jnp.maximum(*map(jnp.abs, roots)) > 1e15)
+    outer = _cauchy_far(*(jnp.where(far, x, 1.0) for x in (gap, s, t)))
+    gap, s, t = jnp.where(far, 0.0, gap), jnp.where(far, 1.0, s), jnp.where(far, 1.0, t)
+    gap = 0.5 * divide(divide(gap, jnp.sqrt(s)), jnp.sqrt(t))
+    return jnp.where(far, outer, jnp.log1p(jnp.sinh(0.5 * log_over(s, t)) ** 2 + gap**2))
+
+
+def _cauchy_far(gap: Array, s: Array, t: Array) -> Array:
+    """The same where it is so large that its logarithms do not cancel."""
+    size = jnp.maximum(jnp.maximum(s, t), jnp.abs(gap))
+    unit = jax.lax.stop_gradient(jnp.where(size < jnp.inf, size, 1.0))
+    squares = (s / unit + t / unit) ** 2 + (gap / unit) ** 2
+    return (2 * jnp.log(unit) - jnp.log(s) - jnp.log(t)) + (jnp.log(squares) - 2 * _LOG_2)
 
 
 class StudentT(Distribution):

@@ -74,7 +74,7 @@ def deviance_and_log(x, m, gap):
     log = _log_quotient(far, jnp.where(near | zero, 1.0, m))
     deviance = jnp.where(near, -gap * v + x * tail, jnp.where(zero, m, far * log + gap))
     log = jnp.where(near, 2.0 * v + tail, jnp.where(zero, -jnp.inf, log))
-    return jnp.where(jnp.isinf(m) ^ jnp.isinf(x), jnp.inf, deviance), log
+    return jnp.where((jnp.isinf(m) ^ jnp.isinf(x)) | ((m == 0) & (x > 0)), jnp.inf, deviance), log
 
 
 @with_partials(lambda x, m, gap: 1.0 / x, lambda x, m, gap: -1.0 / m, None)
@@ -99,8 +99,21 @@ def _deviance_slope_m(x, m, gap):
     return jnp.where(zero, jnp.where(x == 0, 1.0, 0.0), gap / jnp.where(zero, 1.0, m))
 
 
+@with_partials(
+    lambda x, m, gap: jnp.where(x == 0, 0.0, 1.0 / x),
+    lambda x, m, gap: jnp.where(m == 0, 0.0, -1.0 / m),
+    None,
+)
+def _deviance_slope_x(x, m, gap):
+    # -inf at x = 0 and inf at m = 0, where both are 0; the slopes of that, infinite, count as 0.
+    edge = (x == 0) | (m == 0)
+    log = log_ratio(jnp.where(edge, 1.0, x), jnp.where(edge, 1.0, m), jnp.where(edge, 0.0, gap))
+    ends = jnp.where(x == m, 0.0, jnp.where(x == 0, -jnp.inf, jnp.inf))
+    return jnp.where(edge, ends, log)
+
+
 # gap carries the digits, x and m the derivatives.
-@with_partials(log_ratio, _deviance_slope_m, None)
+@with_partials(_deviance_slope_x, _deviance_slope_m, None)
 def gap_deviance(x, m, gap):
     """D(x, m), given gap = m - x."""
     return deviance_and_log(x, m, gap)[0]

@@ -65,25 +65,45 @@ def square_exp_excess(d: ArrayLike) -> Array:
     return 0.5 * jnp.square(jnp.expm1(d)) + exp_excess(d)
 
 
+# From here on exp(-|gap| / a) is 0, and the quotient may be no float.
+_APART = 1e3
+
+
+def _laplace_gap(gap, a):
+    """Whether it is beyond that, and |gap| / a where it is not."""
+    apart = jnp.abs(gap) > _APART * a
+    return apart, jnp.where(apart, 0.0, jnp.abs(gap)) / a
+
+
 def _laplace_slope(gap, a, b):
-    z = jnp.abs(gap) / a
+    apart, z = _laplace_gap(gap, a)
+    z = jnp.where(apart, _APART, z)
     near = z < 1.0
     w = jnp.where(near, z, 1.0)
     # exp(-z) (1 + z) / b - 1 / a, and near z = 0 as what is left of 1.
     lost = w * jnp.exp(-w) + jnp.expm1(-w)
-    close = lost * inverse(b) + divide(a - b, a) * inverse(b)
-    return jnp.where(near, close, jnp.exp(-z) * (1.0 + z) * inverse(b) - inverse(a))
+    close = (jnp.abs(a - b) < 0.5 * b) & near
+    gone = jnp.where(close, divide(a - b, a) * inverse(b), inverse(b) - inverse(a))
+    return jnp.where(
+        near, lost * inverse(b) + gone, jnp.exp(-z) * (1.0 + z) * inverse(b) - inverse(a)
+    )
+
+
+def _laplace_moved(gap, a, b):
+    """(|gap| - a + a exp(-|gap| / a)) / b."""
+    apart, z = _laplace_gap(gap, a)
+    excess = exp_excess(-z)
+    near = jnp.where(excess == 0, 0.0, divide(a, b)) * excess
+    return jnp.where(apart, divide(jnp.abs(gap) - a, b), near)
 
 
 @with_partials(
     lambda gap, a, b: -jnp.sign(gap) * jnp.expm1(-jnp.abs(gap) / a) * inverse(b),
     _laplace_slope,
-    lambda gap, a, b: (
-        (divide(b - a, b) - divide(a, b) * exp_excess(-jnp.abs(gap) / a)) * inverse(b)
-    ),
+    lambda gap, a, b: (divide(b - a, b) - _laplace_moved(gap, a, b)) * inverse(b),
 )
 def _laplace_divergence(gap, a, b):
-    return ratio_excess(a, b) + (a / b) * exp_excess(-jnp.abs(gap) / a)
+    return ratio_excess(a, b) + _laplace_moved(gap, a, b)
 
 
 def laplace_divergence(gap: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
@@ -242,6 +262,39 @@ def wait_divergence(l: ArrayLike, m: ArrayLike) -> Array:
 
 
 # ---- counts ----
+
+
+def _rate_step(l, m):
+    """exp(m) - exp(l)."""
+    d = jnp.where(l == m, 0.0, m - l)
+    up = jnp.where(d > 0, m, l)
+    return jnp.where(l == m, 0.0, -jnp.sign(d) * jnp.exp(up) * jnp.expm1(jnp.where(d > 0, -d, d)))
+
+
+def _rate_log(l, m):
+    """exp(l) (l - m), 0 where the rate is."""
+    none = (jnp.exp(l) == 0) | (l == m)
+    return jnp.exp(jnp.where(none, 0.0, l)) * jnp.where(none, 0.0, l - m)
+
+
+@with_partials(_rate_log, _rate_step)
+def _rates_divergence(l, m):
+    # Where l is the larger by 1, and the smaller: sums of what is never negative.
+    rate, none = jnp.exp(l), jnp.exp(l) == 0
+    near = jnp.abs(m - l) < 1.0
+    close = rate * exp_excess(jnp.where(near, m - l, 0.0))
+    above = rate * jnp.where(near | none, 0.0, (l - m) - 1.0) + jnp.exp(m)
+    d = jnp.where(near | none | (m < l), 1.0, m - l)
+    below = -jnp.exp(m) * (jnp.expm1(-d) + d * jnp.exp(-d))
+    apart = jnp.where(none | (l > m), above, below)
+    return jnp.where(l == m, 0.0, jnp.where(near, close, apart))
+
+
+def rates_divergence(l: ArrayLike, m: ArrayLike) -> Array:
+    """KL of two Poissons of log-rates l and m: exp(l) (l - m) + exp(m) - exp(l). Slopes exp(l) (l - m) and
+    exp(m) - exp(l).
+    """
+    return _rates_divergence(*jnp.broadcast_arrays(*as_floats(l, m)))
 
 
 def _counts_slope(m, m2, r):

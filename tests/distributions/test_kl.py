@@ -597,3 +597,99 @@ def test_an_infinite_divergence_of_truncated_normals_has_no_slopes(p, q):
     assert all(slope == 0 for slope in jax.tree.leaves(slopes))
     # A parameter that nobody knows is not hidden.
     assert np.isnan(kl((*p[:2], np.nan, p[3]), q))
+
+
+def _mp_slopes(kl, row):
+    """kl and its four slopes in mpmath, infinite where they are no floats of float32."""
+    with mp.workdps(80):
+        row = [mp.mpf(float(x)) for x in row]
+        units = [tuple(int(i == j) for j in range(4)) for i in range(4)]
+        # By steps in the units of each argument.
+        found = [kl(*row), *(mp.diff(kl, row, unit, h=mp.mpf(10) ** -65) for unit in units)]
+    largest = float(np.finfo(np.float32).max)
+    return [float(x) if abs(x) < largest else float(mp.sign(x)) * np.inf for x in found]
+
+
+def _mp_laplace(l, s, m, t):
+    gap = abs(l - m)
+    return mp.log(t / s) - 1 + (gap + s * mp.exp(-gap / s)) / t
+
+
+def _mp_cauchy(l, s, m, t):
+    return mp.log(((s + t) ** 2 + (l - m) ** 2) / (4 * s * t))
+
+
+def _mp_gumbel(l, s, m, t):
+    shift, r = (l - m) / t, s / t
+    return mp.exp(-shift) * mp.gamma(1 + r) - 1 - mp.log(r) + shift + mp.euler * (r - 1)
+
+
+FAR = {
+    "Laplace": (
+        lx.Laplace,
+        _mp_laplace,
+        [(0, 1e-30, -1e20, 1e3), (0, 1e-30, 1, 1), (0, 1e-30, 0.5, 3e38), (2, 1e30, 2, 1e-30)],
+    ),
+    "Cauchy": (
+        lx.Cauchy,
+        _mp_cauchy,
+        [(0, 1e-30, -1e20, 1e-30), (3, 1e-3, -1e20, 1e-37), (0, 1e-37, 1, 1e38), (0, 1, 1, 2)],
+    ),
+    "Gumbel": (
+        lx.Gumbel,
+        _mp_gumbel,
+        [
+            (0, 1, 0, 1e-3),
+            (0, 1e30, 3, 1e-3),
+            (-1e3, 0.1, 0, 1),
+            (0, 1, -1e20, 1e-30),
+            (0, 1, 2, 3),
+        ],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAR)
+def test_slopes_of_far_apart_scales(name):
+    """Also where the divergence is beyond the floats: no NaN, and no infinity that is none."""
+    family, kl, rows = FAR[name]
+    run = jax.jit(
+        jax.vmap(
+            jax.value_and_grad(
+                lambda *x: family(*x[:2]).kl_divergence(family(*x[2:])), (0, 1, 2, 3)
+            )
+        )
+    )
+    rows = np.float32(rows)
+    value, slopes = run(*rows.T)
+    for row, *got in zip(rows, value, *slopes, strict=True):
+        np.testing.assert_allclose(got, _mp_slopes(kl, row), rtol=1e-5, atol=1e-6, err_msg=str(row))
+
+
+def test_poissons_of_no_rate():
+    """exp(l) (l - m) + exp(m) - exp(l); in p.rate an infinite slope, its own slope counting as 0."""
+    l, m = np.float32(
+        [(-np.inf, 4), (-np.inf, -np.inf), (-200, 0), (0, -200), (200, 200), (0, 1)]
+    ).T
+    run = jax.vmap(
+        jax.value_and_grad(
+            lambda l, m: lx.Poisson(log_rate=l).kl_divergence(lx.Poisson(log_rate=m)), (0, 1)
+        )
+    )
+    value, slopes = jax.jit(run)(l, m)
+    np.testing.assert_allclose(value, [np.exp(4), 0, 1, 199, 0, np.e - 2], rtol=1e-6)
+    np.testing.assert_allclose(slopes[0], [0, 0, 0, 200, 0, -1], rtol=1e-6)
+    np.testing.assert_allclose(slopes[1], [np.exp(4), 0, 1, -1, 0, np.e - 1], rtol=1e-6)
+
+    def kl(p, q):
+        return lx.Poisson(p).kl_divergence(lx.Poisson(q))
+
+    p, q = np.float32([(0, 100), (0, 0), (1e-30, 0)]).T
+    value, slopes = jax.jit(jax.vmap(jax.value_and_grad(kl, (0, 1))))(p, q)
+    np.testing.assert_array_equal(value, [100, 0, np.inf])
+    np.testing.assert_array_equal(slopes[0], [-np.inf, 0, np.inf])
+    np.testing.assert_array_equal(slopes[1], [1, 1, 0])
+    curves = jax.jit(jax.vmap(jax.hessian(kl, (0, 1))))(p[:2], q[:2])
+    np.testing.assert_array_equal(curves[0][1], np.float32([-0.01, 0]))
+    assert not any(np.isnan(curve).any() for curve in jax.tree.leaves(curves))
