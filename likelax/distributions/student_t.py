@@ -248,6 +248,9 @@ def _normal_deviate(z: Array, df: Array) -> Array:
 
 def _log_tail_value(z: Array, df: Array) -> Array:
     """log P(Z > z) for z >= 0 as its region has it."""
+    # A Normal has no tail beyond: its logarithm, -z^2/2, is no float.
+    end = 1.5 * math.sqrt(float(jnp.finfo(z.dtype).max))
+    z = jnp.where((df == jnp.inf) & (z > end), end, z)
     t = z / jnp.sqrt(df)
     if z.dtype == jnp.float32:
         like_normal = (df > 50) & (t < 1)

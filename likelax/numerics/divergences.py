@@ -194,9 +194,10 @@ def trial_divergence(l: ArrayLike, m: ArrayLike) -> Array:
 
 
 def _probs_slope(p, q):
-    edge = (p == 0) | (p == 1)
-    v = jnp.where(edge, 0.5, p)
-    slope = log_ratio(v, q, q - v) - log_ratio(1.0 - v, 1.0 - q, v - q)
+    edge, sure = (p == 0) | (p == 1), (q == 0) | (q == 1)
+    v, w = jnp.where(edge, 0.5, p), jnp.where(sure, 0.5, q)
+    slope = log_ratio(v, w, w - v) - log_ratio(1.0 - v, 1.0 - w, v - w)
+    slope = jnp.where(sure, jnp.where(q == 0, jnp.inf, -jnp.inf), slope)
     return jnp.where(edge, 0.0, slope)
 
 
@@ -303,9 +304,12 @@ def _counts_slope(m, m2, r):
     x = jnp.where(close, divide(m - m2, m2) * divide(r, r + m), (r / m2) * ((m - m2) / (r + m)))
     near = jnp.abs(x) < 0.5
     close = log1p(jnp.where(near, x, 0.0))
-    some = jnp.where(near | (m == 0), m2, m)
-    far = _log_quotient(some, m2) - log_ratio(r + some, r + m2, m2 - some)
-    return jnp.where(near, close, jnp.where(m == 0, 0.0, far))
+    edge = (m == 0) | (m2 == 0)
+    some, other = jnp.where(near | (m == 0), m2, m), jnp.where(edge, 1.0, m2)
+    some = jnp.where(edge, 1.0, some)
+    far = _log_quotient(some, other) - log_ratio(r + some, r + other, other - some)
+    ends = jnp.where((m > 0) & (m2 == 0), jnp.inf, 0.0)
+    return jnp.where(edge, ends, jnp.where(near, close, far))
 
 
 @with_partials(
@@ -328,6 +332,7 @@ def _counts_divergence(m, m2, r):
     x = (r / m2) * ((some - m2) / (r + some))
     left = jnp.where(jnp.abs(x) < 0.5, log1p(x), growth + shrink)
     apart = jnp.where(low, (r + m) * growth + m * shrink, r * growth + m * left)
+    apart = jnp.where((m > 0) & (m2 == 0), jnp.inf, apart)
     return jnp.where(m == m2, 0.0, jnp.where(near, close, apart))
 
 

@@ -12,9 +12,11 @@ logarithms magnify. Near xi z = 0 bend is an integral of what does not change it
     bend = -z^2 int_0^1 v / (1 + xi z v)^2 dv.
 
 Conventions of the whole file: element by element with broadcasting, in float32 or wider; NaN in
-gives NaN out. Where u <= 0 there is no density, and no slope. |x - loc| / scale is a float.
+gives NaN out. Where u <= 0 there is no density, and no slope. Where
+|x - loc| / scale is no float, y and the slopes that it enters are held to the largest one.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -38,6 +40,7 @@ from likelax.numerics.pairs import (
     word,
 )
 
+_HALF = 2.0**-70
 _NEAR = 0.45  # |xi z| up to which integrals are taken by Gauss and Legendre's rule
 
 
@@ -55,7 +58,7 @@ class Frame(NamedTuple):
 
 def _growth(d: Pair, s: Array, xi: Array) -> tuple[Pair, Array, Array]:
     """scale + xi d, d and scale, all times a power of 2 that keeps them from overflowing."""
-    half = jnp.where(jnp.abs(d[0]) > 2.0**60, 2.0**-70, 1.0).astype(s.dtype)
+    half = jnp.where((jnp.abs(d[0]) > 2.0**60) & (xi != 0), _HALF, 1.0).astype(s.dtype)
     step, base = (half * d[0], half * d[1]), half * s
     return pair_sum(word(base), pair_times(xi, step)), step[0], base
 
@@ -82,17 +85,22 @@ def _frame(x: Array, loc: Array, s: Array, xi: Array) -> Frame:
     (high, low), step, base = _growth(d, s, xi)
     dead = high <= 0
     high, low = jnp.where(dead, 1.0, high), jnp.where(dead, 0.0, low)
-    log_u = pair_sum(log_quotient(high, base), word(low / high))
+    # A scale that underflows there is taken as it was.
+    lost = base < jnp.finfo(s.dtype).tiny
+    unit = jnp.where(lost, -math.log(_HALF), 0.0).astype(s.dtype)
+    log_u = pair_sum(log_quotient(high, jnp.where(lost, s, base)), word(low / high + unit))
     rest = 1.0 - low / high
-    y, rate = step / high * rest, (base / high) * rest / s
+    y = step / high * rest
+    rate = jnp.where(lost, _HALF / high, (base / high) * rest / s)
 
     z = pair_over(d, s)
-    w = xi * z[0]
+    w = xi * _finite(z[0])
     small, near = jnp.abs(w) < 2.0**-6, jnp.abs(w) < _NEAR
     v, series = jnp.where(small, w, 0.0), jnp.zeros_like(w)
     for n in reversed(range(2, 2 + terms(w, 5, 10))):
         series = v * ((-1.0) ** (n + 1) / n + series)
     t_near = two_sum(z[0], jnp.where(jnp.isinf(z[0]), 0.0, z[1] + z[0] * series))
+    t_near = t_near[0], jnp.where(jnp.isinf(z[0]), 0.0, t_near[1])
     t_far = pair_over(log_u, jnp.where(small, 1.0, xi))
     t, t_low = (jnp.where(small, a, b) for a, b in zip(t_near, t_far, strict=True))
 
@@ -104,7 +112,7 @@ def _frame(x: Array, loc: Array, s: Array, xi: Array) -> Frame:
     )
     end = jnp.where(xi < 0, jnp.inf, -jnp.inf)
     pairs = (jnp.where(dead, end, t), t_low, jnp.where(dead, -jnp.inf, log_u[0]), log_u[1])
-    lows = (jnp.where(dead, 0.0, a) for a in (t_low, log_u[1], y, rate, _finite(bend)))
+    lows = (jnp.where(dead, 0.0, a) for a in (t_low, log_u[1], _finite(y), rate, _finite(bend)))
     t_low, log_u_low, y, rate, bend = lows
     return Frame(pairs[0], t_low, pairs[2], log_u_low, y, rate, bend)
 
@@ -114,13 +122,13 @@ def _frame_jvp(primals, tangents):
     (x, loc, s, xi), (dx, dloc, ds, dxi) = primals, tangents
     frame = _frame(x, loc, s, xi)
     y, rate, bend = frame.y, frame.rate, frame.bend
-    near = jnp.abs(xi * standardize(x, loc, s)) < _NEAR
+    near = jnp.abs(xi * _finite(standardize(x, loc, s))) < _NEAR
     z = jnp.where(near, standardize(x, loc, s), 0.0)
     square = _finite(y * y)
     close = 2.0 * z * z * z * _by_integral(2, xi * z, near)
     twist = jnp.where(near, close, -divide(square + 2.0 * bend, jnp.where(near, 1.0, xi)))
     run = rate * (dx - dloc)
-    move = run - divide(y, s) * ds
+    move = run - _finite(divide(y, s)) * ds
     none = jnp.zeros_like(move)
     return frame, Frame(
         t=move + bend * dxi,
@@ -201,7 +209,7 @@ def _with_edge(frame: Frame, s: Array, xi: Array, decay: Array | float = 0.0) ->
 
 def _slopes(frame, x, loc, s, xi, less, lift):
     """In x, scale and xi, of m = 1 - less and m + xi = lift."""
-    z = standardize(x, loc, s)
+    z = _finite(standardize(x, loc, s))
     wide, near = xi * z >= 1.0, jnp.abs(xi * z) < _NEAR
     # u may overflow, xi y does not.
     pull = jnp.where(wide, frame.y * (1.0 - less) + xi * frame.y, frame.y * lift)
@@ -319,7 +327,7 @@ def _log_lower_jvp(primals, tangents):
     t = frame.t
     inside = t > 0
     odds = jnp.expm1(jnp.where(inside, t, 1.0))
-    z = standardize(x, loc, s)
+    z = _finite(standardize(x, loc, s))
     near = jnp.abs(xi * z) < _NEAR
     z = jnp.where(near, z, 0.0)
     # bend = product of two small numbers, so each quotient comes first.

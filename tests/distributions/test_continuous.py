@@ -780,3 +780,15 @@ def test_mixed_derivatives_of_the_tails_of_student_t(z):
     want = -(hazard(df + 1e-4) - hazard(df - 1e-4)) / 2e-4
     np.testing.assert_allclose([first, second], want, rtol=2e-6)
     assert abs(want) > 0.005  # the control: it is not the 0 of the square's slope
+
+
+def test_tails_of_a_student_t_that_is_a_normal_whose_squares_are_no_floats():
+    def tails(x, s):
+        dist = lx.StudentT(np.inf, 0.0, s)
+        return dist.log_cdf(x), dist.log_survival(x), dist.cdf(x)
+
+    x = np.float32([-1e20, 1e20, -1e35, 1e35])
+    below, above, mass = jax.jit(jax.vmap(tails))(x, np.float32([1e-30, 1e-30, 1, 1]))
+    np.testing.assert_array_equal(below, [-np.inf, 0, -np.inf, 0])
+    np.testing.assert_array_equal(above, [0, -np.inf, 0, -np.inf])
+    np.testing.assert_array_equal(mass, [0, 1, 0, 1])

@@ -83,3 +83,30 @@ def test_kl_of_maxima_has_no_closed_form():
     dist = lx.GeneralizedExtremeValue(0.0, 1.0, 0.25)
     with pytest.raises(NotImplementedError, match=r"KL\(GeneralizedExtremeValue"):
         dist.kl_divergence(lx.GeneralizedExtremeValue(0.0, 1.0, 0.5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SCIPY, ids=lambda family: family.__name__)
+def test_values_beyond_the_floats_in_units_of_the_scale(family):
+    """u = xi z to all digits, so that t is log(xi z)/xi; at xi = 0 nothing is left of a tail."""
+    x, s, xi = np.float32(
+        [(1e20, 1e-30, 0), (1e38, 1e-3, 0), (1e20, 1e-30, 0.5), (1e30, 2e-38, 3)]
+    ).T
+    methods = "log_prob", "log_survival", "log_cdf", "cdf"
+
+    def pushed(x, s, xi):
+        by = [lambda s, xi, m=m: getattr(family(0.0, s, xi), m)(x) for m in methods]
+        return [jax.value_and_grad(f, (0, 1))(s, xi) for f in by]
+
+    (log_prob, _), (log_survival, slopes), *lower = jax.jit(jax.vmap(pushed))(x, s, xi)
+    log_z = np.log(x.astype(float)) - np.log(s.astype(float))
+    power = np.where(xi > 0, xi, 1.0).astype(float)
+    t = np.where(xi > 0, (log_z + np.log(power)) / power, np.inf)
+    np.testing.assert_allclose(log_survival, -t, rtol=1e-5)
+    np.testing.assert_allclose(log_prob, -t - np.log(s) - xi * np.where(xi > 0, t, 0), rtol=1e-5)
+    np.testing.assert_allclose(slopes[0][2:], (1 / (power * s))[2:], rtol=1e-5)
+    np.testing.assert_allclose(slopes[1][2:], ((t - 1 / power) / power)[2:], rtol=1e-5)
+    for (value, by), want in zip(lower, (0, 1), strict=True):
+        np.testing.assert_array_equal(value[:2], want)
+        np.testing.assert_array_equal(np.stack(by)[:, :2], 0)
+        assert np.isfinite(by).all()

@@ -693,3 +693,17 @@ def test_poissons_of_no_rate():
     curves = jax.jit(jax.vmap(jax.hessian(kl, (0, 1))))(p[:2], q[:2])
     np.testing.assert_array_equal(curves[0][1], np.float32([-0.01, 0]))
     assert not any(np.isnan(curve).any() for curve in jax.tree.leaves(curves))
+
+
+def test_to_what_is_impossible():
+    """Infinite, also from a probability or a mean next to the smallest floats, and so is the slope."""
+    pairs = [
+        lambda p, q: lx.Bernoulli(probs=p).kl_divergence(lx.Bernoulli(probs=q)),
+        lambda p, q: lx.NegativeBinomial2(p, 0.5).kl_divergence(lx.NegativeBinomial2(q, 0.5)),
+    ]
+    for pair in pairs:
+        value, slope = jax.vmap(jax.value_and_grad(pair), (0, None))(
+            np.float32([1e-30, 0.5, 0]), np.float32(0)
+        )
+        np.testing.assert_array_equal(value, [np.inf, np.inf, 0])
+        np.testing.assert_array_equal(slope, [np.inf, np.inf, 0])
