@@ -50,6 +50,11 @@ class Gumbel(LocationScale):
     def log_cdf(self, value: Array) -> Array:
         return -exp_minus(value, self.loc, self.scale)
 
+    def cdf(self, value: Array) -> Array:
+        # exp(-exp(7)) is 0, without the slope of its logarithm, which may be infinite.
+        deep = jax.lax.stop_gradient(self._z(value)) < -7
+        return jnp.where(deep, 0, jnp.exp(self.log_cdf(jnp.where(deep, self.loc, value))))
+
     def log_survival(self, value: Array) -> Array:
         return log_upper_tail(self._z(value))
 
@@ -185,6 +190,11 @@ class Weibull(Distribution):
 
     def log_survival(self, value: Array) -> Array:
         return -power(value, self.scale, self.concentration)
+
+    def survival(self, value: Array) -> Array:
+        # As in the Gumbel's cdf.
+        deep = jax.lax.stop_gradient(self.concentration * log_over(value, self.scale)) > 7
+        return jnp.where(deep, 0, jnp.exp(self.log_survival(jnp.where(deep, self.scale, value))))
 
     def quantile(self, q: Array) -> Array:
         return self._at_age(-jnp.log1p(-q))

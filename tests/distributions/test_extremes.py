@@ -157,3 +157,22 @@ def test_the_spread_of_a_narrow_kumaraswamy():
     # The control: the difference of the moments.
     plain = b * np.asarray(jax.scipy.special.beta(1 + 2 / a, b)) - mean.astype(np.float32) ** 2
     assert (np.abs(plain - variance) > 0.01 * variance).sum() >= 3
+
+
+@pytest.mark.parametrize(
+    ("make", "method", "x"),
+    [
+        (lx.Gumbel, "cdf", [-1000.0, -3.0]),
+        (lambda m, k: lx.Weibull(50 * k, m + 1), "survival", [1e3, 1.0]),
+    ],
+    ids=["Gumbel", "Weibull"],
+)
+def test_a_tail_whose_logarithm_overflows_has_slopes_of_0(make, method, x):
+    tail = jax.value_and_grad(lambda m, s, x: getattr(make(m, s), method)(x), (0, 1, 2))
+    value, slopes = jax.jit(jax.vmap(tail, (None, None, 0)))(0.0, 1.0, np.float32(x))
+    assert value[0] == 0
+    np.testing.assert_allclose(
+        value[1], np.exp(-np.exp(3)) if method == "cdf" else np.exp(-1), rtol=1e-5
+    )
+    np.testing.assert_array_equal(np.stack(slopes)[:, 0], 0)
+    assert np.isfinite(slopes).all()
