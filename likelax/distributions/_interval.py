@@ -76,7 +76,10 @@ def _stacked_tails(base: Distribution, *points: ArrayLike) -> tuple[Array, Array
     to be compiled once.
     """
     shape = jnp.broadcast_shapes(*map(jnp.shape, points), base.batch_shape)
-    return base._log_tails(jnp.stack([jnp.broadcast_to(point, shape) for point in points]))
+    at = jnp.stack([jnp.broadcast_to(point, shape) for point in points])
+    if base._stands_for("_log_tails", "log_cdf", "log_survival"):
+        return base._log_tails(at)
+    return base.log_cdf(at), base.log_survival(at)
 
 
 def _from_tails(
@@ -129,8 +132,9 @@ def _log_integral(base: Distribution, low: Array, width: Array) -> tuple[Array, 
     )
     # In units of the width, where the logarithms of 1e±20 that a density and a width have would cancel.
     shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(width), base.batch_shape)
-    base, unit = base._in_units(jnp.broadcast_to(width, shape))
-    low, width = low / unit, width / unit
+    if base._stands_for("_in_units", "log_prob"):
+        base, unit = base._in_units(jnp.broadcast_to(width, shape))
+        low, width = low / unit, width / unit
     column = (-1, *[1] * len(shape))
     at = ((1 + nodes) / 2).astype(low.dtype).reshape(column)
     log_density = base.log_prob(low + width * at)

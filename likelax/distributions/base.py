@@ -158,6 +158,18 @@ class Distribution(Node):
             return jnp.log1p(-self.cdf(value))
         return _log(self.survival(value))
 
+    @classmethod
+    def _stands_for(cls, shortcut: str, *methods: str) -> bool:
+        """Whether a family's shortcut is what its methods say: not in a subclass that has its own of those."""
+        families = [c for c in cls.__mro__ if issubclass(c, Distribution) and c is not Distribution]
+
+        def owners(name: str) -> list[int]:
+            return [i for i, family in enumerate(families) if name in family.__dict__]
+
+        given = owners(shortcut)
+        own = [owners(method) for method in methods]
+        return bool(given) and all(len(o) <= 1 or given[0] <= o[0] for o in own)
+
     def _log_tails(self, value: ArrayLike) -> tuple[Array, Array]:
         """`log_cdf` and `log_survival` at once, which may share the most of their work."""
         return self.log_cdf(value), self.log_survival(value)

@@ -584,3 +584,47 @@ def test_beyond_the_only_end_no_slope_is_nan(scale):
     value, slopes = jax.value_and_grad(log_prob, (0, 1, 2, 3))(2 * scale, scale, 0.0, scale)
     assert value == -jnp.inf
     assert slopes == (0, 0, 0, 0)
+
+
+class TwiceAGamma(lx.Gamma):
+    """Says its tails anew, and not what the Gamma has for both at once."""
+
+    def log_prob(self, value):
+        return super().log_prob(value / 2) - np.log(2)
+
+    def log_cdf(self, value):
+        return super().log_cdf(value / 2)
+
+    def log_survival(self, value):
+        return super().log_survival(value / 2)
+
+
+class ShiftedGumbel(lx.Gumbel):
+    """Not of X / unit what the Gumbel is."""
+
+    def log_prob(self, value):
+        return super().log_prob(value - 1)
+
+    def log_cdf(self, value):
+        return super().log_cdf(value - 1)
+
+    def log_survival(self, value):
+        return super().log_survival(value - 1)
+
+
+@pytest.mark.parametrize(
+    "own, same, ends",
+    [
+        (TwiceAGamma(2.0, 1.0), lx.Gamma(2.0, 0.5), (0.5, 3.0)),
+        (ShiftedGumbel(0.5, 3.0), lx.Gumbel(1.5, 3.0), (40.0, 40.25)),
+    ],
+)
+def test_a_subclass_with_methods_of_its_own_is_asked_those(own, same, ends):
+    x = 0.5 * sum(ends)
+    got, want = (
+        [getattr(lx.Truncated(base, *ends), m)(x) for m in ("log_prob", "log_cdf", "log_survival")]
+        for base in (own, same)
+    )
+    np.testing.assert_allclose(got, want, rtol=2e-5)
+    plain = [getattr(type(own).__mro__[1], m)(own, x) for m in ("log_prob", "log_cdf")]
+    assert not np.allclose(plain, [own.log_prob(x), own.log_cdf(x)], rtol=0.01)  # the control
