@@ -153,8 +153,9 @@ def gamma_poisson(
         return round_ + 1, jnp.where((rate == _NONE) & accept, new, rate), drawn
 
     none = jnp.full_like(r, _NONE)
-    known = (r > 0) & ~jnp.isnan(log_scale)
-    start = (jnp.int32(0), jnp.where(known, none, jnp.nan), none)
+    # Of r = 0, which a subnormal number is, too, the rate is 0.
+    first = jnp.where(r > 0, none, jnp.where(r == 0, 0.0, jnp.nan))
+    start = (jnp.int32(0), jnp.where(jnp.isnan(log_scale), jnp.nan, first), none)
     _, rate, drawn = jax.lax.while_loop(keep_on, draw, start)
     return _poisson_count(drawn, rate)
 
@@ -168,7 +169,7 @@ def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int,
     log_rare, log_often = jnp.where(flipped, log_q, log_p), jnp.where(flipped, log_p, log_q)
     rare = jnp.exp(log_rare)
     mean = jnp.broadcast_to(n * rare, shape)
-    few = ~(mean >= _FEW)  # or NaN
+    few = ~((mean >= _FEW) & (mean < jnp.inf))  # or NaN
     m, p = jnp.where(few, 4 * _FEW, n), jnp.where(few, 0.5, rare)
     logits = jnp.where(few, 0.0, log_rare - log_often)
     spread = jnp.sqrt(m * p * (1 - p))
@@ -198,5 +199,5 @@ def binomial(key: Array, n: Array, log_p: Array, log_q: Array, shape: tuple[int,
         jnp.exp(n_few * log_often),
         lambda k: (n_few - k) / (k + 1) * odds,
     )
-    counts = jnp.where(low, counts, jnp.where(jnp.isnan(mean), mean, drawn))
+    counts = jnp.where(low, counts, jnp.where(mean < jnp.inf, drawn, mean))
     return jnp.where(flipped, n - counts, counts)

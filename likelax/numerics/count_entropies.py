@@ -192,7 +192,11 @@ def _binomial(n: Array, p: Array, log_p: Array, log_q: Array) -> Array:
     inner = _integral(both, p)
     step = divide(jnp.ones_like(n), n)
     successes = n * p * _harmonic(-n * log_q, step) - jnp.expm1(n * log_q)
-    failures = n * q * _harmonic(-n * log_p, step) - jnp.exp(n * log_p)
+    # From there on nothing is left, but n / p, by which it is multiplied in the slope, may be no float.
+    none = terms(n, 110, 800)
+    surely = -n * log_p
+    surely = jnp.where(surely < none, surely, none)
+    failures = n * q * _harmonic(surely, step) - jnp.exp(-surely)
     return inner + (successes + failures)
 
 
@@ -392,7 +396,10 @@ def _negative_binomial_lift(m: Array, d: Array, r: Array, logits: Array) -> Arra
 def _of_logits(r: Array, logits: Array) -> tuple[Array, ...]:
     """m, log m, d, r, logits."""
     top = _highest_logits(r)
-    m = r * jnp.exp(jnp.where(logits > top, top, logits))
+    kept = jnp.where(logits > top, top, logits)
+    # In halves where exp(logits) alone is below the floats.
+    half = jnp.exp(0.5 * kept)
+    m = jnp.where(kept < -80.0, (r * half) * half, r * jnp.exp(kept))
     return m, jnp.log(r) + logits, divide(1.0, jnp.where(r < 1.0, 1.0, r)), r, logits
 
 
@@ -405,7 +412,7 @@ def _of_probs(r: Array, p: Array) -> tuple[Array, ...]:
 
 
 def _of_dispersion(m: Array, log_m: Array, d: Array) -> tuple[Array, ...]:
-    log_d = jnp.log(jnp.where(d == 0, jnp.finfo(d.dtype).tiny, d))
+    log_d = jnp.where(d == 0, -1e4, jnp.log(jnp.where(d == 0, 1.0, d)))  # exp of that is 0
     logits, top, few = log_m + log_d, _highest_logits(m), d > 1.0
     beyond = (logits > top) & (d * _large(m) >= 1.0)  # others have the series
     kept = jnp.where(beyond, divide(math.exp(top), jnp.where(beyond, d, 1.0)), m)
