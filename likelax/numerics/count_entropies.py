@@ -397,9 +397,9 @@ def _of_logits(r: Array, logits: Array) -> tuple[Array, ...]:
     """m, log m, d, r, logits."""
     top = _highest_logits(r)
     kept = jnp.where(logits > top, top, logits)
-    # In halves where exp(logits) alone is below the floats.
-    half = jnp.exp(0.5 * kept)
-    m = jnp.where(kept < -80.0, (r * half) * half, r * jnp.exp(kept))
+    # Where exp(logits) alone is below the floats r takes a part of it.
+    shared = (r * math.exp(-64.0)) * jnp.exp(kept + 64.0)
+    m = jnp.where(kept < -80.0, shared, r * jnp.exp(kept))
     return m, jnp.log(r) + logits, divide(1.0, jnp.where(r < 1.0, 1.0, r)), r, logits
 
 

@@ -590,6 +590,15 @@ def test_tails_of_odds_beyond_the_floats():
     assert np.isnan(unknown.log_cdf(1.0)).all() and np.isnan(unknown.log_survival(1.0)).all()
 
 
+def test_draws_at_the_ends_of_the_parameters_end():
+    """A subnormal concentration is one of 0, at which nothing happens; an endless number of trials has no count."""
+    key = jax.random.key(0)
+    for none in (NegativeBinomial(1e-38, logits=0.0), NegativeBinomial2(3.0, 1e38)):
+        assert none.sample(key, (2,)).tolist() == [0, 0]
+    assert NegativeBinomial(-1.0, logits=0.0).sample(key) == -1  # as of NaN
+    assert Binomial(jnp.inf, probs=0.3).sample(key) == np.iinfo(np.int32).max
+
+
 def test_every_kind_of_key_samples_counts():
     for key in (jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
         draws = quick_jit(lambda r, key: Poisson(r).sample(key, (500,)))(f32([3.0, 300.0]), key)

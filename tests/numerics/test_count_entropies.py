@@ -127,6 +127,30 @@ def test_limits():
     assert np.isnan(wrong).all()
 
 
+def test_where_a_part_of_the_formula_leaves_the_floats():
+    """Limits: a binomial and a negative binomial of few events are Poissons, and so is no dispersion."""
+    huge, rare = np.float32(1e38), np.float32(1e-36)
+
+    @jax.jit
+    def found(huge, rare, logits):
+        undispersed = lambda l: lx.NegativeBinomial2(log_rate=l, dispersion=0 * l).entropy()  # noqa: E731
+        return (
+            [lx.NegativeBinomial(huge, logits=logits).entropy(), undispersed(jnp.log(huge))],
+            jax.value_and_grad(undispersed)(2 * jnp.log(huge)),
+            jax.grad(lambda p: lx.Binomial(1e3, probs=p).entropy())(rare),
+        )
+
+    (subnormal, large), (larger, slope), binomial_slope = found(huge, rare, np.float32(-88))
+    m = mp.mpf(float(huge)) * mp.exp(-88)
+    np.testing.assert_allclose(subnormal, float(poisson(m)), rtol=2e-6)
+    half = 0.5 * np.log(2 * np.pi * np.e)
+    log = np.log(float(huge))
+    np.testing.assert_allclose([large, larger], [half + 0.5 * log, half + log], rtol=1e-6)
+    np.testing.assert_allclose(slope, 0.5, rtol=1e-6)
+    # dH/dp = -n log(n p) to the first order in n p.
+    np.testing.assert_allclose(binomial_slope, -1e3 * np.log(1e3 * float(rare)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("a", [0.0, 1.5, -1.5, 300.0])
 def test_skew_normal(a):
     """The plain quadrature of -p log p; a = 0 is the Normal."""
