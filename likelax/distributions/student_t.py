@@ -248,9 +248,8 @@ def _normal_deviate(z: Array, df: Array) -> Array:
 
 def _log_tail_value(z: Array, df: Array) -> Array:
     """log P(Z > z) for z >= 0 as its region has it."""
-    # A Normal has no tail beyond: its logarithm, -z^2/2, is no float.
-    end = 1.5 * math.sqrt(float(jnp.finfo(z.dtype).max))
-    z = jnp.where((df == jnp.inf) & (z > end), end, z)
+    # A Normal has no tail there: its logarithm, -z^2/2, is no float.
+    z = jnp.where((df == jnp.inf) & jnp.isinf(z), jnp.finfo(z.dtype).max, z)
     t = z / jnp.sqrt(df)
     if z.dtype == jnp.float32:
         like_normal = (df > 50) & (t < 1)
