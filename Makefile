@@ -1,8 +1,8 @@
 # Everything from a machine that has Python (3.11 or newer) and make:
 #
 #   make tour                      train and compare likelihoods on real data
-#   make test                      the test suite, within 12 minutes on 2 cores
-#   make test-slow                 the tests that take long: examples, notebooks, float64's contract
+#   make test                      the test suite, without the tests that take long
+#   make test-slow                 those: examples, notebooks, float64's contract, long compilations
 #   make test PYTHON=python3.12    the same on another Python, in an environment of its own
 #
 # Every command works in an environment inside this folder; the system's Python is only asked to
@@ -55,7 +55,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo 'make tour       train and compare likelihoods on real data (TOUR_ARGS="--steps 200")'
 	@echo 'make test       the test suite, without the slow tests (TEST_ARGS="-k normal")'
-	@echo 'make test-slow  the slow tests: examples, notebooks, long compilations'
+	@echo 'make test-slow  the slow tests: examples, notebooks, float64, long compilations'
 	@echo 'make smoke      every third test of each file, without the slow ones'
 	@echo 'make lint       formatting, lint and types; changes nothing'
 	@echo 'make format     put imports and layout right'
