@@ -250,6 +250,12 @@ class Distribution(Node):
         """Whether the density is 0 because of where each value lies: `(*sample, *batch)`."""
         return self.support.excludes(value)
 
+    def _inside(self, like: Array) -> Array:
+        """What methods are called with in place of a value outside: near the middle of the distribution, so
+        that no slope overflows there: times 0 it would be NaN.
+        """
+        return self.support.inside(like)
+
     def _weight(self, weight: ArrayLike, shape: tuple[int, ...]) -> Array:
         """The weights as an array of the results' dtype; raises unless they have this shape."""
         w = jnp.asarray(weight)
@@ -358,6 +364,13 @@ def _broadcast(self: Distribution, x: Array, out: Array) -> Array:
     return jnp.broadcast_to(out, shape)
 
 
+def _put_inside(self: Distribution, x: Array, outside: Array) -> Array:
+    """x with those that are outside replaced by an inside value; NaN stays."""
+    outside = outside.reshape(outside.shape + (1,) * self.support.event_ndims)
+    inside = jax.lax.stop_gradient(self._inside(x)).astype(x.dtype)
+    return jnp.where(outside, inside, x)
+
+
 @jax.custom_jvp
 def _mask(outside: Array, log_prob: Array) -> Array:
     """-inf of slope 0 where outside the support; NaN stays."""
@@ -394,7 +407,8 @@ def _guard_log_prob(name: str, method: Callable[..., Array]) -> Callable[..., Ar
         if support.is_everything or self._covers:
             log_prob = method(self, x)
         else:
-            log_prob = _mask(support.excludes(x), method(self, support.project(x)))
+            outside = support.excludes(x)
+            log_prob = _mask(outside, method(self, _put_inside(self, x, outside)))
         return _broadcast(self, x, _fence(log_prob))
 
     return functools.wraps(method)(_compiled(guarded))
@@ -434,7 +448,7 @@ def _guard_tail(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             high = jnp.inf if support.upper is None else support.upper
             under = (x < low) if support.is_discrete else (x <= low)
             over = x >= high
-            inside = jnp.where(under | over, support.inside(x).astype(x.dtype), x)
+            inside = _put_inside(self, x, under | over)
         else:
             under, over = x == -jnp.inf, x == jnp.inf
             inside = jnp.where(under | over, 0, x)

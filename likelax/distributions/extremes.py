@@ -16,7 +16,7 @@ from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio, scale_ratio
 from likelax.numerics._rules import with_partials
 from likelax.numerics.divergences import exp_excess
-from likelax.numerics.gamma import lgamma, log_binomial, stirling_error, zeta
+from likelax.numerics.gamma import digamma, lgamma, log_binomial, stirling_error, zeta
 from likelax.numerics.logspace import divide, log1mexp, log_mean_decay
 from likelax.numerics.pairs import (
     Pair,
@@ -85,12 +85,12 @@ def log_upper_tail(z: Array) -> Array:
     return jnp.where(upper, log_mean_decay(jnp.exp(-far)) - far, log1mexp(jnp.exp(-near)))
 
 
-def _kl_standard(shift: Array, ratio: Array, log_ratio: Array, fine: Pair | None = None) -> Array:
-    """From the standard Gumbel to that of `shift + ratio X`: two terms that are never negative.
+def _kl_standard(v: Array, ratio: Array, log_ratio: Array, fine: Pair | None = None) -> Array:
+    """From the standard Gumbel to that of `shift + ratio X`, v = lgamma(1 + ratio) - shift: two terms that are
+    never negative.
 
-    `fine` is lgamma(1 + ratio) - shift in two words, where it is known: it is exponentiated.
+    `fine` is v in two words, where it is known: it is exponentiated.
     """
-    v = lgamma(1 + ratio) - shift
     if fine is None:
         # An infinite slope would be NaN in what v does not depend on.
         beyond = v > _log_largest(v.dtype)
@@ -121,14 +121,16 @@ def _lgamma1p_pair(top: Array, bottom: Array) -> Pair:
 @register_kl(Gumbel, Gumbel)
 def _kl_gumbel(p: Gumbel, q: Gumbel) -> Array:
     if not (p.given("scale") and q.given("scale")):
-        return _kl_standard(_held_shift(p, q), scale_ratio(p, q), log_scale_ratio(p, q))
+        ratio = scale_ratio(p, q)
+        return _kl_standard(lgamma(1 + ratio) - _held_shift(p, q), ratio, log_scale_ratio(p, q))
     given = jnp.broadcast_arrays(p.loc, p.scale, q.loc, q.scale)
     beyond = jax.lax.stop_gradient(_beyond(p, q))
     endless = beyond != 0
     loc, s, loc_q, s_q = (jnp.where(endless, i % 2, x) for i, x in enumerate(given))
     shift = _held_shift(Gumbel(loc, s), Gumbel(loc_q, s_q))
     fine = pair_sum(_lgamma1p_pair(s, s_q), pair_minus(standardize_pair(loc, loc_q, s_q)))
-    kl = _kl_standard(shift, divide(s, s_q), log_over(s, s_q), fine)
+    ratio = divide(s, s_q)
+    kl = _kl_standard(lgamma(1 + ratio) - shift, ratio, log_over(s, s_q), fine)
     return jnp.where(endless, _endless(beyond, *given), kl)
 
 
@@ -181,6 +183,9 @@ class Weibull(Distribution):
     scale: Array = param(supports.positive)
 
     support = supports.non_negative
+
+    def _inside(self, like: Array) -> Array:
+        return self.scale
 
     def log_prob(self, value: Array) -> Array:
         return weibull_log_pdf(value, self.concentration, self.scale)
@@ -242,10 +247,22 @@ def _log_central_binomial(u: Array) -> Array:
     return jnp.where(small, series * v * v, log_binomial(2 * w, w))
 
 
+# One slope each, as it may meet an infinite moment.
+@with_partials(
+    lambda k, s, k_q, s_q: -divide(digamma(1 + divide(k_q, k)) * divide(k_q, k), k),
+    lambda k, s, k_q, s_q: divide(k_q, s),
+    lambda k, s, k_q, s_q: divide(digamma(1 + divide(k_q, k)), k) + log_over(s, s_q),
+    lambda k, s, k_q, s_q: -divide(k_q, s_q),
+)
+def _log_moment(k: Array, s: Array, k_q: Array, s_q: Array) -> Array:
+    """log E (X / s_q)^k_q of a Weibull of concentration k and scale s."""
+    return lgamma(1 + divide(k_q, k)) + k_q * log_over(s, s_q)
+
+
 @register_kl(Weibull, Weibull)
 def _kl_weibull(p: Weibull, q: Weibull) -> Array:
     # Of the Gumbels of minus log x.
     k, s, k_q, s_q = jnp.broadcast_arrays(p.concentration, p.scale, q.concentration, q.scale)
     away = pair_times(k_q, fine_log_quotient(s, s_q))
     fine = pair_sum(_lgamma1p_pair(k_q, k), away)
-    return _kl_standard(-k_q * log_over(s, s_q), divide(k_q, k), log_over(k_q, k), fine)
+    return _kl_standard(_log_moment(k, s, k_q, s_q), divide(k_q, k), log_over(k_q, k), fine)

@@ -15,7 +15,7 @@ from likelax._pytree import Array, param
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
 from likelax.numerics.concentrations import gamma_divergence, stirling_bregman
-from likelax.numerics.densities import gamma_log_pdf
+from likelax.numerics.densities import gamma_log_pdf, gamma_log_rate_pdf
 from likelax.numerics.deviance import deviance, log1pmx
 from likelax.numerics.divergences import exp_excess, ratio_excess
 from likelax.numerics.gamma import digamma, stirling_error
@@ -29,6 +29,7 @@ from likelax.numerics.reciprocal import (
     inverse_gamma_log_tails,
 )
 
+_EULER = 0.57721566490153286
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -99,14 +100,6 @@ def _kl_exponential(p: Exponential, q: Exponential) -> Array:
     return exp_excess(q.log_rate - p.log_rate)
 
 
-def _times_exp(value: Array, log_rate: Array) -> tuple[Array, Array]:
-    """(z, c) with log z + c = log value + log_rate, where the product itself would underflow to 0."""
-    z, tiny = value * jnp.exp(log_rate), jnp.finfo(value.dtype).tiny
-    small = (z < tiny) & (value > 0)
-    log_value = jnp.log(jnp.where(small, value, 1))
-    return jnp.where(small, tiny, z), jnp.where(small, log_value + log_rate - jnp.log(tiny), 0)
-
-
 class Gamma(Distribution):
     """The Gamma distribution: log p(x) = a log b + (a - 1) log x - b x - log Gamma(a), x >= 0.
 
@@ -132,11 +125,12 @@ class Gamma(Distribution):
         unit = power_of_two(length, 1 / self.rate, 1 / self.rate)
         return self.replace(rate=self.rate * unit), unit
 
+    def _inside(self, like: Array) -> Array:
+        return jnp.clip(self.mean(), jnp.finfo(self.dtype).tiny, jnp.finfo(self.dtype).max)
+
     def log_prob(self, value: Array) -> Array:
         if self.given("log_rate"):
-            z, lost = _times_exp(value, self.log_rate)
-            log_pdf = gamma_log_pdf(z, self.concentration, 1.0)
-            return log_pdf + (self.concentration - 1) * lost + self.log_rate
+            return gamma_log_rate_pdf(value, self.concentration, self.log_rate)
         return gamma_log_pdf(value, self.concentration, self.rate)
 
     def _log_tails(self, value: Array) -> tuple[Array, Array]:
@@ -214,6 +208,9 @@ class InverseGamma(Distribution):
         unit = power_of_two(length, self.scale, self.scale)
         return self.replace(scale=self.scale / unit), unit
 
+    def _inside(self, like: Array) -> Array:
+        return jnp.maximum(self.mode(), jnp.finfo(self.dtype).tiny)
+
     def log_prob(self, value: Array) -> Array:
         return inverse_gamma_log_pdf(value, self.concentration, self.scale)
 
@@ -254,9 +251,12 @@ class InverseGamma(Distribution):
         return jnp.where(finite, divide(self.mean(), spread), infinite_moment(self.scale))
 
     def entropy(self) -> Array:
-        a = self.concentration
-        log_scale = log_over(self.scale, a) + 2 * log_minus_digamma(a)
-        return log_scale - 0.5 * jnp.log(a) + _LOG_SQRT_2PI + entropy_excess(a)
+        # Next to 0 each term has a slope of about 1 / a^2, beyond the floats; together it is 1 / a.
+        tiny = self.concentration < 1e-12
+        a = jnp.where(tiny, 1, self.concentration)
+        excess = 2 * log_minus_digamma(a) - 0.5 * jnp.log(a) + _LOG_SQRT_2PI + entropy_excess(a)
+        limit = 1 + _EULER + divide(1.0, jnp.where(tiny, self.concentration, 1))
+        return log_over(self.scale, self.concentration) + jnp.where(tiny, limit, excess)
 
 
 @register_kl(InverseGamma, InverseGamma)

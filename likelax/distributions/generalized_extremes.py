@@ -42,6 +42,9 @@ class TailIndexed(Distribution):
     scale: Array = param(supports.positive)
     concentration: Array = param(supports.real, typical=0.1)
 
+    def _inside(self, like: Array) -> Array:
+        return self.loc + self.scale / (2 + 2 * jnp.abs(self.concentration))  # 1 + xi z > 1/2
+
     def _depth(self, value: Array) -> Array:
         return tail_depth(value, self.loc, self.scale, self.concentration)
 

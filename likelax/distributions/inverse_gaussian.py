@@ -41,6 +41,9 @@ class InverseGaussian(Distribution):
 
     support = supports.positive
 
+    def _inside(self, like: Array) -> Array:
+        return self.loc
+
     def log_prob(self, value: Array) -> Array:
         return inverse_gaussian_log_pdf(value, self.loc, self.concentration)
 

@@ -289,8 +289,10 @@ class Huber(LocationScale):
     delta: Array = param(supports.positive, typical=1.0)
 
     def _loss(self, z: Array) -> Array:
-        near = jnp.abs(z) <= self.delta
-        line = self.delta * (jnp.abs(z) - 0.5 * self.delta)
+        size = jnp.abs(z)
+        near, endless = size <= self.delta, size == jnp.inf
+        line = self.delta * (jnp.where(endless, self.delta, size) - 0.5 * self.delta)
+        line = jnp.where(endless, jnp.inf, line)
         return jnp.where(near, 0.5 * jnp.where(near, z, 0) ** 2, line)
 
     def _log_masses(self) -> tuple[Array, Array]:

@@ -141,6 +141,9 @@ class HalfNormal(Distribution):
 
     support = supports.non_negative
 
+    def _inside(self, like: Array) -> Array:
+        return self.scale
+
     def _z(self, value: Array) -> Array:
         return divide(value, self.scale)
 

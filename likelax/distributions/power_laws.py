@@ -68,6 +68,10 @@ class Pareto(Distribution):
         """From the scale on, itself inside."""
         return supports.Interval("at or above the scale", lower=self.scale)
 
+    @property
+    def _covers(self) -> bool:
+        return True
+
     def _log_survival(self, value: Array) -> Array:
         return -self.concentration * log_over(value, self.scale)
 
@@ -112,8 +116,13 @@ class Pareto(Distribution):
 @register_kl(Pareto, Pareto)
 def _kl_pareto(p: Pareto, q: Pareto) -> Array:
     contained = ~(q.scale > p.scale)  # NaN stays NaN
-    gap = q.concentration * log_over(p.scale, jnp.where(contained, q.scale, p.scale))
-    return jnp.where(contained, gap + ratio_excess(q.concentration, p.concentration), jnp.inf)
+    # An infinite slope would be NaN in what is not contained.
+    scale, a = (
+        jnp.where(contained, x, y)
+        for x, y in ((q.scale, p.scale), (q.concentration, p.concentration))
+    )
+    excess = ratio_excess(a, jnp.where(contained, p.concentration, a))
+    return jnp.where(contained, a * log_over(p.scale, scale) + excess, jnp.inf)
 
 
 class LogLogistic(Distribution):
@@ -131,6 +140,9 @@ class LogLogistic(Distribution):
     scale: Array = param(supports.positive)
 
     support = supports.non_negative
+
+    def _inside(self, like: Array) -> Array:
+        return self.scale
 
     def _y(self, value: Array) -> Array:
         return self.concentration * log_over(value, self.scale)
@@ -210,6 +222,9 @@ class HalfCauchy(Distribution):
     )
 
     support = supports.non_negative
+
+    def _inside(self, like: Array) -> Array:
+        return self.scale
 
     def _log_z(self, value: Array) -> Array:
         if self.given("scale"):

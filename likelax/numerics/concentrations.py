@@ -131,7 +131,7 @@ def _gamma_slope_a(b, a, s, t):
     lambda b, a, s, t: (digamma_minus_log(b) - digamma_minus_log(a)) - _log_excess(b, a, s, t),
     _gamma_slope_a,
     lambda b, a, s, t: _choose(b, a, s, t, s, divide(a, t) - divide(b, s)),
-    lambda b, a, s, t: -_choose(b, a, s, t, t, divide(_mean(b, a, s, t), t) - divide(b, t)),
+    lambda b, a, s, t: -_choose(b, a, s, t, t, divide(_mean(b, a, s, t) - b, t)),
 )
 def _gamma_divergence(b, a, s, t):
     return _deviance_at(b, _log_of_four(b, a, s, t)) + _stirling_bregman(b, a)

@@ -97,6 +97,60 @@ def gamma_log_pdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Ar
     return _gamma_log_pdf(*jnp.broadcast_arrays(*as_floats(x, concentration, rate)))
 
 
+def _times_exp(x, log_rate):
+    """(z, c) with log z + c = log x + log_rate, where the product itself would underflow to 0."""
+    z, tiny = x * jnp.exp(log_rate), jnp.finfo(x.dtype).tiny
+    small = (z < tiny) & (x > 0)
+    log_x = jnp.log(jnp.where(small, x, 1.0))
+    return jnp.where(small, tiny, z), jnp.where(small, log_x + log_rate - jnp.log(tiny), 0.0)
+
+
+def _per(x):
+    """1/x, 0 at the edge 0."""
+    return jnp.where(x == 0, 0.0, 1.0 / jnp.where(x == 0, 1.0, x))
+
+
+@with_partials(
+    lambda x, a, log_rate: (1.0 - a) * _per(x) * _per(x),
+    lambda x, a, log_rate: _per(x),
+    lambda x, a, log_rate: -jnp.exp(log_rate),
+)
+def _gamma_log_rate_slope_x(x, a, log_rate):
+    rate = jnp.exp(log_rate)
+    lost = (x == 0) | (rate * x == jnp.inf)
+    v = jnp.where(lost, 1.0, x)
+    return jnp.where(lost, -rate, -divide((jnp.where(lost, 0.0, rate) * v - a) + 1.0, v))
+
+
+@with_partials(
+    lambda x, a, log_rate: _per(x),
+    lambda x, a, log_rate: -trigamma(a),
+    lambda x, a, log_rate: jnp.ones_like(x),
+)
+def _gamma_log_rate_slope_a(x, a, log_rate):
+    # log z - digamma(a), without log x at x = 0.
+    edge, z = x == 0, x * jnp.exp(log_rate)
+    lost = ~((z >= jnp.finfo(x.dtype).tiny) & (z < jnp.inf))
+    m = jnp.where(lost, a, z)
+    far = jnp.log(jnp.where(edge, 1.0, x)) + log_rate - jnp.log(a)
+    return jnp.where(lost, far, -log_ratio(a, m, m - a)) - digamma_minus_log(a)
+
+
+@with_partials(
+    _gamma_log_rate_slope_x,
+    _gamma_log_rate_slope_a,
+    lambda x, a, log_rate: a - x * jnp.exp(log_rate),
+)
+def _gamma_log_rate_pdf(x, a, log_rate):
+    z, lost = _times_exp(x, log_rate)
+    return _gamma_log_pdf(z, a, jnp.ones_like(z)) + (a - 1.0) * lost + log_rate
+
+
+def gamma_log_rate_pdf(x: ArrayLike, concentration: ArrayLike, log_rate: ArrayLike) -> Array:
+    """`gamma_log_pdf` by the rate's logarithm, also where x times the rate is no float."""
+    return _gamma_log_rate_pdf(*jnp.broadcast_arrays(*as_floats(x, concentration, log_rate)))
+
+
 @with_partials(lambda x, a, b: a + b, lambda x, a, b: x - 1.0, lambda x, a, b: x)
 def beta_gap(x, a, b):
     """(a + b) x - a, with the rounding errors of the sum and of the product kept."""

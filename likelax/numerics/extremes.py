@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms, with_partials
-from likelax.numerics.logspace import as_floats, divide, log1mexp, standardize
+from likelax.numerics.logspace import along, as_floats, divide, log1mexp, standardize
 from likelax.numerics.pairs import (
     Pair,
     exp_pair,
@@ -223,7 +223,8 @@ def _slopes(frame, x, loc, s, xi, less, lift):
 def _along(slopes, lost, tangents):
     dx, dloc, ds, dxi = tangents
     in_x, in_s, in_xi = (jnp.where(lost, 0.0, slope) for slope in slopes)
-    return in_x * (dx - dloc) + in_s * ds + in_xi * dxi
+    moved = along((in_x, dx), (-in_x, dloc), (in_s, ds), (in_xi, dxi))
+    return moved + jnp.zeros_like(in_x)
 
 
 def _limit(frame, x, loc, s, xi):
@@ -253,7 +254,6 @@ def _generalized_pareto(x: Array, loc: Array, s: Array, xi: Array) -> Array:
     return jnp.where(at_end, limit, _with_edge(frame, s, xi))
 
 
-@_generalized_pareto.defjvp
 def _generalized_pareto_jvp(primals, tangents):
     x, loc, s, xi = primals
     frame = _frame(*primals)
@@ -262,6 +262,9 @@ def _generalized_pareto_jvp(primals, tangents):
     slopes = _slopes(frame, x, loc, s, xi, jnp.zeros_like(x), 1.0 + xi)
     slopes = _at_height(primals, slopes, lost, (0.0, -1.0))
     return _generalized_pareto(*primals), _along(slopes, False, tangents)
+
+
+_generalized_pareto.defjvp(_generalized_pareto_jvp, symbolic_zeros=True)
 
 
 def generalized_pareto_log_pdf(
@@ -284,7 +287,6 @@ def _generalized_extreme_value(x: Array, loc: Array, s: Array, xi: Array) -> Arr
     return jnp.where(at_end, limit, jnp.where(lost, -jnp.inf, inside))
 
 
-@_generalized_extreme_value.defjvp
 def _generalized_extreme_value_jvp(primals, tangents):
     x, loc, s, xi = primals
     frame = _frame(*primals)
@@ -298,6 +300,9 @@ def _generalized_extreme_value_jvp(primals, tangents):
     slopes = _slopes(frame, x, loc, s, xi, 1.0 - m, lift)
     slopes = _at_height(primals, slopes, lost, (1.0, -2.0))
     return _generalized_extreme_value(*primals), _along(slopes, False, tangents)
+
+
+_generalized_extreme_value.defjvp(_generalized_extreme_value_jvp, symbolic_zeros=True)
 
 
 def generalized_extreme_value_log_pdf(
@@ -320,7 +325,6 @@ def _log_lower(x: Array, loc: Array, s: Array, xi: Array) -> Array:
     return jnp.where(inside, log1mexp(jnp.where(inside, t, 1.0)), -jnp.inf)
 
 
-@_log_lower.defjvp
 def _log_lower_jvp(primals, tangents):
     x, loc, s, xi = primals
     frame = _frame(*primals)
@@ -336,6 +340,9 @@ def _log_lower_jvp(primals, tangents):
     in_x, in_s = divide(frame.rate, odds), -divide(divide(frame.y, odds), s)
     slopes = in_x, in_s, jnp.where(near, close, far)
     return _log_lower(*primals), _along(slopes, ~inside, tangents)
+
+
+_log_lower.defjvp(_log_lower_jvp, symbolic_zeros=True)
 
 
 def generalized_pareto_log_cdf(

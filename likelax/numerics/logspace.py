@@ -19,6 +19,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 _LOG2 = math.log(2.0)
@@ -32,6 +33,14 @@ def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
     """
     dtype = jnp.promote_types(jnp.result_type(*values), jnp.float32)
     return tuple(jnp.asarray(value, dtype) for value in values)
+
+
+def along(*terms: tuple[Array | float, Array | SymbolicZero]) -> Array | float:
+    """The sum of slope * tangent over the arguments that are differentiated.
+
+    The others are left out: their tangents are zeros, of which an infinite slope would make NaN.
+    """
+    return sum(slope * dx for slope, dx in terms if not isinstance(dx, SymbolicZero))
 
 
 # ---- exp, expm1 and their inverses ----
@@ -418,12 +427,20 @@ def _divide(x: Array, s: Array) -> Array:
     return x / s
 
 
-@_divide.defjvp
 def _divide_jvp(primals, tangents):
     (x, s), (dx, ds) = primals, tangents
     z = _divide(x, s)
-    held = jnp.where(jnp.isinf(x), 0.0, z)  # an infinite x (a bound) is infinite at every scale
-    return z, -_divide(held * ds - dx, s)
+    return z, -_divide(along((_held(z, x), ds), (-1.0, dx)) + jnp.zeros_like(z), s)
+
+
+_divide.defjvp(_divide_jvp, symbolic_zeros=True)
+
+
+def _held(z: Array, x: Array) -> Array:
+    """The quotient z of x as the slope in its denominator has it: that of an infinite x (a bound) is the
+    same at every scale, and one beyond the floats is the largest, 0 times which is 0."""
+    largest = jnp.array(jnp.finfo(z.dtype).max, z.dtype)
+    return jnp.where(jnp.isinf(x), 0.0, jax.lax.clamp(-largest, z, largest))
 
 
 def divide(x: ArrayLike, s: ArrayLike) -> Array:
@@ -443,13 +460,15 @@ def _standardize(x: Array, loc: Array, s: Array) -> Array:
     return (x - loc) / s
 
 
-@_standardize.defjvp
 def _standardize_jvp(primals, tangents):
     # As `_divide`, with the sign where the slopes in loc and s share one quotient as it is.
     (x, loc, s), (dx, dloc, ds) = primals, tangents
     z = _standardize(x, loc, s)
-    held = jnp.where(jnp.isinf(x - loc), 0.0, z)
-    return z, -_divide((dloc - dx) + held * ds, s)
+    moved = along((1.0, dloc), (-1.0, dx), (_held(z, x - loc), ds))
+    return z, -_divide(moved + jnp.zeros_like(z), s)
+
+
+_standardize.defjvp(_standardize_jvp, symbolic_zeros=True)
 
 
 def standardize(value: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
@@ -488,13 +507,14 @@ def _standardize_by_log(x: Array, loc: Array, log_s: Array) -> Array:
     return (x - loc) * factor / _exp_of_log_scale(log_s + shift)
 
 
-@_standardize_by_log.defjvp
 def _standardize_by_log_jvp(primals, tangents):
     (x, loc, log_s), (dx, dloc, dl) = primals, tangents
     z = _standardize_by_log(x, loc, log_s)
-    largest = jnp.finfo(z.dtype).max
-    held = jnp.where(jnp.isinf(x - loc), 0.0, jnp.clip(z, -largest, largest))
-    return z, -(_divide(dloc - dx, _exp_of_log_scale(log_s)) + held * dl)
+    moved = along((1.0, dloc), (-1.0, dx)) + jnp.zeros_like(z)
+    return z, -(_divide(moved, _exp_of_log_scale(log_s)) + along((_held(z, x - loc), dl)))
+
+
+_standardize_by_log.defjvp(_standardize_by_log_jvp, symbolic_zeros=True)
 
 
 def standardize_by_log(value: ArrayLike, loc: ArrayLike, log_scale: ArrayLike) -> Array:

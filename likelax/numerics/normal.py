@@ -25,7 +25,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import chebyshev, gauss_legendre
+from likelax.numerics._rules import Over, with_partials
 from likelax.numerics.logspace import (
+    along,
     as_floats,
     divide,
     exp_of_log_scale,
@@ -118,19 +120,24 @@ def log_normal_pdf(z: ArrayLike) -> Array:
     return _log_pdf(*as_floats(z))
 
 
-@jax.custom_jvp
+def _finite(z):
+    """z, the largest float where (x - loc) / scale is beyond it: times 0 it is 0."""
+    largest = jnp.array(jnp.finfo(z.dtype).max, z.dtype)
+    return jax.lax.clamp(-largest, z, largest)
+
+
+def _slope_scale(x, loc, scale):
+    z = _finite(standardize(x, loc, scale))
+    return Over((z - 1.0, z + 1.0), scale)
+
+
+@with_partials(
+    lambda x, loc, scale: Over((_finite(-standardize(x, loc, scale)),), scale),
+    lambda x, loc, scale: Over((_finite(standardize(x, loc, scale)),), scale),
+    _slope_scale,
+)
 def _normal_log_pdf(x: Array, loc: Array, scale: Array) -> Array:
     return _log_pdf(standardize(x, loc, scale)) - jnp.log(scale)
-
-
-@_normal_log_pdf.defjvp
-def _normal_log_pdf_jvp(primals, tangents):
-    # One array for each slope, and none that two of them share.
-    (x, loc, scale), (dx, dloc, ds) = primals, tangents
-    z = standardize(x, loc, scale)
-    # The sign is taken first: see `divide`.
-    slope, slope_scale = divide(-z, scale), divide((z - 1.0) * (z + 1.0), scale)
-    return _normal_log_pdf(x, loc, scale), slope * (dx - dloc) + slope_scale * ds
 
 
 def normal_log_pdf(x: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> Array:
@@ -143,16 +150,19 @@ def _normal_log_scale_pdf(x: Array, loc: Array, log_scale: Array) -> Array:
     return _log_pdf(standardize_by_log(x, loc, log_scale)) - log_scale
 
 
-@_normal_log_scale_pdf.defjvp
 def _normal_log_scale_pdf_jvp(primals, tangents):
     (x, loc, log_scale), (dx, dloc, dl) = primals, tangents
     # Rounded by name: XLA would take two factors exp(-log_scale) for one exponential.
     info = jnp.finfo(log_scale.dtype)
     per = jax.lax.reduce_precision(exp_of_log_scale(-log_scale), info.nexp, info.nmant)
     z = standardize_by_log(x, loc, log_scale)
-    z = jax.lax.reduce_precision(z, info.nexp, info.nmant)
-    slope = (z * per) * (dloc - dx) + (z - 1.0) * (z + 1.0) * dl
-    return _normal_log_scale_pdf(x, loc, log_scale), slope
+    z = _finite(jax.lax.reduce_precision(z, info.nexp, info.nmant))
+    # Factor by factor: what is 0 stays 0 where the slope is beyond the floats.
+    moved = per * along((z, dloc), (-z, dx)) + (z - 1.0) * along((z + 1.0, dl))
+    return _normal_log_scale_pdf(x, loc, log_scale), moved + jnp.zeros_like(z)
+
+
+_normal_log_scale_pdf.defjvp(_normal_log_scale_pdf_jvp, symbolic_zeros=True)
 
 
 def normal_log_scale_pdf(x: ArrayLike, loc: ArrayLike, log_scale: ArrayLike) -> Array:

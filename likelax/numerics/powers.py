@@ -176,17 +176,35 @@ def weibull_log_pdf(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) ->
     return _on(_weibull, x, concentration, scale)
 
 
+def _off(x, s):
+    return (x < s) | (x == jnp.inf)
+
+
+def _on_tail(slope):
+    """`slope`, 0 off the tail; a parameter that is NaN shows there, too."""
+
+    def partial(x, a, s):
+        off = _off(x, s)
+        inside = slope(jnp.where(off, s, x), a, s)
+        return jnp.where(off & ~jnp.isnan(inside), 0.0, inside)
+
+    return partial
+
+
 @with_partials(
-    lambda x, a, s: -divide(a + 1.0, x),
-    lambda x, a, s: divide(1.0, a) - log_over(x, s),
-    lambda x, a, s: divide(a, s),
+    _on_tail(lambda x, a, s: -divide(a + 1.0, x)),
+    _on_tail(lambda x, a, s: divide(1.0, a) - log_over(x, s)),
+    _on_tail(lambda x, a, s: divide(a, s)),
 )
 def _pareto(x, a, s):
-    return rounded(pair_sum(log_quotient(a, x), pair_minus(_log_power(x, s, a))))
+    off = _off(x, s)
+    v = jnp.where(off, s, x)
+    inside = rounded(pair_sum(log_quotient(a, v), pair_minus(_log_power(v, s, a))))
+    return inside + jnp.where(off, -jnp.inf, 0.0)  # a sum, so that NaN stays
 
 
 def pareto_log_pdf(x: ArrayLike, concentration: ArrayLike, scale: ArrayLike) -> Array:
-    """log(a / x) - a log(x / scale) for x >= scale, a = concentration."""
+    """log(a / x) - a log(x / scale) for scale <= x < inf, elsewhere -inf; a = concentration."""
     return _on(_pareto, x, concentration, scale)
 
 

@@ -107,18 +107,25 @@ def _lgamma1p(s):
 
 
 def _tails(a: Array, y: Array, low: Array, log_y: Array) -> tuple[Array, Array]:
-    """log P(a, y + low) and log Q(a, y + low); where y underflows, by its logarithm."""
+    """log P(a, y + low) and log Q(a, y + low); where y underflows, or next to the end of the floats, by its
+    logarithm.
+    """
     info = jnp.finfo(y.dtype)
-    lost = y < info.tiny
+    lost, endless = y < info.tiny, y > float(info.max) / 16
     # P(a, y) is y^a / Gamma(a + 1) there.
     few = a < 1.0
     log_gamma = _lgamma1p(jnp.where(few, a, 0.0)), lgamma(jnp.where(few, 2.0, a + 1.0))
     log_p = a * jnp.where(lost, log_y, 0.0) - jnp.where(few, *log_gamma)
     log_q = log1mexp(jnp.where(lost, -log_p, 1.0))
-    held = jnp.where(lost, 1.0, jnp.where(y == jnp.inf, info.max, y))
-    rest = jnp.where(lost | ~jnp.isfinite(low), 0.0, low)
-    lower, upper = log_gamma_tails_of_pair(a, held, jax.lax.stop_gradient(rest))
-    return jnp.where(lost, log_p, lower), jnp.where(lost, log_q, upper)
+    # Q(a, y) is the density there, to far less than a float's digits.
+    density = jnp.where(endless, (a - 1.0) * log_y - y, 0.0) - lgamma(a)
+    out = lost | endless
+    rest = jnp.where(out | ~jnp.isfinite(low), 0.0, low)
+    lower, upper = log_gamma_tails_of_pair(
+        jnp.where(endless, 1.0, a), jnp.where(out, 1.0, y), jax.lax.stop_gradient(rest)
+    )
+    lower = jnp.where(lost, log_p, jnp.where(endless, 0.0, lower))
+    return lower, jnp.where(lost, log_q, jnp.where(endless, density, upper))
 
 
 def gamma_log_tails(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> tuple[Array, Array]:

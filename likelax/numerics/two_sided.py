@@ -22,7 +22,9 @@ def _mean_decay(u):
 
 def _rest(z, a):
     """(1 - exp(-a z) / (1 + a^2)) (a + 1/a): the mass that the upper tail leaves, in its own measure."""
-    return a + z * _mean_decay(a * z)
+    far = a * z > 1.0
+    near = jnp.where(far, 0.0, z)
+    return a + jnp.where(far, divide(-jnp.expm1(-a * z), a), near * _mean_decay(a * near))
 
 
 def _log_rest_slope_z(z, a):
@@ -45,7 +47,8 @@ def _log_rest(z, a):
 
 def log_upper_rest(z: ArrayLike, a: ArrayLike) -> Array:
     """log(1 - exp(-a z) / (1 + a^2)) for z >= 0: of the mass below z."""
-    return _log_rest(*jnp.broadcast_arrays(*as_floats(z, a)))
+    z, a = jnp.broadcast_arrays(*as_floats(z, a))
+    return _log_rest(jnp.where(z == jnp.inf, jnp.finfo(z.dtype).max, z), a)
 
 
 def two_sided_loss(z: ArrayLike, a: ArrayLike) -> Array:
