@@ -5,6 +5,7 @@ checks.
 """
 
 import ast
+import functools
 import importlib.abc
 import importlib.machinery
 import re
@@ -23,18 +24,29 @@ _NAME = "__check_annotations__"
 def check_annotations(function: Callable) -> Callable:
     """`function`, checking what it is given and returns. beartype knows `Self` only inside whole
     classes: such a hint alone is left out, the others of its function are checked.
+
+    The check is written at the first call: a process calls few of the functions that it imports.
     """
     hints = getattr(function, "__annotations__", {})
     for name in [name for name, hint in hints.items() if _SELF.search(str(hint))]:
         del hints[name]
-    return _check(function)
+
+    @functools.cache
+    def checked() -> Callable:
+        return _check(function)
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return checked()(*args, **kwargs)
+
+    return wrapper
 
 
 class _Decorator(ast.NodeTransformer):
     """Puts the check next to each function, under its own decorators."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        node.decorator_list.append(ast.Name(_NAME, ast.Load()))
+        node.decorator_list.append(ast.copy_location(ast.Name(_NAME, ast.Load()), node))
         return node
 
 
@@ -42,7 +54,7 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str):
         path = self.get_filename(fullname)
         tree = _Decorator().visit(ast.parse(self.get_data(path), path))
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+        return compile(tree, path, "exec", dont_inherit=True)
 
     def exec_module(self, module) -> None:
         setattr(module, _NAME, check_annotations)
