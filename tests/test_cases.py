@@ -42,6 +42,7 @@ SLOW = {
     "DirichletMultinomial",
     "GeneralizedExtremeValue",
     "GeneralizedPareto",
+    "Huber",
     "InverseGamma",
     "Kumaraswamy",
     "LogisticNormal",

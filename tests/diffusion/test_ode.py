@@ -82,6 +82,7 @@ def test_the_density_of_gaussian_data_is_a_normal(process):
         np.testing.assert_array_equal(got.standard_error, np.zeros(3))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_closed_form():
     """And so are the numbers, where alpha is far from 1; VLB models are asked as others are."""
     with jax.enable_x64(True):
@@ -112,6 +113,7 @@ def test_gradients_are_those_of_the_closed_form():
                 np.testing.assert_allclose(-wrong, want, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_gradients_may_be_solved_backwards():
     """The adjoint takes the model's arguments; its numbers are looked at with those of flows."""
     objective = ODELikelihood(model_of(SHORT), adjoint=diffrax.BacksolveAdjoint())

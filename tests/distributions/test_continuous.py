@@ -16,6 +16,7 @@ import pytest
 from scipy import integrate, special, stats
 
 import likelax as lx
+from slow import marked
 
 
 class HuberByHand:
@@ -460,7 +461,8 @@ def test_slopes_at_joints_are_those_of_both_sides():
         near = jax.jit(jax.vmap(jax.grad(kl)))(1.3 + np.array([-1e-6, 0.0, 1e-6]))
         np.testing.assert_allclose(near[1], 0.5 * (near[0] + near[2]), rtol=1e-9)
         own = lx.AsymmetricLaplace(1.3, 1.0, 2.0)
-        curve = jax.hessian(lambda t: lx.AsymmetricLaplace(t, 1.0, 2.0).kl_divergence(own))(1.3)
+        to_own = lambda t: lx.AsymmetricLaplace(t, 1.0, 2.0).kl_divergence(own)  # noqa: E731
+        curve = jax.jit(jax.hessian(to_own))(1.3)
         np.testing.assert_allclose(curve, 1.0, rtol=1e-9)  # the Fisher information
         steps = 1e-6 * np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]])
         slopes = jax.jit(jax.vmap(jax.grad(tail, (0, 1))))(steps[:, 0], 1.0 + steps[:, 1])
@@ -630,7 +632,7 @@ FAR = {
 }
 
 
-@pytest.mark.parametrize("name", FAR)
+@pytest.mark.parametrize("name", marked(FAR, {"StudentT"}))
 def test_power_laws_at_scales_beyond_the_floats(name):
     """z, too, is then no float, but density and tail are powers of it; and near exp(-88) before."""
     make, exact = FAR[name]

@@ -18,6 +18,7 @@ from likelax.distributions.counts import (
     Poisson,
 )
 from likelax.testing.subject import quick_jit
+from slow import marked
 
 mp.mp.dps = 50
 
@@ -126,6 +127,7 @@ def test_binomial_log_prob_and_gradient():
     np.testing.assert_allclose(slope, truth, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_binomial_at_certain_probs_and_no_trials():
     k = jnp.array([[0], [1], [3]])
     dist = Binomial(3, probs=jnp.array([0.0, 1.0]))
@@ -237,9 +239,11 @@ def test_from_mean_holds_its_digits_down_to_the_poisson():
     ("make", "first"),
     [
         (Poisson, 1.0),
-        (lambda rate: NegativeBinomial2(rate, dispersion=0.7), 1.0),
+        pytest.param(
+            lambda rate: NegativeBinomial2(rate, dispersion=0.7), 1.0, marks=pytest.mark.slow
+        ),
         (lambda rate: NegativeBinomial2(rate, dispersion=0.0), 1.0),
-        (lambda p: NegativeBinomial(2.5, probs=p), 2.5),
+        pytest.param(lambda p: NegativeBinomial(2.5, probs=p), 2.5, marks=pytest.mark.slow),
     ],
 )
 def test_tails_of_nothing_have_slopes(make, first):
@@ -347,7 +351,10 @@ def everything(dist, k, q):
     return methods | {"quantile": dist.quantile(q), "mode": dist.mode()}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    marked(CASES, {"Binomial likely", "NegativeBinomial2", "NegativeBinomial2 Poisson"}),
+)
 def test_moments_and_tails(name):
     make, ref = CASES[name]
     dist = make()
@@ -571,6 +578,7 @@ def test_second_derivatives_of_tails_at_logits_of_zero(upper):
     np.testing.assert_allclose(got, want, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_tails_of_odds_beyond_the_floats():
     # 1 - I falls as exp(-r logits).
     dist = NegativeBinomial(f32([0.01]), logits=f32([200.0]))
@@ -669,6 +677,7 @@ def test_counts_of_parameters_that_are_not_known():
     assert Binomial(9.0, probs=jnp.nan).sample(jax.random.key(0)) == -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tails_of_a_rate_next_to_the_smallest_float(dtype):
     """P(X > k) is rate^(k + 1) / (k + 1)!, whatever is below the floats on the way; both ways of the rate."""

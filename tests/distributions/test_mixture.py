@@ -357,6 +357,7 @@ def test_pathwise_gradients_are_those_of_the_held_cdf():
         assert_trees_close(forward, got, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gamma_components_pass_their_gradients():
     n = 4000
     m = Mixture(jnp.array([0.3, 0.7]), Gamma(jnp.array([2.0, 6.0]), jnp.array([1.0, 0.5])))

@@ -19,6 +19,7 @@ from likelax.distributions.multivariate import (
     solve_lower,
 )
 from likelax.testing.subject import quick_jit
+from slow import marked
 
 LOC = np.array([0.5, -1.0, 2.0])
 COVARIANCE = np.array([[2.0, 0.6, -0.3], [0.6, 1.0, 0.4], [-0.3, 0.4, 0.7]])
@@ -420,7 +421,7 @@ DIRICHLETS = [
 ]
 
 
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("x64", marked([False, True], {"True"}))
 def test_dirichlet_entropy_and_kl(x64):
     dtype = np.float64 if x64 else np.float32
     with jax.enable_x64(x64):

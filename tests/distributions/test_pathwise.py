@@ -71,6 +71,7 @@ def test_implicit_gradients_agree_with_the_score_function(name):
         assert np.all(off(0.25 * p, s) > BOUND), (off(0.25 * p, s), p.mean(0), s.mean(0))
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_draws():
     """Those of the quantile at the draw's own level: a draw moves with its parameters, as its slope does."""
     with jax.enable_x64(True):
@@ -127,6 +128,7 @@ def test_proposals_next_to_zero_are_accepted_as_often_as_they_should_be():
     assert not np.isfinite(plain).all()  # the control
 
 
+@pytest.mark.slow
 def test_no_gamma_is_drawn_next_to_zero_unless_its_density_says_so():
     """Of an exponential a draw below 1e-9 has a chance of 1e-9."""
     draws = lx.Gamma(1.0, 1.0).sample(jax.random.key(5), (400_000,))

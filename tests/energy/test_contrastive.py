@@ -351,6 +351,7 @@ def on_a_mesh():
     return json.loads(run.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["explicit", "auto"])
 def test_on_a_mesh_negatives_are_those_of_all_devices(on_a_mesh, kind):
     assert on_a_mesh[kind] and all(error < 2e-6 for error in on_a_mesh[kind].values())
@@ -358,6 +359,7 @@ def test_on_a_mesh_negatives_are_those_of_all_devices(on_a_mesh, kind):
     assert on_a_mesh["apart"] > 0.1
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_named(on_a_mesh):
     want = "a batch of 15 does not divide over the 4 devices of mesh axis 'data'; fill it up"
     assert on_a_mesh["uneven"].startswith(want)

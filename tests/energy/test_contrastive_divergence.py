@@ -402,6 +402,7 @@ def test_held_out_it_is_the_exact_nll_of_labels(joint):
 PROGRAM = Path(__file__).resolve().parent.parent / "sharded_chains.py"
 
 
+@pytest.mark.slow
 def test_chains_are_divided_over_devices():
     run = subprocess.run(
         [sys.executable, str(PROGRAM)],
