@@ -62,9 +62,16 @@ ZERO = {"net": {"bias": np.zeros(2, np.float32), "slope": np.zeros(2, np.float32
 @pytest.mark.parametrize("name", PATHS)
 def test_paths(name):
     with jax.enable_x64(True):
-        process = process_along(PATHS[name])
+        process, step = process_along(PATHS[name]), 1e-6
         times = np.linspace(0, 1, 21)
-        at = process.at(times)
+
+        @quick_jit
+        def ask(times):
+            high, low = (process.at(times[1:-1] + d) for d in (step, -step))
+            at = process.at(times)
+            return at, process.time_of(at.gamma), high, low
+
+        at, back, high, low = ask(times)
         alpha, sigma = np.asarray(at.alpha), np.asarray(at.sigma)
         t = 2 / np.pi * np.arcsin(alpha) if name == "cosine" else alpha
         wanted = {
@@ -77,11 +84,13 @@ def test_paths(name):
         # The paths' own time is this one, but for 1e-5 at the ends.
         np.testing.assert_allclose(np.diff(t), t[1] - t[0], rtol=1e-9)
         np.testing.assert_allclose(t, times, atol=2e-5)
-        np.testing.assert_allclose(process.time_of(at.gamma), times, atol=1e-9)
-        step = 1e-6
-        for rate, name in ((at.alpha_rate, "alpha"), (at.sigma_rate, "sigma")):
-            high, low = (getattr(process.at(times[1:-1] + d), name) for d in (step, -step))
-            np.testing.assert_allclose(rate[1:-1], (high - low) / (2 * step), rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(back, times, atol=1e-9)
+        for rate, above, below in (
+            (at.alpha_rate, high.alpha, low.alpha),
+            (at.sigma_rate, high.sigma, low.sigma),
+        ):
+            slope = (np.asarray(above) - np.asarray(below)) / (2 * step)
+            np.testing.assert_allclose(rate[1:-1], slope, rtol=1e-6, atol=1e-8)
     # Both ends keep their digits in float32.
     for end, wide in zip(process.ends(), (at.sigma[-1], at.alpha[0]), strict=True):
         small = end.sigma if end.alpha > 0.5 else end.alpha
@@ -287,24 +296,27 @@ def test_consistency_training_knows_the_ends_of_paths():
         first, last = model.process.ends()
         noise = np.array([[0.3, -0.8], [1.0, 2.0]])
         z = first.alpha * POINT + first.sigma * noise
-        np.testing.assert_allclose(model.denoiser(params)(z, first).data, z, rtol=1e-12)
+        near = quick_jit(lambda z: model.denoiser(params)(z, first))(z)
+        np.testing.assert_allclose(near.data, z, rtol=1e-12)
         exact = ConsistencyTraining(consistent())
-        far = exact.denoiser(params)(last.alpha * POINT + last.sigma * noise, last)
+        at_last = quick_jit(lambda z: exact.denoiser(params)(z, last))
+        far = at_last(last.alpha * POINT + last.sigma * noise)
         np.testing.assert_allclose(far.data, z, rtol=1e-9)
-        drawn = exact.sample(params, KEY, (3, 2), steps=1, sampler=lx.diffusion.DDIM())
+        once = {"steps": 1, "sampler": lx.diffusion.DDIM()}
+        drawn = quick_jit(lambda key: exact.sample(params, key, (3, 2), **once))(KEY)
         np.testing.assert_allclose(drawn, np.tile(POINT, (3, 1)), atol=0.03)
         np.testing.assert_allclose(far.noise, noise, atol=0.01)
 
 
 def test_levels_of_consistency_training_are_log_normal():
     model = ConsistencyTraining((lambda *_: {}, lambda *_: 0), steps=4)
-    noisier, cleaner = model._levels(model.process, KEY, 4000)
-    gammas = np.asarray(model.process.gamma(np.arange(5) / 4))
+    noisier, cleaner = quick_jit(lambda key: model._levels(model.process, key, 4000))(KEY)
+    gammas = np.asarray(quick_jit(model.process.gamma)(np.arange(5) / 4))
     mass = np.diff(scipy.stats.norm(-0.4, 2).cdf(gammas / 2))
     want = mass / mass.sum()
     share = np.array([np.isclose(cleaner.gamma, g, atol=1e-4).mean() for g in gammas[:-1]])
     assert np.all(abs(share - want) < 4 * np.sqrt(want * (1 - want) / 4000))
-    assert np.all(noisier.time > cleaner.time)
+    assert np.all(np.asarray(noisier.time) > np.asarray(cleaner.time))
 
 
 def test_consistency_training_stops_the_gradient_of_the_cleaner_end():
@@ -321,13 +333,12 @@ def test_consistency_training_stops_the_gradient_of_the_cleaner_end():
         def loss(b):
             return model({"net": b, "process": {}}, KEY, lx.Batch(x))[0]
 
-        return jax.grad(loss)(b), loss(b + 1e-2), loss(b - 1e-2)
+        levels = model._levels(model.process, stream(KEY, "times"), 64)
+        return jax.grad(loss)(b), loss(b + 1e-2), loss(b - 1e-2), [p.gamma for p in levels]
 
-    got, high, low = (float(leaf) for leaf in ask(jnp.asarray(50.0)))
-    noisier, cleaner = (
-        np.exp(np.asarray(p.gamma, np.float64) / 2)
-        for p in model._levels(model.process, stream(KEY, "times"), 64)
-    )
+    got, high, low, gammas = ask(np.float32(50.0))
+    got, high, low = map(float, (got, high, low))
+    noisier, cleaner = np.exp(np.asarray(gammas, np.float64) / 2)
     s_min = np.exp(-model.process.log_snr_max / 2)
     out = [(s - s_min) / np.hypot(s, 1) for s in (noisier, cleaner)]
     weight = 1 / (noisier - cleaner)

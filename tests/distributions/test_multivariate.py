@@ -351,7 +351,8 @@ def test_kl_of_close_ones_does_not_cancel():
 def test_kl_broadcasts_over_batches():
     p = MultivariateNormal(np.stack([LOC, OTHER_LOC]), scale_tril=TRIL)
     q = MultivariateNormal(LOC, scale_tril=np.stack([TRIL, OTHER_TRIL])[:, None])
-    got = p.kl_divergence(q)
+    kl = quick_jit(kl_divergence)
+    got = np.asarray(kl(p, q))
     assert got.shape == (2, 2)
     for i, j in np.ndindex(2, 2):
         one = (TRIL, OTHER_TRIL)[i]
@@ -359,7 +360,7 @@ def test_kl_broadcasts_over_batches():
         np.testing.assert_allclose(got[i, j], want, rtol=1e-4, atol=1e-6)
     diag = MultivariateNormalDiag(LOC, np.stack([SCALE, 2 * SCALE]))
     np.testing.assert_allclose(
-        diag.kl_divergence(q)[1, 0],
+        np.asarray(kl(diag, q))[1, 0],
         gaussian_kl((LOC, np.diag(SCALE**2)), (LOC, OTHER_TRIL @ OTHER_TRIL.T)),
         rtol=1e-4,
     )
