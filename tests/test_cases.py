@@ -35,6 +35,7 @@ def log_prob(dist, values):
 
 # They compile for more than 5 seconds.
 SLOW = {
+    "AsymmetricLaplace-from_quantile",
     "Beta",
     "BetaBinomial",
     "Binomial-logits",
@@ -51,8 +52,10 @@ SLOW = {
     "NegativeBinomial-logits",
     "NegativeBinomial2",
     "RelaxedOneHotCategorical-logits",
+    "SkewNormal",
     "StudentT",
     "Truncated-Normal",
+    "Weibull",
 }
 
 
