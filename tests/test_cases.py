@@ -41,10 +41,12 @@ SLOW = {
     "Binomial-logits",
     "Dirichlet",
     "DirichletMultinomial",
+    "Gamma",
     "GeneralizedExtremeValue",
     "GeneralizedPareto",
     "Huber",
     "InverseGamma",
+    "InverseGaussian",
     "Kumaraswamy",
     "LogisticNormal",
     "Multinomial-logits",
@@ -55,6 +57,7 @@ SLOW = {
     "SkewNormal",
     "StudentT",
     "Truncated-Normal",
+    "VonMises",
     "Weibull",
 }
 

@@ -22,6 +22,7 @@ from numerics.reference import (
     second,
     worst,
 )
+from slow import marked
 
 GRID = [
     1e-20,
@@ -100,7 +101,7 @@ VON_MISES = [(t, k) for k in (0.01, 1.0, 5.0, 40.0) for t in ANGLES]
 VON_MISES += [(s / math.sqrt(k), k) for k in (300.0, 1e4) for s in (-6.0, -2.0, 0.0, 1.0)]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", marked(DTYPES, {"float64"}, lambda dtype: dtype.__name__))
 def test_von_mises_cdf(dtype):
     points = np.asarray(VON_MISES, dtype).T
     got, gradient, hessian, _ = run(bessel.von_mises_cdf, points, dtype)
@@ -175,11 +176,11 @@ def test_edges_have_their_value_and_no_nan():
                 got[np.array(keep)], np.float32([row[i] for i in keep]), rtol=1e-6
             )
         assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(derivatives)), name
-        assert np.all(np.isnan(getattr(bessel, name)(np.float32([np.nan, -1.0])))), name
-    assert np.isnan(bessel.von_mises_cdf(jnp.nan, 1.0)) and np.isnan(
-        bessel.von_mises_cdf(0.3, jnp.nan)
-    )
-    assert np.isnan(bessel.von_mises_cdf(0.3, -1.0))
+        outside = jax.jit(getattr(bessel, name))(np.float32([np.nan, -1.0]))
+        assert np.all(np.isnan(outside)), name
+    cdf = jax.jit(bessel.von_mises_cdf)
+    assert np.isnan(cdf(jnp.nan, 1.0)) and np.isnan(cdf(0.3, jnp.nan))
+    assert np.isnan(cdf(0.3, -1.0))
 
 
 NAIVE = {

@@ -85,6 +85,7 @@ def test_the_integrals_of_the_contract_are_those_sums():
                 assert abs(gap) < 1e-25, (point, gap)
 
 
+@pytest.mark.slow
 def test_nothing_is_nan_or_infinite():
     """Values, slopes and second derivatives, wherever the parameters are."""
     sizes = 10.0 ** np.array([-20, -10, -3, 0, 0.3, 4, 9, 20])
