@@ -107,12 +107,12 @@ def test_a_masked_mixture_of_multinomials():
 def test_slopes_at_a_probability_of_zero():
     """1 / base(0) - 1 of what is inflated by nothing, F's own, and minus n of an impossible class."""
     base = stats.poisson(3.0)
-    slope = jax.grad(lambda p: lx.ZeroInflated(lx.Poisson(3.0), probs=p).log_prob(0.0))
+    slope = jax.jit(jax.grad(lambda p: lx.ZeroInflated(lx.Poisson(3.0), probs=p).log_prob(0.0)))
     np.testing.assert_allclose(slope(0.0), 1 / base.pmf(0) - 1, rtol=2e-6)
     np.testing.assert_allclose(slope(1e-6), slope(0.0), rtol=1e-4)
-    slope = jax.grad(lambda p: lx.ZeroInflated(lx.Poisson(3.0), probs=p).log_cdf(0.0))
+    slope = jax.jit(jax.grad(lambda p: lx.ZeroInflated(lx.Poisson(3.0), probs=p).log_cdf(0.0)))
     np.testing.assert_allclose(slope(0.0), 1 / base.pmf(0) - 1, rtol=2e-6)
-    slope = jax.grad(lambda p: lx.Hurdle(lx.Poisson(3.0), probs=p).log_cdf(1.0))
+    slope = jax.jit(jax.grad(lambda p: lx.Hurdle(lx.Poisson(3.0), probs=p).log_cdf(1.0)))
     np.testing.assert_allclose(slope(0.0), (1 - base.pmf(0)) / base.pmf(1) - 1, rtol=2e-6)
     many = jax.grad(lambda p: lx.Multinomial(5, probs=p).log_prob(jnp.array([0.0, 2.0, 3.0])))
     np.testing.assert_allclose(many(jnp.array([0.0, 0.4, 0.6]))[0], -5, rtol=1e-6)
