@@ -116,9 +116,8 @@ def test_closed_forms_far_out(dtype):
             np.log1p(-np.exp(-np.maximum(exact, 0.7))),
         )
         np.testing.assert_allclose(lower[keep], want[keep], rtol=2 * eps)
-        np.testing.assert_allclose(
-            incomplete.log_gammaincc(2.0, x)[2:], (np.log1p(exact) - exact)[2:], rtol=eps
-        )
+        second = jax.jit(incomplete.log_gammaincc)(2.0, x)
+        np.testing.assert_allclose(second[2:], (np.log1p(exact) - exact)[2:], rtol=eps)
         a = jnp.asarray([1e-3, 0.5, 7.0, 1e3, 1e5], dtype)
         shape, p = np.asarray(a, np.float64), float(dtype(0.3))
         power = jax.jit(incomplete.log_betainc)(a, 1.0, p)
