@@ -30,6 +30,8 @@ def check_annotations(function: Callable) -> Callable:
     hints = getattr(function, "__annotations__", {})
     for name in [name for name, hint in hints.items() if _SELF.search(str(hint))]:
         del hints[name]
+    if not hints:
+        return function
 
     @functools.cache
     def checked() -> Callable:

@@ -20,6 +20,9 @@ def first(x: Array, y: float) -> Array:
 def second(x: Array) -> Array:
     return float(x[0])
 
+def bare(x, y):
+    return x
+
 class Node:
     def replace(self, x: Array) -> Self:
         return self
@@ -51,6 +54,11 @@ def test_functions_that_return_self_are_checked_too(hooked):
     assert node.replace(jax.numpy.ones(3)) is node
     with pytest.raises(TypeError, match="parameter x="):
         node.replace([1.0])
+
+
+def test_a_function_without_annotations_is_left_as_it_is(hooked):
+    assert hooked.bare.__code__.co_argcount == 2
+    assert hooked.first.__wrapped__.__code__.co_argcount == 2  # the control: this one is wrapped
 
 
 def test_likelax_itself_was_imported_through_the_hook():
