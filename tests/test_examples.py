@@ -61,6 +61,7 @@ def test_ensemble(capsys):
     assert "3 together" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_contrastive(capsys, tmp_path):
     contrastive = example("contrastive")
     contrastive.LABELS, contrastive.REPEATS = (100,), 2
@@ -72,6 +73,7 @@ def test_contrastive(capsys, tmp_path):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_forecaster(capsys, tmp_path):
     forecaster = example("forecaster")
     early, late = (forecaster.main(n, tmp_path, draws=50) for n in (3, 80))
