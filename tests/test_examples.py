@@ -390,6 +390,7 @@ def test_the_transformer_is_causal(tiny):
     lx.testing.check_causal(model, params, batch)
 
 
+@pytest.mark.slow
 def test_the_transformer_draws_the_same_with_its_cache(tiny):
     _, model, params, batch = tiny
     draw = functools.partial(model.sample, params, jax.random.key(2), (3,), length=20)
@@ -413,6 +414,7 @@ def test_packed_documents_do_not_see_one_another(tiny):
     assert np.abs(joined - np.concatenate(apart))[5:].max() > 1e-2
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(language_model, tiny, tmp_path):
     config, model, _, _ = tiny
     optimizer = optax.adamw(1e-2)
@@ -451,6 +453,7 @@ def test_a_compressor_is_given_what_came_before(language_model):
     assert bits(a + b, b) < 1.0, "seen before"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab", ["byte", "word"])
 def test_language_model(language_model, capsys, tmp_path, vocab):
     path = tmp_path / "letters.txt"

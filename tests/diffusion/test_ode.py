@@ -130,6 +130,7 @@ ONE = {"net": {"mean": np.array([0.3]), "lam": np.array([0.2])}, "process": {}}
 WHOLE = lx.Batch(np.tile(LEVELS, COUNT)[:, None].astype(np.int32))
 
 
+@pytest.mark.slow
 def test_the_noise_that_is_left_dequantizes():
     model = model_of(COARSE, PIXELS)
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), ONE)

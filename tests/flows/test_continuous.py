@@ -157,6 +157,7 @@ def density():
     return at_base, log_det, (axis[1] - axis[0]) ** 2
 
 
+@pytest.mark.slow
 def test_each_context_has_a_density(density):
     at_base, log_det, area = density
     np.testing.assert_allclose(np.exp(at_base + log_det).sum(0) * area, 1, atol=2e-3)
@@ -280,6 +281,7 @@ def test_an_objective_gives_the_key(probed):
     assert jax.eval_shape(lambda: keyless.sample(KEY)).shape == (3, 2)  # samples need no probes
 
 
+@pytest.mark.slow
 def test_few_rows_on_explicit_mesh_axes(probed):
     """The types of JAX's Explicit axes are those of larger meshes, on one device, too; and rows do
     not depend on the batch.
