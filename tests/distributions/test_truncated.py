@@ -615,9 +615,7 @@ class ShiftedGumbel(lx.Gumbel):
 @pytest.mark.parametrize(
     "own, same, ends",
     [
-        pytest.param(
-            TwiceAGamma(2.0, 1.0), lx.Gamma(2.0, 0.5), (0.5, 3.0), marks=pytest.mark.slow
-        ),
+        pytest.param(TwiceAGamma(2.0, 1.0), lx.Gamma(2.0, 0.5), (0.5, 3.0), marks=pytest.mark.slow),
         (ShiftedGumbel(0.5, 3.0), lx.Gumbel(1.5, 3.0), (40.0, 40.25)),
     ],
 )
