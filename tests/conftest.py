@@ -73,10 +73,21 @@ from jax._src.interpreters import mlir
 from annotation_checker import install
 
 # A program is written in an MLIR context, and making one takes a quarter of the time of a small program:
-# they share it, file by file. A JAX without this function only takes longer.
-if hasattr(mlir, "make_ir_context"):
-    mlir.make_ir_context = functools.lru_cache(1)(mlir.make_ir_context)
+# those of a file share theirs. Not what is compiled while another program is being written: in the same
+# context it would become a part of that one. A JAX without this function only takes longer.
+make_context = getattr(mlir, "make_ir_context", lambda: None)
+shared_context = functools.lru_cache(1)(make_context)
 
+
+def context():
+    try:
+        mlir.ir.Context.current  # noqa: B018
+    except ValueError:  # none
+        return shared_context()
+    return make_context()
+
+
+mlir.make_ir_context = context
 
 # Annotations run only in modules that are imported after this.
 install("likelax")
@@ -118,8 +129,7 @@ def _bounded_memory():
     """A worker's programs are forgotten before they fill the memory of a small machine."""
     global _peak
     yield
-    if hasattr(mlir, "make_ir_context"):
-        mlir.make_ir_context.cache_clear()
+    shared_context.cache_clear()
     unit = 1 if sys.platform == "darwin" else 1024
     peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if peak > _peak + _MOST_GROWTH:
