@@ -80,11 +80,7 @@ shared_context = functools.lru_cache(1)(make_context)
 
 
 def context():
-    try:
-        mlir.ir.Context.current  # noqa: B018
-    except ValueError:  # none
-        return shared_context()
-    return make_context()
+    return make_context() if mlir.ir.Context.current else shared_context()
 
 
 mlir.make_ir_context = context
