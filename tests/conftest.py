@@ -1,6 +1,5 @@
 """The strict house: every annotation of likelax is executed, and compilations are shared."""
 
-import functools
 import gc
 import hashlib
 import os
@@ -68,22 +67,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import jax
-from jax._src.interpreters import mlir
 
 from annotation_checker import install
-
-# A program is written in an MLIR context, and making one takes a quarter of the time of a small program:
-# those of a file share theirs. Not what is compiled while another program is being written: in the same
-# context it would become a part of that one. A JAX without this function only takes longer.
-make_context = getattr(mlir, "make_ir_context", lambda: None)
-shared_context = functools.lru_cache(1)(make_context)
-
-
-def context():
-    return make_context() if mlir.ir.Context.current else shared_context()
-
-
-mlir.make_ir_context = context
 
 # Annotations run only in modules that are imported after this.
 install("likelax")
@@ -125,7 +110,6 @@ def _bounded_memory():
     """A worker's programs are forgotten before they fill the memory of a small machine."""
     global _peak
     yield
-    shared_context.cache_clear()
     unit = 1 if sys.platform == "darwin" else 1024
     peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if peak > _peak + _MOST_GROWTH:
