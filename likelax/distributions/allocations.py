@@ -17,6 +17,7 @@ from likelax.numerics.beta_binomial import beta_binomial_log_tails
 from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf
 from likelax.numerics.logspace import divide, log_sigmoid, log_softmax
 from likelax.numerics.multinomial import multinomial_log_pmf, multinomial_probs_log_pmf
+from likelax.numerics.multinomial_entropy import multinomial_entropy, multinomial_probs_entropy
 
 
 class BetaBinomial(Distribution):
@@ -164,6 +165,11 @@ class Multinomial(_Allocation):
 
     def variance(self) -> Array:
         return self.mean() * -jnp.expm1(self._log_probs())
+
+    def entropy(self) -> Array:
+        if self.given("probs"):
+            return multinomial_probs_entropy(self.total_count, self.probs)
+        return multinomial_entropy(self.total_count, self.logits)
 
 
 @register_kl(Multinomial, Multinomial)

@@ -1,7 +1,7 @@
 """Entropies of counts, from means of 1e-20 to 1e20, and of the skew normal, by Malmsten's integral.
 
 -log p(k) has logarithms of Gamma(k + a), and log Gamma(z) is the integral of [(z - 1) exp(-t) - (exp(-t) -
-exp(-z t))/(1 - exp(-t))]/t. Its expectation takes that of exp(-t X), which each of the three has. The terms cancel:
+exp(-z t))/(1 - exp(-t))]/t. Its expectation takes that of exp(-t X), which each of the four has. The terms cancel:
 there are digits for that. `tests/numerics/test_count_entropies.py` holds the integrals against plain sums.
 """
 
@@ -11,6 +11,7 @@ import mpmath as mp
 import numpy as np
 
 import likelax as lx
+from contract.classes import many_logits, many_probs, shares
 from contract.counts import (
     counts,
     draw_from_mean,
@@ -77,6 +78,39 @@ def binomial(n, log_p, log_q):
 
     with mp.workdps(DIGITS + 15):
         return -n * (p * log_p + q * log_q) - integral(term, n, (1 / n**2, 1))
+
+
+def multinomial(n, log_p):
+    """Where n s is small a few terms of the sum over k of C(n, k) (-s)^k (1 - sum of p^k) are enough."""
+    probs = [mp.exp(l) for l in log_p if l > -mp.inf]
+    if n == 0 or len(probs) == 1:
+        return mp.mpf(0)
+    with mp.workdps(DIGITS + 30):
+        few = [(-1) ** k * mp.binomial(n, k) * (1 - mp.fsum(p**k for p in probs)) for k in range(8)]
+
+    def term(t, s, decay):
+        if n * s < 1e-7:
+            return -s * decay * mp.fsum(c * s**k for k, c in enumerate(few[2:]))
+        means = [p * n * s for p in probs]
+        gone = [mp.expm1(n * mp.log1p(-m / n)) if m < 120 else -1 for m in means]
+        return (mp.fsum(gone) - mp.expm1(-n * t)) * decay / s
+
+    with mp.workdps(DIGITS + 15):
+        one = -mp.fsum(p * mp.log(p) for p in probs)
+        return n * one + integral(term, n, (1 / n**2, 1))
+
+
+def multinomial_by_logits(n, logits):
+    with mp.workdps(DIGITS + 30):
+        return multinomial(n, shares(logits))
+
+
+def multinomial_by_probs(n, probs):
+    if min(probs) < 0:
+        raise ValueError(probs)
+    with mp.workdps(DIGITS + 30):
+        total = mp.fsum(probs)
+        return multinomial(n, [mp.log(p / total) if p > 0 else -mp.inf for p in probs])
 
 
 def negative_binomial(r, log_p, log_q):
@@ -192,6 +226,36 @@ ENTRIES = [
         by_probs(binomial),
         lambda n, p: (one(n), of_probs(p)),
         [(0, 0.5), (1, 0.5), (1e8, 0.5), (1e8, 1e-8), (1e8, 1e-20)],
+        (1,),
+    ),
+    entry(
+        "Multinomial",
+        lambda n, l: lx.Multinomial(n, logits=l),
+        lambda generator, n: (counts(generator, n), many_logits(generator, n, 3)),
+        multinomial_by_logits,
+        lambda n, l: (one(n), np.ones_like(l)),
+        [
+            (0, [0, 0, 0]),
+            (1, [0, 0, 0]),
+            (2, [-1000, 1000, 0]),
+            (1e8, [0, 0, 0]),
+            (1e8, [1000, 1000, -1000]),
+            (1e8, [0, -18, -9]),
+        ],
+        (1,),
+    ),
+    entry(
+        "Multinomial(probs)",
+        lambda n, p: lx.Multinomial(n, probs=p),
+        lambda generator, n: (counts(generator, n), many_probs(generator, n, 3)),
+        multinomial_by_probs,
+        lambda n, p: (one(n), itself(np.minimum(p, np.maximum(1 - p, 1e-7)))),
+        [
+            (0, [0.25, 0.25, 0.5]),
+            (1, [0.25, 0.25, 0.5]),
+            (1e8, [0.25, 0.25, 0.5]),
+            (1e8, [1, 1e-8, 1e-20]),
+        ],
         (1,),
     ),
     entry(
