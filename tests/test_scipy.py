@@ -72,7 +72,7 @@ def summaries(dist):
 
 
 # Families whose entropy is no formula: SciPy's is a sum or a quadrature.
-ENTROPIES = {"poisson", "binom", "nbinom", "skewnorm"}
+ENTROPIES = {"poisson", "betabinom", "binom", "nbinom", "skewnorm"}
 
 
 @pytest.fixture

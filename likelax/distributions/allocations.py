@@ -13,7 +13,7 @@ from likelax.distributions.base import Distribution
 from likelax.distributions.counts import count_quantile
 from likelax.distributions.gamma import sample_standard_gamma
 from likelax.distributions.kl import register_kl
-from likelax.numerics.beta_binomial import beta_binomial_log_tails
+from likelax.numerics.beta_binomial import beta_binomial_entropy, beta_binomial_log_tails
 from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf
 from likelax.numerics.logspace import divide, log_sigmoid, log_softmax
 from likelax.numerics.multinomial import multinomial_log_pmf, multinomial_probs_log_pmf
@@ -91,6 +91,9 @@ class BetaBinomial(Distribution):
         total, n = self._total, self.total_count
         share = divide(self.concentration1, total) * divide(self.concentration0, total)
         return n * share * ((total + n) / (total + 1))
+
+    def entropy(self) -> Array:
+        return beta_binomial_entropy(self.total_count, self.concentration1, self.concentration0)
 
 
 class _Allocation(Distribution):

@@ -7,6 +7,7 @@ digits of `dirichlet_multinomial_log_pmf`. The larger of the two tails comes fro
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,18 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._rules import with_partials
+from likelax.numerics._rules import terms, with_partials
 from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf, log_excess
-from likelax.numerics.logspace import as_floats, log_add_exp, log_complements, logsumexp
+from likelax.numerics.logspace import as_floats, divide, log_add_exp, log_complements, logsumexp
 from likelax.numerics.pairs import Pair, pair_minus, pair_sum, two_sum, word
 
 _State = tuple[Array, Pair, Array, Array, Array, Array]
+_Term = Callable[[Array], Array]
 
 _AT_ONCE = 64
 _LEVELS = 46  # blocks of up to 64 2^45 counts
 _SEARCHES = 3  # to a 250,000th of the way to the peak
+_LOG_2PI_E = math.log(2.0 * math.pi * math.e)
 
 
 @functools.cache
@@ -119,8 +122,10 @@ def _among(start: Pair, until: Array) -> Pair:
     return between, jnp.where(between == first, low, 0.0)
 
 
-def _log_sum(first: Pair, n: Array, a: Array, b: Array) -> Array:
-    """log of p(first) + p(first + 1) + ... + p(n), for 0 <= first <= n.
+def _log_sum(
+    first: Pair, n: Array, a: Array, b: Array, term: _Term = lambda log_p: log_p, spare: float = 0.0
+) -> Array:
+    """log of p(first) + p(first + 1) + ... + p(n), for 0 <= first <= n, or of functions of them like p itself.
 
     What rises to a peak and rounds to nothing beside it is passed over: it is looked for among 64 counts, then
     among 64 between two of those, and once more. With b >= 1 the terms end by falling, and a rest that rounds to
@@ -130,7 +135,7 @@ def _log_sum(first: Pair, n: Array, a: Array, b: Array) -> Array:
     places = jnp.asarray(rule, n.dtype)
     rests = jnp.asarray(rule - rule.astype(n.dtype), n.dtype)
     log_weights = jnp.asarray(weights, n.dtype)
-    least = math.log(float(jnp.finfo(n.dtype).eps) / 8.0)
+    least = math.log(float(jnp.finfo(n.dtype).eps) / 8.0) - spare
     one = jnp.ones_like(n)
     n_, a_, b_ = (jnp.broadcast_to(x[..., None], (*x.shape, _AT_ONCE)) for x in (n, a, b))
 
@@ -154,12 +159,13 @@ def _log_sum(first: Pair, n: Array, a: Array, b: Array) -> Array:
         def at(x: Array, i: Array) -> Array:
             return jnp.take_along_axis(x, i[..., None], -1)[..., 0]
 
-        part = logsumexp(found + log_weights[level], -1)
+        weighed = jnp.where(inside, term(jnp.where(inside, found, 0.0)), -jnp.inf)
+        part = logsumexp(weighed + log_weights[level], -1)
         total = jnp.where(going & ~searching, log_add_exp(total, part), total)
         after = pair_sum(start, word(_AT_ONCE * 2.0**level))
         start = _either(searching, (at(between[0], last), at(between[1], last)), after)
         rest = pair_sum(word(n), pair_minus(start), word(one))[0]
-        bound = found[..., -1] + jnp.log(jnp.maximum(rest, 1))
+        bound = weighed[..., -1] + jnp.log(jnp.maximum(rest, 1))
         more = (rest > 0) & ((b < 1) | (bound > total + least))
         return step + 1, start, at(between[0], next_), top, total, going & (searching | more)
 
@@ -213,3 +219,68 @@ def beta_binomial_log_tails(
     with log n, hardly with a and b. Counts have no slope.
     """
     return _log_tails(*jnp.broadcast_arrays(*as_floats(k, n, a, b)))
+
+
+# ---- entropy ----
+
+_SPARE = 4.0  # nats further down terms of p log p are left out
+
+
+def _summed_entropy(first, n, a, b):
+    """log of the sum of p^r, less its slope in r, at r = 1: a factor that all p have in common cancels."""
+    peak = _peak(first, n, a, b)
+    tops = [_log_probs(word(k), two_sum(n, -k), a, b) for k in (peak, n)]
+    top = jax.lax.stop_gradient(jnp.maximum(*tops))[..., None]
+
+    def log_sum(r):
+        return _log_sum(word(first), n, a, b, lambda log_p: r[..., None] * (log_p - top), _SPARE)
+
+    one = jnp.ones_like(n)
+    value, slope = jax.jvp(log_sum, (one,), (one,))
+    return value - slope
+
+
+_entropy = _forward(_summed_entropy)
+
+
+def _normal_entropy(n, a, b):
+    """A normal density's of this variance less its negentropy, by the third and fourth cumulant."""
+    total = a + b
+    p, q, some, few, many = (
+        divide(*pair)
+        for pair in (
+            (a, total),
+            (b, total),
+            (total, total + 3.0),
+            (total, total + n),
+            (n, total + 3.0),
+        )
+    )
+    spread = n * p * q
+    variance = spread * divide(total + n, total + 1.0)
+    lean = (q - p) * divide(total + 2.0 * n, total + 2.0)
+    skew = jnp.square(lean) * divide(total + 1.0, total + n) / spread  # squared
+    rest = few * (divide(total - 1.0, total + 3.0) - 6.0 * p * q * some)
+    rest = rest + (6.0 - 18.0 * p * q) * many
+    less = 6.0 * divide(divide(2.0 * total + 3.0, total + 2.0), total + 3.0)
+    excess = divide(total + 1.0, total + 2.0) * rest / spread - less
+    negentropy = skew / 12.0 + (jnp.square(excess) + skew * (7.0 * skew - 6.0 * excess)) / 48.0
+    return 0.5 * (_LOG_2PI_E + jnp.log(variance)) - negentropy
+
+
+def beta_binomial_entropy(n: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
+    """The entropy, in nats, of successes in n trials of probability Beta(a, b).
+
+    A sum over blocks as in the tails; where shapes and means of both outcomes are large the slopes of its terms would
+    cancel, and there it is that of a normal density and the first two corrections to it. Counts have no slope.
+    Source: Comon (1994), "Independent component analysis, a new concept?", for those.
+    """
+    n, a, b = jnp.broadcast_arrays(*as_floats(n, a, b))
+    n = jax.lax.stop_gradient(n)
+    least = terms(n, 500, 10**5)
+    lower = jnp.minimum(a, b)
+    large = (lower > least) & (n * (lower / (a + b)) > least)
+    one = jnp.ones_like(n)
+    summed = _entropy(0.0 * one, *(jnp.where(large, one, x) for x in (n, a, b)))
+    normal = _normal_entropy(*(jnp.where(large, x, one) for x in (n, a, b)))
+    return jnp.where(large, normal, summed)

@@ -9,7 +9,6 @@ import scipy.special as sp
 import scipy.stats as st
 
 import likelax as lx
-from likelax.distributions.allocations import BetaBinomial
 from likelax.distributions.counts import (
     Binomial,
     Geometric,
@@ -433,8 +432,10 @@ def test_geometric_entropy():
     np.testing.assert_allclose(entropy, truth, rtol=1e-5, atol=1e-6)
     # -log p + 1 in the limit.
     np.testing.assert_allclose(Geometric(logits=-120.0).entropy(), 121, rtol=1e-6)
-    with pytest.raises(NotImplementedError, match="BetaBinomial.entropy has no closed form here"):
-        BetaBinomial(3, 2.0, 0.5).entropy()
+    with pytest.raises(
+        NotImplementedError, match="DirichletMultinomial.entropy has no closed form"
+    ):
+        lx.DirichletMultinomial(3, jnp.array([2.0, 0.5])).entropy()
 
 
 # ---- KL ----
