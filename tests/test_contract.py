@@ -62,6 +62,7 @@ PRECISIONS = [
 
 # Their programs compile for more than 5 seconds.
 SLOW = {
+    "BetaBinomial entropy",
     "Beta tails",
     "BetaBinomial tails",
     "Binomial tails",

@@ -3,7 +3,7 @@
 import mpmath as mp
 import pytest
 
-from contract.beta_binomial import log_tails
+from contract.beta_binomial import entropy, log_tails
 
 
 def all_terms(k, n, a, b):
@@ -15,6 +15,16 @@ def all_terms(k, n, a, b):
         if j < n:
             term *= (n - j) * (a + j) / ((j + 1) * (b + n - j - 1))
     return masses
+
+
+def every_term(n, a, b):
+    """The entropy by adding up products."""
+    p = mp.fprod((b + i) / (a + b + i) for i in range(n))
+    total = -p * mp.log(p)
+    for j in range(n):
+        p *= (n - j) * (a + j) / ((j + 1) * (b + n - j - 1))
+        total -= p * mp.log(p)
+    return total
 
 
 def at_least(k, n, a, b):
@@ -52,6 +62,23 @@ def test_tails_of_the_beta_binomial_are_sums_of_all_terms(k, n, a, b):
     with mp.workdps(90):
         a, b = mp.mpf(a), mp.mpf(b)
         assert off(log_tails(mp.mpf(k), mp.mpf(n), a, b), all_terms(k, n, a, b)) < 1e-40
+
+
+@pytest.mark.parametrize(
+    ("n", "a", "b"),
+    [
+        (1, 0.3, 2),
+        (12, 6, 1.5),
+        (1200, 0.3, 0.7),
+        (1200, 1e20, 4e20),
+        (1200, 1e-20, 3),
+        (1200, 300, 40.5),
+    ],
+)
+def test_entropy_of_the_beta_binomial_is_a_sum_of_all_terms(n, a, b):
+    with mp.workdps(60):
+        a, b = mp.mpf(a), mp.mpf(b)
+        assert abs(entropy(mp.mpf(n), a, b) - every_term(n, a, b)) < 1e-35
 
 
 @pytest.mark.parametrize(

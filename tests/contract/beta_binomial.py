@@ -1,4 +1,4 @@
-"""Tails of the beta-binomial to 40 digits, at counts to 1e8 and shapes from 1e-20 to 1e20 that need not be whole.
+"""Tails and entropy of the beta-binomial to 40 digits, at counts to 1e8 and shapes from 1e-20 to 1e20 that need not be whole.
 
 A sum over a block of counts is Gauss's rule for it: its nodes are the zeros of the block's discrete Chebyshev
 polynomial, which are no counts, and at which log-gammas give the probability; with 40 nodes it is exact for
@@ -55,10 +55,10 @@ def _orthonormal(x, off, length):
 
 
 class _Terms:
-    """The probabilities of one distribution, between the counts too."""
+    """The probabilities of one distribution, between the counts too, and sums of them or of a function."""
 
-    def __init__(self, n, a, b):
-        self.n, self.a, self.b = n, a, b
+    def __init__(self, n, a, b, of=lambda p: p):
+        self.n, self.a, self.b, self.of = n, a, b, of
         gamma = mp.loggamma
         self.constant = gamma(n + 1) - gamma(n + a + b) + gamma(a + b) - gamma(a) - gamma(b)
         self.floats = float(n), float(a), float(b)
@@ -96,12 +96,13 @@ class _Terms:
             length = SHORT << (length - 1)
             nodes, weights = _rule(length, mp.mp.prec)
             pairs = zip(nodes, weights, strict=True)
-            return mp.fsum(w * mp.exp(self.log(k + x)) for x, w in pairs), k + length
+            return mp.fsum(w * self.of(mp.exp(self.log(k + x))) for x, w in pairs), k + length
         after = min(k + SHORT, end + 1)
-        total = term = mp.exp(self.log(mp.mpf(k)))
+        term = mp.exp(self.log(mp.mpf(k)))
+        total = self.of(term)
         for j in range(k, after - 1):
             term *= self.step(j)
-            total += term
+            total += self.of(term)
         return total, after
 
     def extreme(self):
@@ -157,6 +158,12 @@ def log_tails(k, n, a, b):
     if not (a > 0 and b > 0):
         raise ValueError((a, b))
     return _tails(k, n, a, b, mp.mp.prec)
+
+
+def entropy(n, a, b):
+    if not (a > 0 and b > 0):
+        raise ValueError((a, b))
+    return _Terms(n, a, b, lambda p: -p * mp.log(p)).sum(0, int(n))
 
 
 # ---- grid ----
@@ -222,5 +229,29 @@ ENTRIES = [
         ],
         slopes=(2, 3),
         digits=90,
+    ),
+    Entry(
+        "BetaBinomial entropy",
+        lx.BetaBinomial,
+        lambda generator, n: draw(generator, n)[1:],
+        {"entropy": entropy},
+        lambda n, a, b: (one(n), a, b),
+        edges=[
+            (0, 1, 1),
+            (1, 1, 1),
+            (1, 1e-20, 1e20),
+            (9, 1, 1),
+            (1e8, 0.5, 2.5),
+            (1e8, 1e20, 1e20),
+            (1e8, 1e-20, 1e-20),
+            (1e8, 1e-20, 3),
+            (1e8, 1e15, 9e15),
+            (1e7, 40, 1e-3),
+            (1e7, 3100, 3200),
+            (7e3, 1e20, 1e20),
+        ],
+        value=False,
+        slopes=(1, 2),
+        digits=60,
     ),
 ]
