@@ -316,14 +316,16 @@ def negative_binomial_mean_log_pmf(k: ArrayLike, r: ArrayLike, m: ArrayLike) -> 
 def negative_binomial_dispersed_log_pmf(k: ArrayLike, m: ArrayLike, dispersion: ArrayLike) -> Array:
     """`negative_binomial_mean_log_pmf` with r = 1 / dispersion, right down to a dispersion of 0.
 
-    Where the next term counts no more it is the Poisson and dispersion [(k - m)^2 - k] / 2: the slope in the
-    dispersion would pass through r^2.
+    Where the third term counts no more it is the Poisson and, with z = k - m, d [z^2 - k] / 2 + d^2 [2 z^3 / 3 - k z^2 +
+    k^2 / 2 - k / 6] / 2: slopes in the dispersion would pass through r^2 and r^3.
     """
     k, m, d = as_floats(k, m, dispersion)
     size = jnp.abs(k) + m
     eps = 0.1 * jnp.finfo(d.dtype).eps
-    near = (size * d < eps) & (size * (size * d) ** 2 < eps) & (size < 1e18)
-    z, small = jnp.where(near, k - m, 0.0), jnp.where(near, k, 0.0)
-    close = poisson_log_pmf(k, m) + 0.5 * d * (z * z - small)
+    near = ((size * d) ** 2 < eps) & (size * (size * d) ** 3 < eps) & (size < 1e18)
+    z, few, small = jnp.where(near, k - m, 0.0), jnp.where(near, k, 0.0), jnp.where(near, d, 0.0)
+    # Each power of d stands beside one of the counts: the cube of 1e18 is no float32.
+    bend = (small * z) ** 2 * (z / 1.5 - few) + (small * few) * (small * (0.5 * few - 1.0 / 6.0))
+    close = poisson_log_pmf(k, m) + 0.5 * (small * (z * z - few) + bend)
     far = negative_binomial_mean_log_pmf(k, divide(1.0, jnp.where(near, 1.0, d)), m)
     return jnp.where(near, close, far)

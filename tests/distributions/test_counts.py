@@ -299,6 +299,41 @@ def test_slopes_of_tails_in_the_dispersion_next_to_the_poisson(dispersion):
         np.testing.assert_allclose(got, [rise, rise / lower, -rise / upper], rtol=2e-4)
 
 
+@pytest.mark.parametrize("by", ["rate", "log_rate"])
+def test_next_to_the_poisson_it_bends_with_the_dispersion(by):
+    """In both modes; by P(X = k) = rate^k / k! (1 + d) ... (1 + (k - 1) d) / (1 + d rate)^(k + 1 / d)."""
+    rows = [(0, 1.0), (3, 2.0), (7, 0.5), (100, 120.0)]
+    dispersions = [0.0, 1e-12, 1e-8, 1e-6, 1e-3]
+    k, rate, d = np.array([(k, m, d) for k, m in rows for d in dispersions], np.float32).T
+
+    def log_prob(k, rate, d):
+        given = {"rate": rate} if by == "rate" else {"log_rate": jnp.log(rate)}
+        return NegativeBinomial2(**given, dispersion=d).log_prob(k)
+
+    def exact(k, m, d):
+        rises = mp.fsum(mp.log1p(j * d) for j in range(int(k)))
+        return rises - (k + 1 / d) * mp.log1p(m * d)
+
+    with mp.workdps(60):
+        points = [[mp.mpf(float(c)) for c in row] for row in zip(k, rate, d, strict=True)]
+        want = [
+            mp.diff(
+                lambda d, k=k, m=m: exact(k, m, d), d or mp.mpf(10) ** -20, 2, h=mp.mpf("1e-25")
+            )
+            for k, m, d in points
+        ]
+    # At 0 itself by the series, to which the differences have to come.
+    k0, m0 = 3, 2
+    assert abs(want[5] - (k0 * m0**2 - 2 * m0**3 / 3 - (k0 - 1) * k0 * (2 * k0 - 1) / 6)) < 1e-12
+    for bend in (jax.grad(jax.grad(log_prob, 2), 2), jax.jacfwd(jax.jacfwd(log_prob, 2), 2)):
+        got = quick_jit(jax.vmap(bend))(k, rate, d)
+        np.testing.assert_allclose(got, np.array(want, float), rtol=2e-3)
+    # The cube of a count is beyond the floats there: infinite at most.
+    for far in ((8e17, 1e17), (1e17, 8e17), (4e17, 4e17)):
+        slopes = [jax.grad(log_prob, 2)(*far, 0.0), jax.jacfwd(jax.grad(log_prob, 2), 2)(*far, 0.0)]
+        assert not np.isnan(slopes).any()
+
+
 def test_the_mean_form_of_a_head():
     dist = NegativeBinomial2(log_rate=jnp.array([1.2, -150.0]), dispersion=0.5)
     assert dist.given("log_rate")
