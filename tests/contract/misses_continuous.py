@@ -34,6 +34,8 @@ MISSES: dict[tuple[str, str], tuple[float, str]] = {
     ("Gamma(log_rate)", "log_prob/2"): (1.2e7, _LOG_RATE),
 }
 MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
+    ("Truncated(Gamma)", "log_prob/3"): (60.0, _MASS_SLOPES),
+    ("Truncated(Gamma)", "log_prob/4"): (80.0, _MASS_SLOPES),
     ("Truncated(Beta)", "log_survival"): (12.0, _NARROW),
     ("Truncated(Beta)", "log_cdf/3"): (60.0, _MASS_SLOPES),
     ("Truncated(Beta)", "log_survival/4"): (60.0, _MASS_SLOPES),
