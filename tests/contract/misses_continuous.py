@@ -38,6 +38,7 @@ MISSES_FLOAT64: dict[tuple[str, str], tuple[float, str]] = {
     ("Truncated(Gamma)", "log_prob/4"): (80.0, _MASS_SLOPES),
     ("Truncated(Beta)", "log_survival"): (12.0, _NARROW),
     ("Truncated(Beta)", "log_cdf/3"): (60.0, _MASS_SLOPES),
+    ("Truncated(Beta)", "log_survival/3"): (66.0, _MASS_SLOPES),
     ("Truncated(Beta)", "log_survival/4"): (60.0, _MASS_SLOPES),
     ("LogNormal", "log_prob"): (7e7, _LOG_NORMAL),
     ("LogNormal", "log_prob/0"): (3.5e7, _LOG_NORMAL),
