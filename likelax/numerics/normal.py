@@ -29,7 +29,6 @@ from likelax.numerics._rules import Over, with_partials
 from likelax.numerics.logspace import (
     along,
     as_floats,
-    divide,
     exp_of_log_scale,
     log1mexp,
     log1p,
