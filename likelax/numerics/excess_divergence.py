@@ -28,9 +28,10 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms, with_partials
-from likelax.numerics.divergences import exp_excess
+from likelax.numerics._steep_divergence import LEAST, Steep, steep
+from likelax.numerics.divergences import exp_excess, ratio_excess
 from likelax.numerics.extremes import _finite, tail_depth
-from likelax.numerics.logspace import as_floats, divide, log1p
+from likelax.numerics.logspace import as_floats, divide, inverse, log1p, power_of_two
 from likelax.numerics.pairs import (
     Pair,
     log_over,
@@ -137,8 +138,11 @@ def _scale_from(loc: Array, loc_q: Array, scale_q: Array, k: Array) -> Pair:
 def _reflected(
     scale: Array, g: Pair, xi: Array, k: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Whether xi is below 0; the index and c of phi; the factor before it; c - xi times g."""
+    """Whether xi is below 0; the index and c of phi; the factor before it; c - xi times g in some unit."""
     flip = xi < 0
+    # Times a reciprocal: of a quotient of quotients XLA makes one of products, which leave the floats.
+    unit = inverse(power_of_two(g[0], jnp.minimum(scale, g[0]), jnp.maximum(scale, g[0])))
+    scale, g = unit * scale, (unit * g[0], unit * g[1])
     room = rounded(pair_sum(pair_times(k, word(scale)), pair_minus(pair_times(xi, g))))
     shrink = divide(1.0, jnp.where(flip, 1.0 - xi, 1.0))
     index = jnp.where(flip, -xi * shrink, xi)
@@ -146,20 +150,87 @@ def _reflected(
     return flip, index, c, shrink, room
 
 
+class _Inner(NamedTuple):
+    """What the integral is taken for where it is, and numbers elsewhere."""
+
+    scale: Array
+    g: Pair
+    xi: Array
+    k: Array
+    over: Array
+
+
+def _inner(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> _Inner:
+    """Where c is beyond all that 1 and -xi count for beside it the logarithm of 1 + c z is that of c and of z: a smaller
+    scale, of the c where this begins, has all but a logarithm over k.
+    """
+    most = _most(xi)
+    log_c = log_over(jnp.where(k > 0, k, 1.0), most) + log_over(scale, g)
+    full = (k > 0) & (log_c > 0)
+    over = jnp.where(full, log_c, 0.0)
+    is_steep = _is_steep(xi, k)
+    scale = jnp.where(
+        is_steep, 1.0, jnp.where(full, divide(most, jnp.where(full, k, 1.0)) * g, scale)
+    )
+    pair = jnp.where(is_steep, 1.0, g), jnp.where(is_steep, 0.0, g_low)
+    xi, k = jnp.where(is_steep, 1.0, xi), jnp.where(is_steep, 1.0, k)
+    return _Inner(scale, pair, xi, k, over)
+
+
+def _most(xi: Array) -> Array:
+    """A c beside which 1 and -xi count for nothing."""
+    return 10.0 ** terms(xi, 12, 20) * (1.0 - jnp.where(xi < 0, xi, 0.0))
+
+
+def _is_steep(xi: Array, k: Array) -> Array:
+    """Whether xi is large, and would be that of which little is left."""
+    return (xi >= LEAST) & (k > 0)
+
+
+def _steep(scale: Array, g: Array, xi: Array, k: Array) -> tuple[Array, Array, Array, Array, Steep]:
+    """For an index as large as `_is_steep` says the divergence, its slopes in xi, log b and k, and its parts."""
+    is_steep = _is_steep(xi, k)
+    xi, k = jnp.where(is_steep, xi, LEAST), jnp.where(is_steep, k, 1.0)
+    log_b = log_over(jnp.where(is_steep, scale, 1.0), jnp.where(is_steep, g, 1.0))
+    log_rho = log_over(k, xi) + log_b
+    at = steep(xi, log_rho)
+    # Where log rho is below -xi little is left of all that is in proportion to 1 / k, and else of all that is not.
+    small = log_rho < -xi
+    half = log_rho + at.rest
+    near = ratio_excess(xi, k) + at.rest + divide(half, k)
+    far = (at.whole - (xi + log_b + 1.0)) + divide(at.whole, k)
+    lost = at.whole_in_xi - divide(at.lost, xi)
+    less = jnp.where(small, lost - 1.0, at.rest_in_xi - divide(at.lost, xi))
+    in_xi = less + divide(jnp.where(small, lost, 1.0 + less), k)
+    in_log_b = divide(at.lost, k) - at.kept
+    grown = jnp.where(at.spread > 0, divide(at.spread, jnp.exp(log_b)), k * at.kept)
+    in_k = jnp.where(small, (1.0 + k) * at.lost - at.whole, ((k - xi) - half) + (at.lost - grown))
+    # Not over k twice, of which XLA makes its square.
+    in_k = _finite(divide(in_k, k)) * inverse(k)
+    return jnp.where(small, far, near), in_xi, in_log_b, in_k, at
+
+
 @jax.custom_jvp
 def _excess_divergence(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> Array:
-    _, index, c, shrink, _ = _reflected(scale, (g, g_low), xi, k)
-    b = divide(divide(scale, g), jnp.where(c > 1.0, c, 1.0))
-    divergence = log_over(g, scale) + ((1.0 + k) * (b * (shrink * _phi(index, c).phi)) - (1.0 + xi))
+    steep_divergence = _steep(scale, g, xi, k)[0]
+    is_steep = _is_steep(xi, k)
+    scale, g, xi, k, over = _inner(scale, g, g_low, xi, k)
+    _, index, c, shrink, _ = _reflected(scale, g, xi, k)
+    b = divide(divide(scale, g[0]), jnp.where(c > 1.0, c, 1.0))
+    rest = (1.0 + k) * (b * (shrink * _phi(index, c).phi)) - (1.0 + xi)
+    divergence = (log_over(g[0], scale) + rest) + divide(over, jnp.where(over > 0, k, 1.0))
+    divergence = jnp.where(is_steep, steep_divergence, divergence)
     return jnp.where(divergence < 0, 0.0, divergence)  # by rounding
 
 
 @_excess_divergence.defjvp
 def _excess_divergence_jvp(primals, tangents):
-    scale, g, g_low, xi, k = primals
-    flip, index, c, shrink, _ = _reflected(scale, (g, g_low), xi, k)
+    is_steep = _is_steep(*primals[3:])
+    _, *steep_slopes, _ = _steep(primals[0], primals[1], *primals[3:])
+    scale, g, xi, k, over = _inner(*primals)
+    flip, index, c, shrink, _ = _reflected(scale, g, xi, k)
     phi = _phi(index, c)
-    b = divide(scale, g)
+    b = divide(scale, g[0])
     large = c > 1.0
     some = jnp.where(large, c, 1.0)
 
@@ -168,18 +239,27 @@ def _excess_divergence_jvp(primals, tangents):
         return jnp.where(large, phi.in_log_c * divide(factor, some), phi.in_c * factor)
 
     # By the chain rule, from c' and xi' to c and xi.
-    turned = shrink * (shrink * (phi.phi + shrink * (in_c(k * b - 1.0) - phi.in_xi)))
+    turned = shrink * (shrink * ((phi.grown - in_c(jnp.ones_like(c))) - shrink * phi.in_xi))
     in_xi = jnp.where(flip, turned, phi.in_xi)
     in_k = shrink * shrink * in_c(b)
     grown = shrink * (phi.grown - jnp.where(flip, in_c(index), 0.0))
     b = divide(b, some)
-    in_log_b = (1.0 + k) * b * grown - 1.0
+    full = jnp.where(over > 0, k, 1.0)
+    slopes = (
+        (1.0 + k) * b * in_xi - 1.0,
+        (1.0 + k) * b * grown - 1.0,
+        b * grown + b * in_k - divide(over, full) * inverse(full),
+    )
+    in_xi, in_log_b, in_k = (
+        jnp.where(is_steep, a, b) for a, b in zip(steep_slopes, slopes, strict=True)
+    )
+    scale, g, *_ = primals
     slopes = (
         divide(in_log_b, scale),
         -_finite(divide(in_log_b, g)),
         jnp.zeros_like(g),
-        (1.0 + k) * b * in_xi - 1.0,
-        b * grown + b * in_k,
+        in_xi,
+        in_k,
     )
     return _excess_divergence(*primals), sum(map(jnp.multiply, slopes, tangents))
 
@@ -190,7 +270,11 @@ def _loc_slope(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> Arr
     With an index below 0 the mean is (c phi - xi) / (c - xi), c = k b, as E[log(1 + c z)] by parts is c E[1 / (1 + c
     z)] + xi E[c z / (1 + c z)], or for c < 0 one more than -c E[z / (1 + c z)]: nothing cancels.
     """
-    flip, index, c, shrink, _ = _reflected(scale, (g, g_low), xi, k)
+    is_steep, at = _is_steep(xi, k), _steep(scale, g, xi, k)[-1]
+    whole, start, k_of_all = scale, g, k
+    scale, pair, xi, k, over = _inner(scale, g, g_low, xi, k)
+    flip, index, c, shrink, _ = _reflected(scale, pair, xi, k)
+    g = pair[0]
     phi = _phi(index, c)
     b = divide(scale, g)
     large = c > 1.0
@@ -202,7 +286,15 @@ def _loc_slope(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> Arr
     grown = phi.grown - jnp.where(large, phi.in_log_c * divide(index, some), phi.in_c * index)
     loss = jnp.where(falls, k * divide(b, some), 0.0)
     kept = jnp.where(rises, ends, jnp.where(falls, 1.0 - loss * shrink * grown, phi.kept))
-    return _finite(divide((1.0 + k) * kept, g))
+    slope = divide((1.0 + k) * kept, g)
+    # (1 + k) / c = (1 + 1/k) / b, and c times what is kept grows by log c.
+    full = jnp.where(over > 0, k, 1.0)
+    slope = jnp.where(
+        over > 0, divide((1.0 + divide(1.0, full)) * (_most(xi) * kept + over), whole), slope
+    )
+    grown = jnp.where(at.spread > 0, divide(at.spread, whole), divide(k_of_all * at.kept, start))
+    slope = jnp.where(is_steep, divide(at.kept, start) + grown, slope)
+    return _finite(slope)
 
 
 @jax.custom_jvp
@@ -246,9 +338,8 @@ def generalized_pareto_divergence(
     scale_q: ArrayLike,
     k: ArrayLike,
 ) -> Array:
-    """KL of a generalised Pareto of index xi from one of index k, to a few roundings of 1, or of xi where that is
-    larger (both indices beyond 1e4 lose their difference). It is inf, with slopes of 0, where p's support is not inside
-    q's, and for k = 0, an exponential tail, where p's mean is infinite.
+    """KL of a generalised Pareto of index xi from one of index k, to a few roundings of itself or of 1. It is inf, with
+    slopes of 0, where p's support is not inside q's, and for k = 0, an exponential tail, where p's mean is infinite.
 
     Slopes at an end that both have are those to the side on which the divergence is finite. Infinite ones count as
     0: all at a common upper end of xi <= -1, and the infinite part of that in k at 0 where p has no variance. From
@@ -256,6 +347,10 @@ def generalized_pareto_divergence(
     """
     values = jnp.broadcast_arrays(*as_floats(loc, scale, xi, loc_q, scale_q, k))
     loc, scale, xi, loc_q, scale_q, k = values
+    # In a unit of which q's scale of excesses is a float.
+    far = jax.lax.stop_gradient(jnp.abs(k) * jnp.abs(loc - loc_q)) > 2.0**100
+    unit = jnp.where(far, 2.0**-40, 1.0).astype(loc.dtype)
+    loc, scale, loc_q, scale_q = unit * loc, unit * scale, unit * loc_q, unit * scale_q
     g = _scale_from(loc, loc_q, scale_q, k)
     room = _reflected(scale, g, xi, k)[-1]
     outside = (loc < loc_q) | (g[0] <= 0) | jnp.where(xi < 0, room < 0, k < 0)
@@ -264,7 +359,9 @@ def generalized_pareto_divergence(
     loc_q, scale_q, k = (jnp.where(outside, a, b) for a, b in pairs)
     divergence = _divergence(loc, loc_q, scale, scale_q, xi, k)
     endless = (xi <= -1) & (room == 0)
-    divergence = jnp.where(endless, jax.lax.stop_gradient(divergence), divergence)
+    same = jnp.where(endless, -xi, 1.0), jnp.where(endless, -k, 1.0)
+    level = tail_depth(loc, loc_q, scale_q, k) + ratio_excess(*same)
+    divergence = jnp.where(endless, jax.lax.stop_gradient(level), divergence)
     divergence = jnp.where(outside, jnp.inf, divergence)
     unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
     return jnp.where(unknown, jnp.nan, divergence)

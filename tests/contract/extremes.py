@@ -154,6 +154,22 @@ def pair_draw(generator, n):
     return loc, scale, xi, loc - gap, scale_q, k
 
 
+def steep_draw(generator, n):
+    """Indices of any size, a third of p's within 4; q's next to p's, or of any size; the rest as in `pair_draw`."""
+    loc, scale, _, loc_q, scale_q, _ = pair_draw(generator, n)
+    xi = np.where(
+        generator.random(n) < 0.7, signed(generator, n, 0.3, 20), signed(generator, n, -3, 0.6)
+    )
+    size = powers(generator, n, -20, 20)
+    sign = np.where(generator.random(n) < np.where(xi < 0, 0.5, 0.05), -1, 1)
+    near = xi * np.exp(signed(generator, n, -7, 1))
+    k = np.where(generator.random(n) < 0.5, near, sign * size)
+    xi, k = xi.astype(np.float32).astype(float), k.astype(np.float32).astype(float)
+    ends = (xi < 0) & (k < 0) & (generator.random(n) < 0.9)
+    end = scale * (k / xi) * (1 + powers(generator, n, -5, 3))
+    return loc, scale, xi, loc_q, np.where(ends, np.clip(end, 1e-25, 1e25), scale_q), k
+
+
 def phi(xi, c):
     """E[log(1 + c z)] / c of a standard one: 2F1(1, 1; 1 + 1/xi; 1 - c/xi), where mpmath has it."""
     if xi < 0:
@@ -182,7 +198,7 @@ def phi(xi, c):
 def excess_kl(loc, scale, xi, loc_q, scale_q, k):
     g = scale_q + k * (loc - loc_q)
     room = k * scale - xi * g
-    if 0 < abs(room) < g * mp.mpf(10) ** (-mp.mp.dps // 4) and xi <= -1:
+    if 0 < abs(room) < g * max(1, abs(xi)) * mp.mpf(10) ** (-mp.mp.dps // 4) and xi <= -1:
         raise ValueError("infinite slopes at an end that both have")
     if 0 < abs(k) < mp.mpf(10) ** (-mp.mp.dps // 4) and xi > mp.mpf(3) / 10:
         raise ValueError(
@@ -259,5 +275,16 @@ ENTRIES = [
         + [(0, 1, -1, 0, 1, -1), (0, 1, 1, 0, 1, 0), (0, 1, 1, 0, 1, 0.5), (1, 1, 0, 0, 1, -1)],
         value=False,
         digits=90,
+    ),
+    Entry(
+        "KL GeneralizedPareto steep",
+        lambda *columns: tuple(lx.GeneralizedPareto(*half) for half in (columns[:3], columns[3:])),
+        steep_draw,
+        {"kl_divergence": excess_kl},
+        pair_lengths,
+        edges=[(0, 1, 1e20, 0, 1, 1e20), (0, 1, 1e17, 0, 2, 1e17), (0, 1e20, 1e20, 0, 1e-20, 1e20)]
+        + [(0, 1, -1e20, 0, 1, -1e20), (0, 1, 4, 0, 1, 4), (0, 1e10, 0.4, 0, 1e-10, 1e-19)],
+        value=False,
+        digits=200,
     ),
 ]
