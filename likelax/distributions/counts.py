@@ -35,7 +35,12 @@ from likelax.numerics.counts import (
     poisson_log_rate_log_pmf,
 )
 from likelax.numerics.deviance import deviance
-from likelax.numerics.divergences import counts_divergence, rates_divergence, wait_divergence
+from likelax.numerics.divergences import (
+    counts_divergence,
+    rates_divergence,
+    trial_divergence_of_probs,
+    wait_divergence,
+)
 from likelax.numerics.gamma import lgamma
 from likelax.numerics.incomplete import (
     log_betainc,
@@ -351,6 +356,12 @@ class Geometric(Odds):
 def _kl_geometric(p: Geometric, q: Geometric) -> Array:
     if p.given("logits") and q.given("logits"):
         return wait_divergence(p.logits, q.logits)
+    if p.given("probs") and q.given("probs"):
+        # Without a success in p the wait is endless: the same as q's, or one that q never has.
+        never = p.probs == 0
+        share, other = jnp.where(never, 0.5, p.probs), jnp.where(never, 0.5, q.probs)
+        kl = divide(trial_divergence_of_probs(share, other), share)
+        return jnp.where(never, jnp.where(q.probs > 0, jnp.inf, jax.lax.stop_gradient(q.probs)), kl)
     return divide(one_trial_kl(p, q), p._p())
 
 

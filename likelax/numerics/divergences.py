@@ -154,10 +154,12 @@ def asymmetric_laplace_divergence(
 # ---- one trial ----
 
 
-@with_partials(
-    lambda l, m: sigmoid(l) * sigmoid(-l) * (l - m),
-    lambda l, m: _probability_step(l, m),
-)
+def _trial_slope(l, m):
+    spread = sigmoid(l) * sigmoid(-l)
+    return jnp.where(spread == 0, 0.0, spread * jnp.where(spread == 0, 0.0, l - m))
+
+
+@with_partials(_trial_slope, lambda l, m: _probability_step(l, m))
 def _trial_divergence(l, m):
     # With the rarer of the two outcomes of the first side.
     side = jnp.where(l > 0, -1.0, 1.0).astype(l.dtype)
@@ -167,7 +169,7 @@ def _trial_divergence(l, m):
     step = jnp.where(near, d, 0.0)
     close = log1pmx(p * jnp.expm1(step)) + p * exp_excess(step)
     apart = softplus(other) - softplus(low) - p * jnp.where(p == 0, 0.0, d)
-    return jnp.where(near, close, apart)
+    return jnp.where(near, close, jnp.where((other == jnp.inf) & (low <= 0.0), jnp.inf, apart))
 
 
 @with_partials(
@@ -227,6 +229,12 @@ def _in_rare(l, m):
     return low, both, jnp.where(both, m - l, 0.0), jnp.exp(-0.5 * jnp.where(low, l, 0.0))
 
 
+def _endless(l, m):
+    """Where only the second of the waits is none, or the first is endless; and 0 there for both logits."""
+    endless = ((m == jnp.inf) & (l < jnp.inf)) | ((l == -jnp.inf) & ~jnp.isnan(m))
+    return endless, jnp.where(endless, 0.0, l), jnp.where(endless, 0.0, m)
+
+
 def _log_growth(l, m):
     """softplus(m) - softplus(l)."""
     near = jnp.abs(m - l) < 1.0
@@ -235,26 +243,34 @@ def _log_growth(l, m):
 
 
 def _wait_slope_l(l, m):
-    low, both, d, half = _in_rare(l, m)
-    safe = jnp.where(low, 0.0, l)
-    rare = jnp.where(both, -jnp.expm1(d), 1.0 - softplus(m) * half * half)
-    return jnp.where(low, rare, -_log_growth(safe, m) * jnp.exp(-safe))
+    endless, x, y = _endless(l, m)
+    low, both, d, half = _in_rare(x, y)
+    none = x == jnp.inf
+    safe = jnp.where(low | none, 0.0, x)
+    rare = jnp.where(both, -jnp.expm1(d), 1.0 - softplus(y) * half * half)
+    usual = jnp.where(none, 0.0, -_log_growth(safe, jnp.where(none, 0.0, y)) * jnp.exp(-safe))
+    slope = jnp.where(low, rare, usual)
+    return jnp.where(endless, jnp.where(l == m, 0.0, -jnp.inf), slope)
 
 
 def _wait_slope_m(l, m):
-    low, both, d, half = _in_rare(l, m)
-    safe = jnp.where(low, 0.0, l)
-    rare = jnp.where(both, jnp.expm1(d), sigmoid(m) * half * half - 1.0)
-    return jnp.where(low, rare, _probability_step(safe, m) / sigmoid(safe))
+    endless, x, y = _endless(l, m)
+    low, both, d, half = _in_rare(x, y)
+    safe = jnp.where(low, 0.0, x)
+    rare = jnp.where(both, jnp.expm1(d), sigmoid(y) * half * half - 1.0)
+    slope = jnp.where(low, rare, _probability_step(safe, y) / sigmoid(safe))
+    return jnp.where(endless, jnp.where(l == m, 0.0, jnp.inf), slope)
 
 
 @with_partials(_wait_slope_l, _wait_slope_m)
 def _wait_divergence(l, m):
-    low, both, d, half = _in_rare(l, m)
-    safe = jnp.where(low, 0.0, l)
-    apart = (softplus(m) * half * half - 1.0) - (m - l)
+    endless, x, y = _endless(l, m)
+    low, both, d, half = _in_rare(x, y)
+    safe = jnp.where(low, 0.0, x)
+    apart = (softplus(y) * half * half - 1.0) - (y - x)
     rare = jnp.where(both, exp_excess(d), apart)
-    return jnp.where(low, rare, _trial_divergence(safe, m) / sigmoid(safe))
+    value = jnp.where(low, rare, _trial_divergence(safe, y) / sigmoid(safe))
+    return jnp.where(endless, jnp.where(l == m, 0.0, jnp.inf), value)
 
 
 def wait_divergence(l: ArrayLike, m: ArrayLike) -> Array:
