@@ -128,10 +128,24 @@ TIED = {
     "MultivariateStudentT 3",
     "Triangular",
     "Triangular entropy",
+    "Truncated(Beta)",
+    "Truncated(Cauchy)",
+    "Truncated(Exponential)",
+    "Truncated(Gamma)",
+    "Truncated(Gumbel)",
     "Truncated(Normal)",
     "Truncated(Normal) tails",
+    "Truncated(StudentT)",
     "Uniform",
     "Uniform entropy",
+}
+# Where two slopes that are beyond the floats meet: the value is infinite there, for a value or an end that is 1e20
+# scales away and more.
+LEFT = {
+    "KL AsymmetricLaplace",
+    "MultivariateStudentT 1",
+    "Truncated(Normal) above",
+    "Truncated(Normal) below",
 }
 
 
@@ -157,7 +171,14 @@ def test_nothing_is_nan_wherever_the_columns_meet(name):
     entry = BY_NAME[name]
     columns = shuffled(entry, load(name)[0], 800)
     got = evaluate(functions(entry), entry.argnums(columns), columns)
-    assert {key: [c[at] for c in columns] for key, at in unknown(got).items()} == {}
+    told = {key: [c[at] for c in columns] for key, at in unknown(got).items()}
+    if name in LEFT:
+        assert told, "take it off the list"
+        # Those of Truncated have one density without a value, of a length that rounds to 0.
+        finite = functools.reduce(np.logical_and, (np.isfinite(got[m]) for m in entry.exact))
+        got = {key: g[finite] for key, g in got.items()}
+        told = unknown(got)
+    assert told == {}
 
 
 def test_plain_formulas_are_nan_where_the_columns_meet():

@@ -9,7 +9,7 @@ from likelax._pytree import Array, param
 from likelax.distributions._invert import quantile_from_tails
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import register_kl
-from likelax.numerics.deviance import deviance
+from likelax.numerics.divergences import ratio_excess
 from likelax.numerics.inverse_gaussian import (
     inverse_gaussian_cdf,
     inverse_gaussian_deviance,
@@ -87,5 +87,5 @@ class InverseGaussian(Distribution):
 @register_kl(InverseGaussian, InverseGaussian)
 def _kl_inverse_gaussian(p: InverseGaussian, q: InverseGaussian) -> Array:
     # E[X] = mu and E[1/X] = 1/mu + 1/lambda.
-    of_concentrations = divide(deviance(p.concentration, q.concentration), p.concentration)
+    of_concentrations = ratio_excess(q.concentration, p.concentration)
     return 0.5 * of_concentrations + inverse_gaussian_deviance(p.loc, q.loc, q.concentration)

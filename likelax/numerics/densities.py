@@ -117,7 +117,7 @@ def _per(x):
 )
 def _gamma_log_rate_slope_x(x, a, log_rate):
     rate = jnp.exp(log_rate)
-    lost = (x == 0) | (rate * x == jnp.inf)
+    lost = (x == 0) | (x * rate == jnp.inf)
     v = jnp.where(lost, 1.0, x)
     return jnp.where(lost, -rate, -divide((jnp.where(lost, 0.0, rate) * v - a) + 1.0, v))
 
@@ -129,17 +129,27 @@ def _gamma_log_rate_slope_x(x, a, log_rate):
 )
 def _gamma_log_rate_slope_a(x, a, log_rate):
     # log z - digamma(a), without log x at x = 0.
-    edge, z = x == 0, x * jnp.exp(log_rate)
+    z = x * jnp.exp(log_rate)
     lost = ~((z >= jnp.finfo(x.dtype).tiny) & (z < jnp.inf))
     m = jnp.where(lost, a, z)
-    far = jnp.log(jnp.where(edge, 1.0, x)) + log_rate - jnp.log(a)
+    far = jnp.log(jnp.where(x == 0, 1.0, x)) + log_rate - jnp.log(a)
     return jnp.where(lost, far, -log_ratio(a, m, m - a)) - digamma_minus_log(a)
+
+
+@with_partials(
+    lambda x, a, log_rate: -jnp.exp(log_rate),
+    lambda x, a, log_rate: jnp.ones_like(x),
+    lambda x, a, log_rate: -x * jnp.exp(log_rate),
+)
+def _gamma_log_rate_slope(x, a, log_rate):
+    # At x = 0 only the density of a = 1 is neither 0 nor infinite.
+    return jnp.where((x == 0) & (a != 1.0), 0.0, a - x * jnp.exp(log_rate))
 
 
 @with_partials(
     _gamma_log_rate_slope_x,
     _gamma_log_rate_slope_a,
-    lambda x, a, log_rate: a - x * jnp.exp(log_rate),
+    _gamma_log_rate_slope,
 )
 def _gamma_log_rate_pdf(x, a, log_rate):
     z, lost = _times_exp(x, log_rate)

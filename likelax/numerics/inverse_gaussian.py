@@ -200,6 +200,7 @@ def _flow(factor, frame, primals, tangents):
     a, b, e, _ = frame
     excess = _excess_upper(b)
     mills = 1.0 / (b + excess)
+    factor = jnp.where(factor == jnp.inf, jnp.finfo(a.dtype).max, factor)  # times 0 it is 0
     parts = 1.0, -2.0 * (e * mills), mills * (a - excess)
     # The quotient last: by a large or small parameter alone a part may leave the floats.
     changes = zip(parts, primals, tangents, strict=True)
