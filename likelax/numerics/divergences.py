@@ -169,7 +169,9 @@ def _trial_divergence(l, m):
     step = jnp.where(near, d, 0.0)
     close = log1pmx(p * jnp.expm1(step)) + p * exp_excess(step)
     apart = softplus(other) - softplus(low) - p * jnp.where(p == 0, 0.0, d)
-    return jnp.where(near, close, jnp.where((other == jnp.inf) & (low <= 0.0), jnp.inf, apart))
+    # A certain second side: the first is so only where it says the same, and that is the rarer outcome's absence.
+    endless = ((other == jnp.inf) & (low <= 0.0)) | ((other == -jnp.inf) & (low > -jnp.inf))
+    return jnp.where(near, close, jnp.where(endless, jnp.inf, apart))
 
 
 @with_partials(

@@ -299,3 +299,42 @@ def test_shapes_in_messages_are_those_that_were_given():
     ):
         lx.MultivariateNormal(np.zeros((5, 3)), scale_tril=np.eye(2))
     assert lx.Normal(np.zeros(3), np.ones((2, 1))).batch_shape == (2, 3)  # these do
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        lambda k, s: lx.Weibull(k, s),
+        lambda k, s: lx.LogLogistic(k, s),
+        lambda k, s: lx.Gamma(k, s),
+        lambda k, s: lx.InverseGamma(k, s),
+        lambda k, s: lx.InverseGaussian(s, k * s),
+        lambda k, s: lx.Pareto(k, s),
+        lambda k, s: lx.GeneralizedPareto(0.0, s, k),
+        lambda k, s: lx.HalfCauchy(k * s),
+    ],
+    ids=[
+        "Weibull",
+        "LogLogistic",
+        "Gamma",
+        "InverseGamma",
+        "InverseGaussian",
+        "Pareto",
+        "GeneralizedPareto",
+        "HalfCauchy",
+    ],
+)
+def test_off_the_support_slopes_are_0_at_any_scale(family):
+    def both(x, k, s):
+        each = jax.value_and_grad(lambda *a: family(*a[1:]).log_prob(a[0]), (1, 2))
+        return each(x, k, s), jax.grad(lambda *a: family(*a[1:]).log_survival(a[0]), (1, 2))(
+            x, k, s
+        )
+
+    grid = jnp.meshgrid(
+        jnp.array([-1e20, -1.0, -1e-20]), jnp.array([1e-3, 1.0, 1e6]), jnp.array([1e-20, 1.0, 1e20])
+    )
+    (value, slopes), tails = jax.jit(jax.vmap(both))(*(g.ravel() for g in grid))
+    assert (value == -jnp.inf).all()
+    for slope in (*slopes, *tails):
+        assert (slope == 0).all()

@@ -110,3 +110,11 @@ def test_values_beyond_the_floats_in_units_of_the_scale(family):
         np.testing.assert_array_equal(value[:2], want)
         np.testing.assert_array_equal(np.stack(by)[:, :2], 0)
         assert np.isfinite(by).all()
+
+
+def test_beyond_an_end_that_1_is_nothing_to():
+    """At the stand-in 1 below the end, which rounds to the end, the density is infinite."""
+    subject = lx.GeneralizedExtremeValue(0.0, 1.9e8, -2.0)
+    assert subject.support.upper == subject.support.upper - 1
+    for x, value in ((3e8, -np.inf), (9e7, stats.genextreme(2.0, 0.0, 1.9e8).logpdf(9e7))):
+        np.testing.assert_allclose(subject.log_prob(x), value, rtol=1e-6)

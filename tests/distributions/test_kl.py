@@ -716,3 +716,47 @@ def test_to_what_is_impossible():
         )
         np.testing.assert_array_equal(value, [np.inf, np.inf, 0])
         np.testing.assert_array_equal(slope, [np.inf, np.inf, 0])
+
+
+LOGITS = [-np.inf, -1000.0, -2.0, 0.0, 3.0, 1000.0, np.inf]
+
+
+@pytest.mark.parametrize("family", [lx.Bernoulli, lx.Geometric])
+def test_logits_up_to_infinity(family):
+    """KL of a trial; of waits that over the chance of a success, and of two endless ones 0."""
+    l, m = (g.ravel() for g in np.meshgrid(LOGITS, LOGITS))
+    kl = jax.vmap(
+        jax.value_and_grad(
+            lambda l, m: family(logits=l).kl_divergence(family(logits=m)), argnums=(0, 1)
+        )
+    )
+    value, slopes = jax.jit(kl)(jnp.float32(l), jnp.float32(m))
+
+    def exact(l, m):
+        def log_sigmoid(x):
+            return -mp.log1p(mp.exp(-x)) if mp.isfinite(x) else (mp.mpf(0) if x > 0 else -mp.inf)
+
+        def term(log_p, log_q):
+            return mp.exp(log_p) * (log_p - log_q) if log_p > -mp.inf else mp.mpf(0)
+
+        if l == m:
+            return mp.mpf(0)
+        one = term(log_sigmoid(l), log_sigmoid(m)) + term(log_sigmoid(-l), log_sigmoid(-m))
+        if family is lx.Bernoulli:
+            return one
+        return mp.inf if l == -mp.inf else one / mp.exp(log_sigmoid(l))
+
+    with mp.workdps(900):
+        want = np.float32([float(exact(mp.mpf(a), mp.mpf(b))) for a, b in zip(l, m, strict=True)])
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    assert not np.isnan(slopes).any()
+
+
+def test_waits_without_a_success():
+    kl = jax.value_and_grad(
+        lambda p, q: lx.Geometric(probs=p).kl_divergence(lx.Geometric(probs=q)), (0, 1)
+    )
+    points = jnp.array([[0.0, 0.0], [0.0, 0.5], [0.0, 1.0], [0.5, 0.0], [0.5, 1.0], [1.0, 0.5]])
+    value, slopes = jax.jit(jax.vmap(kl))(*points.T)
+    np.testing.assert_allclose(value, [0, np.inf, np.inf, np.inf, np.inf, np.log(2)], rtol=1e-6)
+    assert not np.isnan(slopes).any()

@@ -518,3 +518,28 @@ def test_labels_and_points_as_components():
     points = Mixture(jnp.full((1, 2), 0.5), lx.Delta(jnp.array([[0.0, 2.5]]))).to_event()
     np.testing.assert_allclose(points.log_prob(jnp.array([2.5])), np.log(0.5), rtol=1e-6)
     assert points.log_prob(jnp.array([2.0])) == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("family", "scale"),
+    [
+        (lx.Normal, 1e-13),
+        (lx.Normal, 1e-20),
+        (lx.Laplace, 1e-20),
+        (lx.Logistic, 1e-20),
+        (lx.Cauchy, 1e-13),
+    ],
+)
+def test_a_component_that_has_collapsed_leaves_the_others_slopes(family, scale):
+    """Its own slope, z^2 / scale, is beyond the floats, and its share of the density 0."""
+
+    def log_prob(scale, loc, x):
+        components = family(jnp.stack([0.0 * loc, loc]), jnp.stack([scale, 1.0]))
+        return Mixture(Categorical(probs=jnp.array([0.5, 0.5])), components).log_prob(x)
+
+    slopes = quick_jit(jax.grad(log_prob, (0, 1, 2)))(jnp.float32(scale), 0.5, 3.0)
+    alone = quick_jit(jax.grad(lambda loc, x: family(loc, 1.0).log_prob(x), (0, 1)))(0.5, 3.0)
+    # Of a heavy tail scale / (pi x^2), beside 1 / (pi (1 + 2.5^2)).
+    own = 7.25 / 9 if family is lx.Cauchy else 0.0
+    np.testing.assert_allclose(slopes[0], own, rtol=1e-5)
+    np.testing.assert_allclose(slopes[1:], alone, rtol=1e-5)
