@@ -364,6 +364,11 @@ def _broadcast(self: Distribution, x: Array, out: Array) -> Array:
     return jnp.broadcast_to(out, shape)
 
 
+def at_least_tiny(x: Array) -> Array:
+    """x, a scale or a mean, above 0 also where it has underflowed."""
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+
+
 def _put_inside(self: Distribution, x: Array, outside: Array) -> Array:
     """x with those that are outside replaced by an inside value; NaN stays."""
     outside = outside.reshape(outside.shape + (1,) * self.support.event_ndims)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions._invert import open_uniform
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, at_least_tiny
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale, log_scale_ratio, scale_ratio
 from likelax.numerics._rules import with_partials
@@ -185,7 +185,7 @@ class Weibull(Distribution):
     support = supports.non_negative
 
     def _inside(self, like: Array) -> Array:
-        return self.scale
+        return at_least_tiny(self.scale)
 
     def log_prob(self, value: Array) -> Array:
         return weibull_log_pdf(value, self.concentration, self.scale)

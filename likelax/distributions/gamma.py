@@ -12,7 +12,7 @@ import numpy as np
 
 from likelax import supports
 from likelax._pytree import Array, param
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, at_least_tiny
 from likelax.distributions.kl import register_kl
 from likelax.numerics.concentrations import gamma_divergence, stirling_bregman
 from likelax.numerics.densities import gamma_log_pdf, gamma_log_rate_pdf
@@ -126,7 +126,7 @@ class Gamma(Distribution):
         return self.replace(rate=self.rate * unit), unit
 
     def _inside(self, like: Array) -> Array:
-        return jnp.clip(self.mean(), jnp.finfo(self.dtype).tiny, jnp.finfo(self.dtype).max)
+        return jnp.minimum(at_least_tiny(self.mean()), jnp.finfo(self.dtype).max)
 
     def log_prob(self, value: Array) -> Array:
         if self.given("log_rate"):
@@ -209,7 +209,7 @@ class InverseGamma(Distribution):
         return self.replace(scale=self.scale / unit), unit
 
     def _inside(self, like: Array) -> Array:
-        return jnp.maximum(self.mode(), jnp.finfo(self.dtype).tiny)
+        return at_least_tiny(self.mode())
 
     def log_prob(self, value: Array) -> Array:
         return inverse_gamma_log_pdf(value, self.concentration, self.scale)

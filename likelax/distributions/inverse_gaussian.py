@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions._invert import quantile_from_tails
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, at_least_tiny
 from likelax.distributions.kl import register_kl
 from likelax.numerics.divergences import ratio_excess
 from likelax.numerics.inverse_gaussian import (
@@ -42,7 +42,7 @@ class InverseGaussian(Distribution):
     support = supports.positive
 
     def _inside(self, like: Array) -> Array:
-        return self.loc
+        return at_least_tiny(self.loc)
 
     def log_prob(self, value: Array) -> Array:
         return inverse_gaussian_log_pdf(value, self.loc, self.concentration)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from likelax import supports
 from likelax._pytree import Array, param
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, at_least_tiny
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import LocationScale
 from likelax.numerics.divergences import square_exp_excess, square_ratio_excess
@@ -142,7 +142,7 @@ class HalfNormal(Distribution):
     support = supports.non_negative
 
     def _inside(self, like: Array) -> Array:
-        return self.scale
+        return at_least_tiny(self.scale)
 
     def _z(self, value: Array) -> Array:
         return divide(value, self.scale)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions._invert import open_uniform
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, at_least_tiny
 from likelax.distributions.kl import register_kl
 from likelax.distributions.location_scale import log_scale_ratio
 from likelax.numerics.divergences import ratio_excess
@@ -142,7 +142,7 @@ class LogLogistic(Distribution):
     support = supports.non_negative
 
     def _inside(self, like: Array) -> Array:
-        return self.scale
+        return at_least_tiny(self.scale)
 
     def _y(self, value: Array) -> Array:
         return self.concentration * log_over(value, self.scale)
@@ -224,7 +224,7 @@ class HalfCauchy(Distribution):
     support = supports.non_negative
 
     def _inside(self, like: Array) -> Array:
-        return self.scale
+        return at_least_tiny(self.scale)
 
     def _log_z(self, value: Array) -> Array:
         if self.given("scale"):

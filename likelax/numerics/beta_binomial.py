@@ -284,4 +284,4 @@ def beta_binomial_entropy(n: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     one = jnp.ones_like(n)
     summed = _entropy(0.0 * one, *(jnp.where(large, one, x) for x in (n, a, b)))
     normal = _normal_entropy(*(jnp.where(large, x, one) for x in (n, a, b)))
-    return jnp.where(large, normal, summed)
+    return jnp.where(jnp.isnan(n), n, jnp.where(large, normal, summed))

@@ -97,9 +97,14 @@ def gamma_log_pdf(x: ArrayLike, concentration: ArrayLike, rate: ArrayLike) -> Ar
     return _gamma_log_pdf(*jnp.broadcast_arrays(*as_floats(x, concentration, rate)))
 
 
+def _times_rate(x, log_rate):
+    """x exp(log_rate), 0 at x = 0."""
+    return jnp.where(x == 0, 0.0, x * jnp.exp(log_rate))
+
+
 def _times_exp(x, log_rate):
     """(z, c) with log z + c = log x + log_rate, where the product itself would underflow to 0."""
-    z, tiny = x * jnp.exp(log_rate), jnp.finfo(x.dtype).tiny
+    z, tiny = _times_rate(x, log_rate), jnp.finfo(x.dtype).tiny
     small = (z < tiny) & (x > 0)
     log_x = jnp.log(jnp.where(small, x, 1.0))
     return jnp.where(small, tiny, z), jnp.where(small, log_x + log_rate - jnp.log(tiny), 0.0)
@@ -129,7 +134,7 @@ def _gamma_log_rate_slope_x(x, a, log_rate):
 )
 def _gamma_log_rate_slope_a(x, a, log_rate):
     # log z - digamma(a), without log x at x = 0.
-    z = x * jnp.exp(log_rate)
+    z = _times_rate(x, log_rate)
     lost = ~((z >= jnp.finfo(x.dtype).tiny) & (z < jnp.inf))
     m = jnp.where(lost, a, z)
     far = jnp.log(jnp.where(x == 0, 1.0, x)) + log_rate - jnp.log(a)
@@ -139,11 +144,11 @@ def _gamma_log_rate_slope_a(x, a, log_rate):
 @with_partials(
     lambda x, a, log_rate: -jnp.exp(log_rate),
     lambda x, a, log_rate: jnp.ones_like(x),
-    lambda x, a, log_rate: -x * jnp.exp(log_rate),
+    lambda x, a, log_rate: -_times_rate(x, log_rate),
 )
 def _gamma_log_rate_slope(x, a, log_rate):
     # At x = 0 only the density of a = 1 is neither 0 nor infinite.
-    return jnp.where((x == 0) & (a != 1.0), 0.0, a - x * jnp.exp(log_rate))
+    return jnp.where((x == 0) & (a != 1.0), 0.0, a - _times_rate(x, log_rate))
 
 
 @with_partials(

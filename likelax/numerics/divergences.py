@@ -154,9 +154,20 @@ def asymmetric_laplace_divergence(
 # ---- one trial ----
 
 
-def _trial_slope(l, m):
+def _times_gap(factor, l, m):
+    """factor (l - m), 0 where the factor is, or both are infinite."""
+    none = (factor == 0) | (l == m)
+    return jnp.where(none, 0.0, factor * jnp.where(none, 0.0, l - m))
+
+
+def _trial_bend(l, m):
     spread = sigmoid(l) * sigmoid(-l)
-    return jnp.where(spread == 0, 0.0, spread * jnp.where(spread == 0, 0.0, l - m))
+    return spread + _times_gap(spread * (sigmoid(-l) - sigmoid(l)), l, m)
+
+
+@with_partials(_trial_bend, lambda l, m: -sigmoid(l) * sigmoid(-l))
+def _trial_slope(l, m):
+    return _times_gap(sigmoid(l) * sigmoid(-l), l, m)
 
 
 @with_partials(_trial_slope, lambda l, m: _probability_step(l, m))

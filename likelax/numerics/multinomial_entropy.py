@@ -103,12 +103,12 @@ def _lift(n, p, rest):
 
 
 def _entropy(n: Array, log_p: Array, p: Array) -> Array:
-    n = jnp.broadcast_to(n[..., None], p.shape)
+    n, log_p, p = jnp.broadcast_arrays(n[..., None], log_p, p)
     likeliest = jnp.arange(p.shape[-1]) == jnp.argmax(p, axis=-1, keepdims=True)
     others = jnp.sum(jnp.where(likeliest, 0.0, p), axis=-1, keepdims=True)
     rest = jnp.where(likeliest, others, 1.0 - p)
     parts = _class_part(n, log_p, p, rest, likeliest)
-    return jnp.sum(parts, axis=-1)
+    return jnp.where(jnp.isnan(n[..., 0]), jnp.nan, jnp.sum(parts, axis=-1))
 
 
 def multinomial_entropy(n: ArrayLike, logits: ArrayLike) -> Array:

@@ -105,3 +105,14 @@ def test_slopes_of_probabilities_at_0_and_1():
     for n in (0, 1, 1e8):
         for p in ([0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [1e-30, 1.0, 1e-38]):
             assert np.isfinite(slope(jnp.array(p), n)).all()
+
+
+def test_counts_may_have_axes_of_their_own():
+    """Against the binomial of two classes; what is NaN stays NaN."""
+    n = jnp.array([[1.0], [7.0], [jnp.nan]])
+    logits = jnp.array([[0.5, -1.0], [2.0, 0.0]])
+    two = lx.Binomial(n, logits=logits[:, 0] - logits[:, 1]).entropy()
+    for subject in (lx.Multinomial(n, logits=logits), lx.Multinomial(n, probs=jnp.exp(logits))):
+        np.testing.assert_allclose(subject.entropy(), two, rtol=1e-6)
+    sure = lx.Multinomial(jnp.nan, logits=jnp.array([0.0, -jnp.inf])).entropy()
+    assert np.isnan([sure, lx.BetaBinomial(jnp.nan, 1.0, 1.0).entropy()]).all()
