@@ -54,7 +54,13 @@ DISCRETE = {
     "poisson": lambda mu: lx.Poisson(mu),
 }
 TABLE = [
-    pytest.param(name, shapes, build, id=f"{name}{tuple(map(float, shapes))}")
+    pytest.param(
+        name,
+        shapes,
+        build,
+        id=f"{name}{tuple(map(float, shapes))}",
+        marks=[pytest.mark.slow] * (name == "betabinom"),  # its entropy compiles for long
+    )
     for families, rows in ((CONTINUOUS, distcont), (DISCRETE, distdiscrete))
     for name, shapes in rows
     if (build := families.get(name)) is not None

@@ -436,7 +436,7 @@ def _divide_jvp(primals, tangents):
 _divide.defjvp(_divide_jvp, symbolic_zeros=True)
 
 
-def _held(z: Array, x: Array) -> Array:
+def _held(z, x):
     """The quotient z of x as the slope in its denominator has it: that of an infinite x (a bound) is the
     same at every scale, and one beyond the floats is the largest, 0 times which is 0."""
     largest = jnp.array(jnp.finfo(z.dtype).max, z.dtype)
