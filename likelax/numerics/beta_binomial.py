@@ -179,7 +179,8 @@ def _both(k: Array, n: Array, a: Array, b: Array) -> tuple[Array, Array]:
     # Failures counted instead of successes have the lower tail as their upper one.
     firsts = two_sum(n, -k), two_sum(k, jnp.ones_like(k))
     first = jnp.stack([f[0] for f in firsts]), jnp.stack([f[1] for f in firsts])
-    return log_complements(*_log_sum(first, *map(jnp.stack, ((n, n), (b, a), (a, b)))))
+    both_n, shapes, others = (jnp.stack(pair) for pair in ((n, n), (b, a), (a, b)))
+    return log_complements(*_log_sum(first, both_n, shapes, others))
 
 
 def _forward(f):

@@ -214,11 +214,11 @@ def _steep(scale: Array, g: Array, xi: Array, k: Array) -> tuple[Array, Array, A
 def _excess_divergence(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> Array:
     steep_divergence = _steep(scale, g, xi, k)[0]
     is_steep = _is_steep(xi, k)
-    scale, g, xi, k, over = _inner(scale, g, g_low, xi, k)
-    _, index, c, shrink, _ = _reflected(scale, g, xi, k)
-    b = divide(divide(scale, g[0]), jnp.where(c > 1.0, c, 1.0))
+    scale, pair, xi, k, over = _inner(scale, g, g_low, xi, k)
+    _, index, c, shrink, _ = _reflected(scale, pair, xi, k)
+    b = divide(divide(scale, pair[0]), jnp.where(c > 1.0, c, 1.0))
     rest = (1.0 + k) * (b * (shrink * _phi(index, c).phi)) - (1.0 + xi)
-    divergence = (log_over(g[0], scale) + rest) + divide(over, jnp.where(over > 0, k, 1.0))
+    divergence = (log_over(pair[0], scale) + rest) + divide(over, jnp.where(over > 0, k, 1.0))
     divergence = jnp.where(is_steep, steep_divergence, divergence)
     return jnp.where(divergence < 0, 0.0, divergence)  # by rounding
 
@@ -245,13 +245,13 @@ def _excess_divergence_jvp(primals, tangents):
     grown = shrink * (phi.grown - jnp.where(flip, in_c(index), 0.0))
     b = divide(b, some)
     full = jnp.where(over > 0, k, 1.0)
-    slopes = (
+    usual = (
         (1.0 + k) * b * in_xi - 1.0,
         (1.0 + k) * b * grown - 1.0,
         b * grown + b * in_k - divide(over, full) * inverse(full),
     )
     in_xi, in_log_b, in_k = (
-        jnp.where(is_steep, a, b) for a, b in zip(steep_slopes, slopes, strict=True)
+        jnp.where(is_steep, a, b) for a, b in zip(steep_slopes, usual, strict=True)
     )
     scale, g, *_ = primals
     slopes = (
