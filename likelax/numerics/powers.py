@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from likelax.numerics._rules import with_partials
+from likelax.numerics._rules import Over, with_partials
 from likelax.numerics.logspace import (
     as_floats,
     divide,
@@ -146,22 +146,25 @@ def _at_edge(k, limit):
     return jnp.where(k == 1, limit, jnp.where(k < 1, jnp.inf, -jnp.inf))
 
 
+def _excess(x, k, s):
+    """(x / s)^k - 1, the largest float where it is beyond: times 0 it is 0."""
+    excess = _power_less_1(x, s, k)
+    largest = jnp.array(jnp.finfo(x.dtype).max, x.dtype)
+    return jnp.where(excess > largest, largest, excess)
+
+
 def _weibull_slope_x(x, k, s):
-    first = jnp.where(k == 1, -1.0 / s, 0.0)
-    v = _inside(x)
-    return jnp.where(x == 0, first, divide(-k * _power_less_1(v, s, k) - 1.0, v))
+    v, edge = _inside(x), x == 0
+    first = jnp.where(k == 1, -1.0, 0.0)
+    inside = -k * _excess(v, k, s) - 1.0
+    return Over((jnp.where(edge, first, inside),), jnp.where(edge, s, v))
 
 
 def _weibull_slope_k(x, k, s):
-    excess = _power_less_1(x, s, k)
-    return divide(1.0, k) - jnp.where(x == 0, 0.0, excess * log_over(_inside(x), s))
+    return divide(1.0, k) - jnp.where(x == 0, 0.0, _excess(x, k, s) * log_over(_inside(x), s))
 
 
-@with_partials(
-    _weibull_slope_x,
-    _weibull_slope_k,
-    lambda x, k, s: divide(k * _power_less_1(x, s, k), s),
-)
+@with_partials(_weibull_slope_x, _weibull_slope_k, lambda x, k, s: Over((k, _excess(x, k, s)), s))
 def _weibull(x, k, s):
     v = _inside(x)
     y = _log_power(v, s, k)

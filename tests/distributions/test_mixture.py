@@ -528,6 +528,7 @@ def test_labels_and_points_as_components():
         (lx.Laplace, 1e-20),
         (lx.Logistic, 1e-20),
         (lx.Cauchy, 1e-13),
+        (lambda loc, scale: lx.Weibull(3.0 + loc, scale), 1e-10),
     ],
 )
 def test_a_component_that_has_collapsed_leaves_the_others_slopes(family, scale):
