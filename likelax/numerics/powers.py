@@ -143,7 +143,8 @@ def power(x: ArrayLike, scale: ArrayLike, exponent: ArrayLike) -> Array:
 
 def _at_edge(k, limit):
     """A density's log at x = 0 as x^(k - 1) has it: inf, its limit at k = 1, or -inf."""
-    return jnp.where(k == 1, limit, jnp.where(k < 1, jnp.inf, -jnp.inf))
+    edge = jnp.where(k == 1, limit, jnp.where(k < 1, jnp.inf, -jnp.inf))
+    return jnp.where(jnp.isnan(k) | jnp.isnan(limit), jnp.nan, edge)
 
 
 def _excess(x, k, s):

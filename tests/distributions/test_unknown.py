@@ -121,3 +121,11 @@ def test_ends_in_the_wrong_order(make):
         make(lx.Poisson(1.0), low=2, high=2)
         with pytest.raises(ValueError, match="low must be at most high; at index .* it is 1"):
             make(lx.Normal(0.0, 1.0), low=1.0, high=0.0)
+
+
+@pytest.mark.parametrize("family", [lx.Weibull, lx.LogLogistic, lx.Kumaraswamy])
+def test_an_unknown_parameter_is_seen_at_the_edge(family):
+    """There the density is infinite or 0 by one of the two alone."""
+    first, second = jnp.array([[0.5, np.nan], [2.0, np.nan], [np.nan, 0.5]]).T
+    assert np.isnan(family(first, second).log_prob(0.0)).all()
+    assert np.isinf(family(jnp.array([0.5, 2.0]), 1.0).log_prob(0.0)).all()
