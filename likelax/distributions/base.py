@@ -38,6 +38,8 @@ class Distribution(Node):
 
     * `log_prob(value)` is only asked about values inside the support; outside it is -inf, with zero
       gradient. NaN gives NaN. The value arrives as an array of a floating dtype, at least float32.
+      One outside is replaced by an inside one, 1 on a half-line: a family whose slopes overflow there,
+      as at scales far from 1, overrides `_inside` with a value near its middle.
     * `log_cdf`, `log_survival`, `cdf`, `survival` are only asked about values strictly inside the
       bounds of the support; `quantile` only about 0 < q < 1. Of the four, one of each pair is
       enough (`log_cdf` and `log_survival` for accurate tails).
