@@ -95,7 +95,14 @@ def _lift(n, p, rest):
     none, large, m, (n, q, other) = _cases(n, p, rest)
 
     def term(place: _Place) -> Array:
-        return jnp.exp((n - 1.0) * log1p(-q * place.s)) * place.decay * place.g
+        # 1 - q s = 1 - q + q exp(-t), which is not 0 where q rounds to 1.
+        near = q * place.s < 0.5
+        log_kept = jnp.where(
+            near,
+            log1p(-q * jnp.where(near, place.s, 0.0)),
+            jnp.log(jnp.where(near, 1.0, other + q * place.decay)),
+        )
+        return jnp.exp((n - 1.0) * log_kept) * place.decay * place.g
 
     some = n * q * (_sums(n, q, other) + _integral(term, n))
     series = 0.5 + 1.0 / (12.0 * m)
