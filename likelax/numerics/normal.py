@@ -29,6 +29,7 @@ from likelax.numerics._rules import Over, with_partials
 from likelax.numerics.logspace import (
     along,
     as_floats,
+    divide,
     exp_of_log_scale,
     log1mexp,
     log1p,
@@ -130,9 +131,10 @@ def _slope_scale(x, loc, scale):
     return Over((z - 1.0, z + 1.0), scale)
 
 
+# A slope of loc that is worked out first: a cotangent over the scale would be an array that two of them share.
 @with_partials(
-    lambda x, loc, scale: Over((_finite(-standardize(x, loc, scale)),), scale),
-    lambda x, loc, scale: Over((_finite(standardize(x, loc, scale)),), scale),
+    lambda x, loc, scale: divide(-standardize(x, loc, scale), scale),
+    lambda x, loc, scale: -divide(-standardize(x, loc, scale), scale),
     _slope_scale,
 )
 def _normal_log_pdf(x: Array, loc: Array, scale: Array) -> Array:

@@ -524,7 +524,7 @@ def test_labels_and_points_as_components():
     ("family", "scale"),
     [
         (lx.Normal, 1e-13),
-        (lx.Normal, 1e-20),
+        (lx.Normal, 1e-18),
         (lx.Laplace, 1e-20),
         (lx.Logistic, 1e-20),
         (lx.Cauchy, 1e-13),
