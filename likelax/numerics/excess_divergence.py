@@ -30,8 +30,8 @@ from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms, with_partials
 from likelax.numerics._steep_divergence import LEAST, Steep, steep
 from likelax.numerics.divergences import exp_excess, ratio_excess
-from likelax.numerics.extremes import _finite, tail_depth
-from likelax.numerics.logspace import as_floats, divide, inverse, log1p, power_of_two
+from likelax.numerics.extremes import tail_depth
+from likelax.numerics.logspace import as_floats, divide, finite, inverse, log1p, power_of_two
 from likelax.numerics.pairs import (
     Pair,
     log_over,
@@ -206,7 +206,7 @@ def _steep(scale: Array, g: Array, xi: Array, k: Array) -> tuple[Array, Array, A
     grown = jnp.where(at.spread > 0, divide(at.spread, jnp.exp(log_b)), k * at.kept)
     in_k = jnp.where(small, (1.0 + k) * at.lost - at.whole, ((k - xi) - half) + (at.lost - grown))
     # Not over k twice, of which XLA makes its square.
-    in_k = _finite(divide(in_k, k)) * inverse(k)
+    in_k = finite(divide(in_k, k)) * inverse(k)
     return jnp.where(small, far, near), in_xi, in_log_b, in_k, at
 
 
@@ -256,7 +256,7 @@ def _excess_divergence_jvp(primals, tangents):
     scale, g, *_ = primals
     slopes = (
         divide(in_log_b, scale),
-        -_finite(divide(in_log_b, g)),
+        -finite(divide(in_log_b, g)),
         jnp.zeros_like(g),
         in_xi,
         in_k,
@@ -294,7 +294,7 @@ def _loc_slope(scale: Array, g: Array, g_low: Array, xi: Array, k: Array) -> Arr
     )
     grown = jnp.where(at.spread > 0, divide(at.spread, whole), divide(k_of_all * at.kept, start))
     slope = jnp.where(is_steep, divide(at.kept, start) + grown, slope)
-    return _finite(slope)
+    return finite(slope)
 
 
 @jax.custom_jvp

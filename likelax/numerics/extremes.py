@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms, with_partials
-from likelax.numerics.logspace import along, as_floats, divide, log1mexp, standardize
+from likelax.numerics.logspace import along, as_floats, divide, finite, log1mexp, standardize
 from likelax.numerics.pairs import (
     Pair,
     exp_pair,
@@ -73,12 +73,6 @@ def _by_integral(power: int, w: Array, near: Array) -> Array:
     return total
 
 
-def _finite(x: Array) -> Array:
-    """x, an infinite one as the largest float, so that it may be multiplied by 0."""
-    largest = jnp.finfo(x.dtype).max
-    return jnp.clip(x, -largest, largest)
-
-
 @jax.custom_jvp
 def _frame(x: Array, loc: Array, s: Array, xi: Array) -> Frame:
     d = two_sum(x, -loc)
@@ -94,7 +88,7 @@ def _frame(x: Array, loc: Array, s: Array, xi: Array) -> Frame:
     rate = jnp.where(lost, _HALF / high, (base / high) * rest / s)
 
     z = pair_over(d, s)
-    w = xi * _finite(z[0])
+    w = xi * finite(z[0])
     small, near = jnp.abs(w) < 2.0**-6, jnp.abs(w) < _NEAR
     v, series = jnp.where(small, w, 0.0), jnp.zeros_like(w)
     for n in reversed(range(2, 2 + terms(w, 5, 10))):
@@ -112,7 +106,7 @@ def _frame(x: Array, loc: Array, s: Array, xi: Array) -> Frame:
     )
     end = jnp.where(xi < 0, jnp.inf, -jnp.inf)
     pairs = (jnp.where(dead, end, t), t_low, jnp.where(dead, -jnp.inf, log_u[0]), log_u[1])
-    lows = (jnp.where(dead, 0.0, a) for a in (t_low, log_u[1], _finite(y), rate, _finite(bend)))
+    lows = (jnp.where(dead, 0.0, a) for a in (t_low, log_u[1], finite(y), rate, finite(bend)))
     t_low, log_u_low, y, rate, bend = lows
     return Frame(pairs[0], t_low, pairs[2], log_u_low, y, rate, bend)
 
@@ -122,13 +116,13 @@ def _frame_jvp(primals, tangents):
     (x, loc, s, xi), (dx, dloc, ds, dxi) = primals, tangents
     frame = _frame(x, loc, s, xi)
     y, rate, bend = frame.y, frame.rate, frame.bend
-    near = jnp.abs(xi * _finite(standardize(x, loc, s))) < _NEAR
+    near = jnp.abs(xi * finite(standardize(x, loc, s))) < _NEAR
     z = jnp.where(near, standardize(x, loc, s), 0.0)
-    square = _finite(y * y)
+    square = finite(y * y)
     close = 2.0 * z * z * z * _by_integral(2, xi * z, near)
     twist = jnp.where(near, close, -divide(square + 2.0 * bend, jnp.where(near, 1.0, xi)))
     run = rate * (dx - dloc)
-    move = run - _finite(divide(y, s)) * ds
+    move = run - finite(divide(y, s)) * ds
     none = jnp.zeros_like(move)
     return frame, Frame(
         t=move + bend * dxi,
@@ -137,7 +131,7 @@ def _frame_jvp(primals, tangents):
         log_u_low=none,
         y=s * rate * move - square * dxi,
         rate=-rate * (xi * run + rate * ds + y * dxi),
-        bend=_finite(twist) * dxi - y * move,
+        bend=finite(twist) * dxi - y * move,
     )
 
 
@@ -209,7 +203,7 @@ def _with_edge(frame: Frame, s: Array, xi: Array, decay: Array | float = 0.0) ->
 
 def _slopes(frame, x, loc, s, xi, less, lift):
     """In x, scale and xi, of m = 1 - less and m + xi = lift."""
-    z = _finite(standardize(x, loc, s))
+    z = finite(standardize(x, loc, s))
     wide, near = xi * z >= 1.0, jnp.abs(xi * z) < _NEAR
     # u may overflow, xi y does not.
     pull = jnp.where(wide, frame.y * (1.0 - less) + xi * frame.y, frame.y * lift)
@@ -331,7 +325,7 @@ def _log_lower_jvp(primals, tangents):
     t = frame.t
     inside = t > 0
     odds = jnp.expm1(jnp.where(inside, t, 1.0))
-    z = _finite(standardize(x, loc, s))
+    z = finite(standardize(x, loc, s))
     near = jnp.abs(xi * z) < _NEAR
     z = jnp.where(near, z, 0.0)
     # bend = product of two small numbers, so each quotient comes first.

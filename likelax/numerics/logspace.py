@@ -43,6 +43,12 @@ def along(*terms: tuple[Array | float, Array | SymbolicZero]) -> Array | float:
     return sum(slope * dx for slope, dx in terms if not isinstance(dx, SymbolicZero))
 
 
+def finite(z):
+    """z, the largest float where it is beyond: times 0 it is 0."""
+    largest = jnp.array(jnp.finfo(z.dtype).max, z.dtype)
+    return jax.lax.clamp(-largest, z, largest)
+
+
 # ---- exp, expm1 and their inverses ----
 
 
@@ -439,8 +445,7 @@ _divide.defjvp(_divide_jvp, symbolic_zeros=True)
 def _held(z, x):
     """The quotient z of x as the slope in its denominator has it: that of an infinite x (a bound) is the
     same at every scale, and one beyond the floats is the largest, 0 times which is 0."""
-    largest = jnp.array(jnp.finfo(z.dtype).max, z.dtype)
-    return jnp.where(jnp.isinf(x), 0.0, jax.lax.clamp(-largest, z, largest))
+    return jnp.where(jnp.isinf(x), 0.0, finite(z))
 
 
 def divide(x: ArrayLike, s: ArrayLike) -> Array:

@@ -31,6 +31,7 @@ from likelax.numerics.logspace import (
     as_floats,
     divide,
     exp_of_log_scale,
+    finite,
     log1mexp,
     log1p,
     standardize,
@@ -120,14 +121,8 @@ def log_normal_pdf(z: ArrayLike) -> Array:
     return _log_pdf(*as_floats(z))
 
 
-def _finite(z):
-    """z, the largest float where (x - loc) / scale is beyond it: times 0 it is 0."""
-    largest = jnp.array(jnp.finfo(z.dtype).max, z.dtype)
-    return jax.lax.clamp(-largest, z, largest)
-
-
 def _slope_scale(x, loc, scale):
-    z = _finite(standardize(x, loc, scale))
+    z = finite(standardize(x, loc, scale))
     return Over((z - 1.0, z + 1.0), scale)
 
 
@@ -157,7 +152,7 @@ def _normal_log_scale_pdf_jvp(primals, tangents):
     info = jnp.finfo(log_scale.dtype)
     per = jax.lax.reduce_precision(exp_of_log_scale(-log_scale), info.nexp, info.nmant)
     z = standardize_by_log(x, loc, log_scale)
-    z = _finite(jax.lax.reduce_precision(z, info.nexp, info.nmant))
+    z = finite(jax.lax.reduce_precision(z, info.nexp, info.nmant))
     # Factor by factor: what is 0 stays 0 where the slope is beyond the floats.
     moved = per * along((z, dloc), (-z, dx)) + (z - 1.0) * along((z + 1.0, dl))
     return _normal_log_scale_pdf(x, loc, log_scale), moved + jnp.zeros_like(z)

@@ -20,6 +20,7 @@ from likelax.numerics._rules import Over, with_partials
 from likelax.numerics.logspace import (
     as_floats,
     divide,
+    finite,
     log1p,
     log_mean_decay_slope,
     sigmoid,
@@ -149,9 +150,7 @@ def _at_edge(k, limit):
 
 def _excess(x, k, s):
     """(x / s)^k - 1, the largest float where it is beyond: times 0 it is 0."""
-    excess = _power_less_1(x, s, k)
-    largest = jnp.array(jnp.finfo(x.dtype).max, x.dtype)
-    return jnp.where(excess > largest, largest, excess)
+    return finite(_power_less_1(x, s, k))
 
 
 def _weibull_slope_x(x, k, s):
