@@ -440,6 +440,14 @@ _BEYOND: dict[str, Any] = {
 }
 
 
+def beyond(under: Array, below: float, over: Array, above: float, inside: Array) -> Array:
+    """A tail with what it is under the support and over it. What is NaN inside, as by a NaN parameter, is
+    not known outside either.
+    """
+    out = jnp.where(under, below, jnp.where(over, above, inside))
+    return jnp.where(jnp.isnan(inside), inside, out)
+
+
 def _guard_tail(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     below, above = _BEYOND[name]
 
@@ -461,7 +469,7 @@ def _guard_tail(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             inside = jnp.where(under | over, 0, x)
 
         def closed(out: Array, below: float, above: float) -> Array:
-            out = jnp.where(under, below, jnp.where(over, above, out))
+            out = beyond(under, below, over, above, out)
             return _broadcast(self, x, jnp.where(jnp.isnan(x), x, out) if interval else out)
 
         return jax.tree.map(closed, method(self, inside), below, above)

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from likelax._pytree import Array, node, static
 from likelax.distributions._interval import log_interval_prob
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, beyond
 from likelax.numerics.logspace import entropy_term
 from likelax.supports import Support
 
@@ -131,11 +131,11 @@ class Quantized(Distribution):
 
     def log_cdf(self, value: Array) -> Array:
         edge, below, above = self._inner_edge(value)
-        return jnp.where(below, -jnp.inf, jnp.where(above, 0, self.base.log_cdf(edge)))
+        return beyond(below, -jnp.inf, above, 0, self.base.log_cdf(edge))
 
     def log_survival(self, value: Array) -> Array:
         edge, below, above = self._inner_edge(value)
-        return jnp.where(below, 0, jnp.where(above, -jnp.inf, self.base.log_survival(edge)))
+        return beyond(below, 0, above, -jnp.inf, self.base.log_survival(edge))
 
     def quantile(self, q: Array) -> Array:
         index = jnp.ceil((self.base.quantile(q) - self.low) / self.support.step - 0.5)

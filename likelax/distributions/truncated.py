@@ -318,11 +318,12 @@ class Censored(Bounded):
         return self._tail(value, self.base.log_survival(value), 0.0, -jnp.inf)
 
     def _tail(self, value: Array, tail: Array, before: float, after: float) -> Array:
-        tail = tail if self._low is None else jnp.where(value < self._low, before, tail)
-        tail = tail if self._high is None else jnp.where(value >= self._high, after, tail)
-        for end in (self._low, self._high):
-            tail = tail if end is None else jnp.where(jnp.isnan(end), jnp.nan, tail)
-        return tail
+        out = tail if self._low is None else jnp.where(value < self._low, before, tail)
+        out = out if self._high is None else jnp.where(value >= self._high, after, out)
+        # What an end or the base does not know, no part of the tail knows.
+        for known in (tail, self._low, self._high):
+            out = out if known is None else jnp.where(jnp.isnan(known), jnp.nan, out)
+        return out
 
     def _kept(self, value: Array) -> Array:
         value = value if self._low is None else jnp.maximum(value, self._low)

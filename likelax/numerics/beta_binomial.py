@@ -219,7 +219,10 @@ def beta_binomial_log_tails(
     To the last digits also where n - k and the counts between are no floats, beyond 2^24 in float32. The work grows
     with log n, hardly with a and b. Counts have no slope.
     """
-    return _log_tails(*jnp.broadcast_arrays(*as_floats(k, n, a, b)))
+    k, n, a, b = jnp.broadcast_arrays(*as_floats(k, n, a, b))
+    below, above = _log_tails(k, n, a, b)
+    counts = k + n  # a search among them ends anywhere where one is NaN
+    return jnp.where(jnp.isnan(counts), counts, below), jnp.where(jnp.isnan(counts), counts, above)
 
 
 # ---- entropy ----

@@ -232,8 +232,9 @@ def _outside_numbers(support: Any, like: np.ndarray) -> list[np.ndarray]:
 
 
 def check_nan(subject: Subject, x: np.ndarray) -> tuple[Problems, str]:
-    """NaN in the value or in any parameter comes out as NaN."""
+    """NaN in the value or in any parameter comes out as NaN, outside the support as well."""
     problems = []
+    outside = [t for t in _outside_points(subject, x) if not subject.inside(t[None]).any()]
 
     def hidden(what: str, got: dict[str, np.ndarray]) -> None:
         for name in ("log_prob", "cdf", "log_cdf", "survival", "log_survival"):
@@ -248,14 +249,11 @@ def check_nan(subject: Subject, x: np.ndarray) -> tuple[Problems, str]:
         bad = x.astype(np.float64).copy()
         bad.reshape(*bad.shape[:2], -1)[..., 0] = np.nan
         hidden("the value", subject.tails(bad))
-    # Between the ends: there a cdf is 0 or 1 whatever the parameters are.
-    inner = x[2:6]
     for at, info in enumerate(subject.info):
         if info.floating:
             leaves = list(subject.leaves)
             leaves[at] = np.full_like(leaves[at], np.nan)
-            got = subject.tails(inner, leaves)
-            hidden(info.name, {"log_prob": got["log_prob"]} if subject.discrete else got)
+            hidden(info.name, subject.tails(np.stack([*x, *outside]), leaves))
     return problems, "comes out as NaN, from the value and from every parameter"
 
 

@@ -1,5 +1,6 @@
 """What is NaN stays NaN, in summaries and quantiles too; what is no number is told so."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -129,3 +130,25 @@ def test_an_unknown_parameter_is_seen_at_the_edge(family):
     first, second = jnp.array([[0.5, np.nan], [2.0, np.nan], [np.nan, 0.5]]).T
     assert np.isnan(family(first, second).log_prob(0.0)).all()
     assert np.isinf(family(jnp.array([0.5, 2.0]), 1.0).log_prob(0.0)).all()
+
+
+@quick_jit
+def tails_outside(x):
+    beta, normal, poisson = lx.Beta(x, 2.0), lx.Normal(x, 1.0), lx.Poisson(x)
+    at = {
+        "Beta": (beta, (-1.0, 2.0)),
+        "Normal": (normal, (-np.inf, np.inf)),
+        "Poisson": (poisson, (-1, np.inf)),
+    }
+    methods = ("cdf", "log_cdf", "survival", "log_survival")
+    return {
+        m: {name: getattr(dist, m)(jnp.array(v)) for name, (dist, v) in at.items()} for m in methods
+    }
+
+
+def test_an_unknown_parameter_is_seen_in_the_tails_outside_the_support():
+    assert all(np.isnan(out).all() for out in jax.tree.leaves(tails_outside(jnp.float32(NAN))))
+    known = tails_outside(jnp.float32(0.5))
+    for name in ("Beta", "Normal", "Poisson"):
+        np.testing.assert_array_equal(known["cdf"][name], [0, 1])
+        np.testing.assert_array_equal(known["log_survival"][name], [0, -np.inf])
