@@ -68,6 +68,7 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import jax
 
+import slow
 from annotation_checker import install
 
 # Annotations run only in modules that are imported after this.
@@ -76,11 +77,27 @@ install("likelax")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--smoke", action="store_true", help="of each file's quick tests every third")
+    parser.addoption("--measure-slow", action="store_true", help="write tests/slow.txt anew")
+
+
+_seconds: dict[str, float] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    name = slow.name_of(report.nodeid)
+    if report.when == "call" and (name in slow.LISTED or "slow" not in report.keywords):
+        _seconds[name] = report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("measure_slow") and not hasattr(session.config, "workerinput"):
+        slow.write(_seconds)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The smoke part is there for what a new JAX breaks: every file, little of each."""
+    slow.mark(items, whole=not any("::" in arg for arg in config.args))
     if not config.getoption("smoke"):
         return
     files: dict[Path, list[pytest.Item]] = {}

@@ -1,20 +1,37 @@
-"""Which of a test's parameters take long."""
+"""Which tests `make test` leaves to `make test-slow`: those marked where they stand, and those measured.
 
-from collections.abc import Collection, Iterable
-from typing import Any
+`slow.txt` lists the measured ones: `make test TEST_ARGS="-m '' --measure-slow"` on an idle machine writes it anew.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+LIST = Path(__file__).with_name("slow.txt")
+SECONDS = 2  # of a test's own call, without its fixtures
+LISTED = frozenset(LIST.read_text().splitlines())
 
-def marked(parameters: Iterable[Any], slow: Collection[str], name=str) -> list[Any]:
-    """The parameters, those whose names are `slow` with the mark that `make test` leaves out."""
-    parameters = list(parameters)
-    unknown = set(slow) - {name(parameter) for parameter in parameters}
-    if unknown:
-        raise ValueError(f"no such parameters: {sorted(unknown)}")
-    return [
-        pytest.param(
-            parameter, id=name(parameter), marks=[pytest.mark.slow] * (name(parameter) in slow)
-        )
-        for parameter in parameters
-    ]
+
+def name_of(nodeid: str) -> str:
+    """A test as the list has it."""
+    return nodeid.removeprefix("tests/")
+
+
+def mark(items: Iterable[pytest.Item], whole: bool) -> None:
+    """Marks the listed tests; raises where the list names one that its file has not, if files were collected whole."""
+    items = list(items)
+    names = {name_of(item.nodeid) for item in items}
+    for item in items:
+        if name_of(item.nodeid) in LISTED:
+            item.add_marker("slow")
+    files = {name.partition("::")[0] for name in names}
+    gone = {name for name in LISTED - names if name.partition("::")[0] in files}
+    if whole and gone:
+        raise pytest.UsageError(f"{LIST.name} names what is no test: {sorted(gone)}")
+
+
+def write(seconds: dict[str, float]) -> None:
+    """The list anew, of what was run; what was not run stays."""
+    slow = {name for name, taken in seconds.items() if taken > SECONDS}
+    LIST.write_text("".join(f"{name}\n" for name in sorted(slow | (LISTED - set(seconds)))))

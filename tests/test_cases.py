@@ -8,7 +8,6 @@ import cases
 import likelax as lx
 from likelax._pytree import Node
 from likelax.testing.subject import quick_jit
-from slow import marked
 
 FAMILIES = {
     name: family
@@ -33,40 +32,7 @@ def log_prob(dist, values):
     return dist.log_prob(values)
 
 
-# Their checks take more than about 4 seconds, most of them compiling.
-SLOW = {
-    "AsymmetricLaplace-from_quantile",
-    "Beta",
-    "BetaBinomial",
-    "Binomial-logits",
-    "Dirichlet",
-    "DirichletMultinomial",
-    "Gamma",
-    "GeneralizedExtremeValue",
-    "GeneralizedPareto",
-    "Huber",
-    "InverseGamma",
-    "InverseGaussian",
-    "Kumaraswamy",
-    "LogisticNormal",
-    "Multinomial-logits",
-    "Multinomial-probs",
-    "NegativeBinomial-logits",
-    "NegativeBinomial2",
-    "Poisson",
-    "Quantized-Laplace",
-    "RelaxedBernoulli-logits",
-    "RelaxedOneHotCategorical-logits",
-    "SkewNormal",
-    "StudentT",
-    "Triangular",
-    "Truncated-Normal",
-    "VonMises",
-    "Weibull",
-}
-
-
-@pytest.mark.parametrize("case", marked(IN_FULL, SLOW, lambda case: case.name))
+@pytest.mark.parametrize("case", IN_FULL, ids=lambda case: case.name)
 def test_it_is_what_its_density_says(case):
     report = lx.testing.check_distribution(case.make(), key=jax.random.key(7))
     assert report.ok

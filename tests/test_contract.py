@@ -15,7 +15,6 @@ import pytest
 from contract.entries import BY_NAME
 from contract.measure import TABLES, evaluate, load, of_distribution, rows
 from contract.misses import MISSES, MISSES_FLOAT64
-from slow import marked
 
 FRESH = 4  # rows of each entry that are moved and computed anew
 
@@ -60,38 +59,8 @@ PRECISIONS = [
 ]
 
 
-# Their programs compile for more than 5 seconds.
-SLOW = {
-    "BetaBinomial entropy",
-    "Beta tails",
-    "BetaBinomial tails",
-    "Binomial tails",
-    "Binomial(probs) tails",
-    "Gamma tails",
-    "Hurdle(Poisson)",
-    "KL Beta",
-    "Mixture(Normal)",
-    "KL Dirichlet",
-    "KL Truncated(Normal)",
-    "NegativeBinomial entropy",
-    "NegativeBinomial tails",
-    "NegativeBinomial.from_mean tails",
-    "NegativeBinomial2 entropy",
-    "NegativeBinomial2(log_rate) entropy",
-    "Poisson tails",
-    "StudentT tails",
-    "Truncated(Beta)",
-    "Truncated(Cauchy)",
-    "Truncated(Gamma)",
-    "Truncated(Gumbel)",
-    "Truncated(Normal) tails",
-    "Truncated(StudentT)",
-    "VonMises tails",
-}
-
-
 @pytest.mark.parametrize(("dtype", "misses"), PRECISIONS)
-@pytest.mark.parametrize("name", marked(BY_NAME, SLOW))
+@pytest.mark.parametrize("name", BY_NAME)
 def test_contract(name, dtype, misses):
     entry = BY_NAME[name]
     columns, truth = grid(name)

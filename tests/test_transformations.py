@@ -13,7 +13,6 @@ import cases
 import likelax as lx
 from likelax.testing.structure import construct
 from likelax.testing.subject import quick_jit
-from slow import marked
 
 KEY = jax.random.key(11)
 DRAWS = 3
@@ -257,14 +256,14 @@ def check_round_trips(subject):
 CHECKS = (check_maps, check_shapes, check_building, check_round_trips)
 
 
-@pytest.mark.parametrize("name", marked(NAMES, {"LinearCategorical-kernels", "Mixture-Normal"}))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_method_is_right_under_every_transformation(name):
     subject = Subject(cases.BY_NAME[name].make())
     for check in CHECKS:
         check(subject)
 
 
-@pytest.mark.parametrize("name", marked(MAPPED_ONLY, {"Gamma"}))
+@pytest.mark.parametrize("name", MAPPED_ONLY)
 def test_every_method_is_right_when_mapped(name):
     check_maps(Subject(cases.BY_NAME[name].make()))
 

@@ -17,7 +17,6 @@ from likelax.distributions.counts import (
     Poisson,
 )
 from likelax.testing.subject import quick_jit
-from slow import marked
 
 mp.mp.dps = 50
 
@@ -385,10 +384,7 @@ def everything(dist, k, q):
     return methods | {"quantile": dist.quantile(q), "mode": dist.mode()}
 
 
-@pytest.mark.parametrize(
-    "name",
-    marked(CASES, {"Binomial likely", "NegativeBinomial2", "NegativeBinomial2 Poisson"}),
-)
+@pytest.mark.parametrize("name", CASES)
 def test_moments_and_tails(name):
     make, ref = CASES[name]
     dist = make()
