@@ -159,7 +159,9 @@ def as_shape(method: str, shape: Any) -> tuple[Any, ...]:
     except TypeError:
         whole = (-1,)
     if any(isinstance(size, int) and size < 0 for size in whole):
-        raise ValueError(f"{method}: a shape of whole numbers wanted, got {shape!r}; write (25,)")
+        raise ValueError(
+            f"{method}: a shape of whole numbers wanted, got {shape!r}; write 25 or (25, 3)"
+        )
     return whole
 
 

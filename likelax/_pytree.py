@@ -407,6 +407,15 @@ class Node:
         """The same node with every leaf at this full batch shape, ready for `vmap` or a slice."""
         ndim = self.batch_ndim
         lead = len(batch_shape) - ndim
+        try:
+            fits = jnp.broadcast_shapes(self.batch_shape, tuple(batch_shape)) == tuple(batch_shape)
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"{type(self).__name__}.broadcast_to: batch shape {self.batch_shape} does not broadcast to "
+                f"{tuple(batch_shape)}"
+            )
 
         def widen(leaf: Array) -> Array:
             leaf = leaf.reshape((1,) * lead + leaf.shape)

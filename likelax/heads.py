@@ -76,7 +76,9 @@ class _Link:
 
     def __init__(self, spec: Param, canonical: Param, core_shape: tuple[int, ...]):
         if spec.support is None or spec.support.is_discrete:
-            raise ValueError(f"a head cannot learn {spec.name}: fix it, {spec.name}=...")
+            raise ValueError(
+                f"a head cannot learn {spec.name}: fix it, Head(family, {spec.name}=...)"
+            )
         self.support: Support = spec.support
         self.shift = math.log(canonical.typical if canonical.typical is not None else 1.0)
         is_log = self.support in (supports.positive, supports.log_positive)

@@ -17,6 +17,7 @@ from likelax import _checks, supports
 from likelax._keys import check_key
 from likelax._pytree import Array, Node, _made, add_axes, canonical, node, static
 from likelax.distributions import kl as _kl
+from likelax.numerics.logspace import passing_nan
 from likelax.supports import Support
 
 
@@ -354,7 +355,7 @@ def _compiled(guarded: Callable[..., Any]) -> Callable[..., Any]:
             return guarded(self, *values)
         try:
             return compiled(self, *map(canonical, values))
-        except TypeError:
+        except (TypeError, ValueError):
             _check_numbers(self, call.__name__, values)
             raise
 
@@ -444,8 +445,7 @@ def beyond(under: Array, below: float, over: Array, above: float, inside: Array)
     """A tail with what it is under the support and over it. What is NaN inside, as by a NaN parameter, is
     not known outside either.
     """
-    out = jnp.where(under, below, jnp.where(over, above, inside))
-    return jnp.where(jnp.isnan(inside), inside, out)
+    return passing_nan(jnp.where(under, below, jnp.where(over, above, inside)), inside)
 
 
 def _guard_tail(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -489,7 +489,7 @@ def _guard_quantile(name: str, method: Callable[..., Array]) -> Callable[..., Ar
         ends = jnp.where(
             q == 0, -jnp.inf if low is None else low, jnp.inf if high is None else high
         )
-        ends = jnp.where((q == 0) | (q == 1), ends, jnp.nan)
+        ends = passing_nan(jnp.where((q == 0) | (q == 1), ends, jnp.nan), value)
         out = value if self._delegates else jnp.where(inside, value, ends)
         return jnp.broadcast_to(out, jnp.broadcast_shapes(q.shape, self.batch_shape))
 
@@ -650,6 +650,9 @@ class Masked(Distribution):
             "mask_": add_axes(mask, rank - mask.ndim),
         }
 
+    def _missing(self, method: str, instead: str) -> NoReturn:
+        super()._missing(method, f"ask what is masked: .base.{method}")
+
     @property
     def _takes_indices(self) -> bool:
         return self.base._takes_indices
@@ -657,7 +660,7 @@ class Masked(Distribution):
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """What the base's batch shape and the mask's shape broadcast to."""
-        return jnp.broadcast_shapes(self.base.batch_shape, self.mask_.shape)
+        return self._joint({"base": self.base.batch_shape, "mask": self.mask_.shape})
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from likelax import supports
 from likelax._pytree import Array, param
 from likelax.distributions._invert import solve_decreasing
-from likelax.distributions.base import Distribution
+from likelax.distributions.base import Distribution, beyond
 from likelax.distributions.kl import register_kl
 from likelax.numerics.angles import versine_between
 from likelax.numerics.bessel import (
@@ -21,9 +21,14 @@ from likelax.numerics.bessel import (
     von_mises_cdf,
     von_mises_spread,
 )
-from likelax.numerics.logspace import log1mexp, log_add_exp, log_sub_exp
+from likelax.numerics.logspace import log1mexp, log_add_exp, log_sub_exp, passing_nan
 
 _LOG_2PI = math.log(2 * math.pi)
+
+
+def _beyond(angle: Array, below: float, above: float, tail: Array) -> Array:
+    """A tail with what it is before the turn from -pi to pi, and after it."""
+    return beyond(angle <= -math.pi, below, angle >= math.pi, above, tail)
 
 
 class VonMises(Distribution):
@@ -46,8 +51,10 @@ class VonMises(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         # k (cos d - 1) without its cancellation, over exp(-k) I0(k).
-        drop = self.concentration * versine_between(value, self.loc)
-        return -drop - _LOG_2PI - log_i0e(self.concentration)
+        endless = jnp.isinf(value)  # no angle
+        drop = self.concentration * versine_between(jnp.where(endless, 0, value), self.loc)
+        log_prob = -drop - _LOG_2PI - log_i0e(self.concentration)
+        return passing_nan(jnp.where(endless, -jnp.inf, log_prob), log_prob)
 
     def _arc(self, start: Array, end: Array) -> Array:
         """The mass from one angle up to another, both counted from loc, in [-pi, pi): small ones
@@ -78,19 +85,19 @@ class VonMises(Distribution):
 
     def cdf(self, value: Array) -> Array:
         mass = self._arc(_wrap(-math.pi - self.loc), _wrap(value - self.loc))
-        return jnp.where(value <= -math.pi, 0, jnp.where(value >= math.pi, 1, mass))
+        return _beyond(value, 0, 1, mass)
 
     def survival(self, value: Array) -> Array:
         mass = self._arc(_wrap(value - self.loc), _wrap(-math.pi - self.loc))
-        return jnp.where(value <= -math.pi, 1, jnp.where(value >= math.pi, 0, mass))
+        return _beyond(value, 1, 0, mass)
 
     def log_cdf(self, value: Array) -> Array:
         log_mass = self._log_arc(_wrap(-math.pi - self.loc), _wrap(value - self.loc))
-        return jnp.where(value <= -math.pi, -jnp.inf, jnp.where(value >= math.pi, 0, log_mass))
+        return _beyond(value, -jnp.inf, 0, log_mass)
 
     def log_survival(self, value: Array) -> Array:
         log_mass = self._log_arc(_wrap(value - self.loc), _wrap(-math.pi - self.loc))
-        return jnp.where(value <= -math.pi, 0, jnp.where(value >= math.pi, -jnp.inf, log_mass))
+        return _beyond(value, 0, -jnp.inf, log_mass)
 
     def quantile(self, q: Array) -> Array:
         # Counting starts at -pi, from where `first` is the mass up to the angle opposite to loc.
@@ -102,6 +109,7 @@ class VonMises(Distribution):
         angle = _tail_angle(
             *jnp.broadcast_arrays(jnp.where(lower, below, above), self.concentration)
         )
+        angle = passing_nan(angle, self.concentration)  # bisection ends anywhere
         return _wrap(self.loc + jnp.where(lower, -angle, angle))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:

@@ -489,7 +489,7 @@ class NegativeBinomial2(_GammaPoisson):
     the network, and neither is ever converted into the other form.
 
     Parameters, of the batch's shape: `rate`, the mean, non-negative, or its logarithm `log_rate`;
-    `dispersion`, positive.
+    `dispersion`, positive. KL is known for equal dispersions and NaN elsewhere.
     """
 
     rate: Array = param(supports.non_negative, default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from likelax.distributions._odds import to_int
 from likelax.distributions.base import Distribution
 from likelax.distributions.kl import no_formula, register_kl
 from likelax.distributions.normal import Normal
-from likelax.numerics.logspace import log_complements
+from likelax.numerics.logspace import log_complements, passing_nan
 from likelax.numerics.truncated_divergence import truncated_normal_divergence
 
 
@@ -270,6 +269,10 @@ class Censored(Bounded):
     def _has_atoms(self) -> bool:
         return not self.base.support.is_discrete
 
+    @property
+    def _ends(self) -> list[Array]:
+        return [end for end in (self._low, self._high) if end is not None]
+
     def _sides(self, value: Array) -> tuple[Array, Array]:
         """Whether each value is at or beyond the lower end, and the upper one."""
         never = jnp.zeros_like(value, bool)
@@ -298,10 +301,7 @@ class Censored(Bounded):
         log_prob = jnp.where(both, 0.0, log_prob)
         log_prob = jnp.where(self._excludes(value), -jnp.inf, log_prob)
         # What an end or the base does not know, no part of the density knows.
-        unknown = [inside, *(end for end in (self._low, self._high) if end is not None)]
-        return jnp.where(
-            functools.reduce(jnp.logical_or, map(jnp.isnan, unknown)), jnp.nan, log_prob
-        )
+        return passing_nan(log_prob, inside, *self._ends)
 
     def _excludes(self, value: Array) -> Array:
         low, high = self._low, self._high
@@ -321,9 +321,7 @@ class Censored(Bounded):
         out = tail if self._low is None else jnp.where(value < self._low, before, tail)
         out = out if self._high is None else jnp.where(value >= self._high, after, out)
         # What an end or the base does not know, no part of the tail knows.
-        for known in (tail, self._low, self._high):
-            out = out if known is None else jnp.where(jnp.isnan(known), jnp.nan, out)
-        return out
+        return passing_nan(out, tail, *self._ends)
 
     def _kept(self, value: Array) -> Array:
         value = value if self._low is None else jnp.maximum(value, self._low)

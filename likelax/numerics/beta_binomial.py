@@ -17,7 +17,14 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._rules import terms, with_partials
 from likelax.numerics.dirichlet_multinomial import dirichlet_multinomial_log_pmf, log_excess
-from likelax.numerics.logspace import as_floats, divide, log_add_exp, log_complements, logsumexp
+from likelax.numerics.logspace import (
+    as_floats,
+    divide,
+    log_add_exp,
+    log_complements,
+    logsumexp,
+    passing_nan,
+)
 from likelax.numerics.pairs import Pair, pair_minus, pair_sum, two_sum, word
 
 _State = tuple[Array, Pair, Array, Array, Array, Array]
@@ -222,7 +229,7 @@ def beta_binomial_log_tails(
     k, n, a, b = jnp.broadcast_arrays(*as_floats(k, n, a, b))
     below, above = _log_tails(k, n, a, b)
     counts = k + n  # a search among them ends anywhere where one is NaN
-    return jnp.where(jnp.isnan(counts), counts, below), jnp.where(jnp.isnan(counts), counts, above)
+    return passing_nan(below, counts), passing_nan(above, counts)
 
 
 # ---- entropy ----

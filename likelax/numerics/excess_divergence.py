@@ -18,7 +18,6 @@ It turns at 1/c, at 1/xi and about where exp(xi t) = xi/c. In log(1 + c t), for 
 + c z)/c, for c < xi, it is as smooth near all of them.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -31,7 +30,15 @@ from likelax.numerics._rules import terms, with_partials
 from likelax.numerics._steep_divergence import LEAST, Steep, steep
 from likelax.numerics.divergences import exp_excess, ratio_excess
 from likelax.numerics.extremes import tail_depth
-from likelax.numerics.logspace import as_floats, divide, finite, inverse, log1p, power_of_two
+from likelax.numerics.logspace import (
+    as_floats,
+    divide,
+    finite,
+    inverse,
+    log1p,
+    passing_nan,
+    power_of_two,
+)
 from likelax.numerics.pairs import (
     Pair,
     log_over,
@@ -363,5 +370,4 @@ def generalized_pareto_divergence(
     level = tail_depth(loc, loc_q, scale_q, k) + ratio_excess(*same)
     divergence = jnp.where(endless, jax.lax.stop_gradient(level), divergence)
     divergence = jnp.where(outside, jnp.inf, divergence)
-    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
-    return jnp.where(unknown, jnp.nan, divergence)
+    return passing_nan(divergence, *values)

@@ -26,7 +26,7 @@ from likelax.numerics.densities import (
 )
 from likelax.numerics.deviance import gap_deviance, log1pmx
 from likelax.numerics.gamma import lgamma, lgamma1p, lgamma_step, log_beta, stirling
-from likelax.numerics.logspace import as_floats, divide, log1mexp, log1p
+from likelax.numerics.logspace import as_floats, divide, log1mexp, log1p, passing_nan
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _BIG = 50.0  # from here on the density is smooth enough for the quadrature
@@ -417,7 +417,7 @@ def log_betainc_of_logits(
     rest = log1mexp(jnp.where(short, -tail, 1.0)) - b * over
     tail = jnp.where(short, log1mexp(jnp.where(short, -rest, 1.0)), tail)
     tail = jnp.where(end, jnp.where(logits < 0, -jnp.inf, 0.0), tail)
-    return jnp.where(jnp.isnan(a + b), jnp.nan, tail)
+    return passing_nan(tail, a + b)
 
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:

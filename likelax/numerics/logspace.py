@@ -583,8 +583,18 @@ def power_of_two(length: ArrayLike, smallest: ArrayLike, largest: ArrayLike) -> 
 def infinite_moment(*parameters: ArrayLike) -> Array:
     """inf, or NaN where a parameter is: of a moment that is infinite for every parameter there is."""
     floats = as_floats(*parameters)
-    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, floats))
-    return jnp.where(unknown, jnp.nan, jnp.full_like(floats[0], jnp.inf))
+    return passing_nan(jnp.full_like(floats[0], jnp.inf), *floats)
+
+
+def passing_nan(out: Array, *sources: Array) -> Array:
+    """`out`, and NaN where one of `sources` is.
+
+    The source itself, not a constant: XLA's CPU backend (jaxlib 0.10) compiles exp(where(isnan(a), nan, y)) of one
+    number a to what is in memory.
+    """
+    for source in map(jax.lax.stop_gradient, sources):
+        out = jnp.where(jnp.isnan(source), source.astype(out.dtype), out)
+    return out
 
 
 def soft_limit(x: ArrayLike, bound: ArrayLike) -> Array:

@@ -23,6 +23,7 @@ from likelax.numerics.logspace import (
     finite,
     log1p,
     log_mean_decay_slope,
+    passing_nan,
     sigmoid,
     softplus,
     standardize,
@@ -145,7 +146,7 @@ def power(x: ArrayLike, scale: ArrayLike, exponent: ArrayLike) -> Array:
 def _at_edge(k, limit):
     """A density's log at x = 0 as x^(k - 1) has it: inf, its limit at k = 1, or -inf."""
     edge = jnp.where(k == 1, limit, jnp.where(k < 1, jnp.inf, -jnp.inf))
-    return jnp.where(jnp.isnan(k) | jnp.isnan(limit), jnp.nan, edge)
+    return passing_nan(edge, k, limit)
 
 
 def _excess(x, k, s):

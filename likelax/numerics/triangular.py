@@ -10,7 +10,6 @@ gives NaN out; low <= x, peak <= high. On an end, where the density is 0, all sl
 at the peak, a kink, those in x and in the peak; at a peak on an end that in x is the inner one.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from jax.typing import ArrayLike
 
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms, with_partials
-from likelax.numerics.logspace import as_floats, divide, log1p
+from likelax.numerics.logspace import as_floats, divide, log1p, passing_nan
 from likelax.numerics.pairs import log_over, log_quotient, pair_sum, rounded
 
 
@@ -73,7 +72,7 @@ def _triangular(x, low, high, peak):
             log_quotient(jnp.full_like(width, 2.0), width),
         )
     )
-    return jnp.where(u == 0, -jnp.inf, inside)
+    return passing_nan(jnp.where(u == 0, -jnp.inf, inside), low, high, peak)
 
 
 def triangular_log_pdf(x: ArrayLike, low: ArrayLike, high: ArrayLike, peak: ArrayLike) -> Array:
@@ -244,5 +243,4 @@ def triangular_divergence(
     outside = (low < low_q) | (high > high_q)
     theirs = (jnp.where(outside, a, b) for a, b in ((low, low_q), (high, high_q), (peak, peak_q)))
     divergence = jnp.where(outside, jnp.inf, _divergence(low, high, peak, *theirs))
-    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
-    return jnp.where(unknown, jnp.nan, divergence)
+    return passing_nan(divergence, *values)

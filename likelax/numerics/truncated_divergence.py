@@ -9,7 +9,6 @@ has two signs, so that of neighbours it keeps its digits, and so do its slopes. 
 be no more than a spike among the nodes, it is q's surprise less p's entropy, which do not cancel there.
 """
 
-import functools
 import math
 
 import jax
@@ -20,7 +19,7 @@ from jax.typing import ArrayLike
 from likelax.numerics._chebyshev import gauss_legendre
 from likelax.numerics._rules import terms
 from likelax.numerics.divergences import exp_excess
-from likelax.numerics.logspace import as_floats, divide, log1p, standardize
+from likelax.numerics.logspace import as_floats, divide, log1p, passing_nan, standardize
 from likelax.numerics.pairs import log_over
 from likelax.numerics.truncated_normal import (
     _density,
@@ -86,8 +85,7 @@ def truncated_normal_divergence(
     # Nothing moves what is infinite, wherever the two are.
     held = (jnp.where(outside, a, b) for a, b in zip(2 * (0.0, 1.0, 0.0, 1.0), values, strict=True))
     divergence = jnp.where(outside, jnp.inf, _divergence(*held))
-    unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
-    return jnp.where(unknown, jnp.nan, divergence)
+    return passing_nan(divergence, *values)
 
 
 def _divergence(low, high, loc, scale, low_q, high_q, loc_q, scale_q):

@@ -43,7 +43,7 @@ def gaussian(process, sign=1.0):
     """The velocity of Gaussian data, E[dz/dt | z], and a linear function of z that is 0 at first."""
 
     def apply(params, z, t):
-        at, mean, lam = process.at(t).like(z), jnp.asarray(MEAN), jnp.asarray(LAM)
+        at, mean, lam = process.at(t).like(z), jnp.asarray(MEAN, z.dtype), jnp.asarray(LAM, z.dtype)
         covariance = at.alpha_rate * at.alpha * lam + sign * at.sigma_rate * at.sigma
         spread = at.alpha**2 * lam + at.sigma**2
         best = at.alpha_rate * mean + covariance / spread * (z - at.alpha * mean)

@@ -109,7 +109,7 @@ def test_what_is_no_number():
     normal = lx.Normal(0.0, 1.0)
     with pytest.raises(TypeError, match=r"Normal.log_prob: values are real numbers, got complex64"):
         normal.log_prob(1j)
-    for value in ("1.0", None):
+    for value in ("1.0", None, [1.0, None]):
         with pytest.raises(TypeError, match=r"Normal.log_prob: a number or an array of numbers"):
             normal.log_prob(value)
     with pytest.raises(TypeError, match=r"Normal: scale is a number .* got 'big'; write scale="):
@@ -152,3 +152,62 @@ def test_an_unknown_parameter_is_seen_in_the_tails_outside_the_support():
     for name in ("Beta", "Normal", "Poisson"):
         np.testing.assert_array_equal(known["cdf"][name], [0, 1])
         np.testing.assert_array_equal(known["log_survival"][name], [0, -np.inf])
+
+
+def nan_dists(x):
+    """Families whose tails, ends or quantiles once hid a NaN."""
+    return {
+        "Censored, low": lx.Censored(lx.Gumbel(0.5, 2.0), low=x, high=4.0),
+        "Censored, high": lx.Censored(lx.Normal(0.5, 2.0), high=x),
+        "Truncated": lx.Truncated(lx.Exponential(0.5), low=x),
+        "Beta": lx.Beta(x, 2.0),
+        "VonMises, loc": lx.VonMises(x, 1.0),
+        "VonMises, concentration": lx.VonMises(0.5, x),
+        "Triangular, low": lx.Triangular(x, 3.0, 0.5),
+        "Triangular, high": lx.Triangular(-1.0, x, 0.5),
+        "Triangular, peak": lx.Triangular(-1.0, 3.0, x),
+        "Quantized": lx.Quantized(lx.Normal(x, 1.0), 0, 3, 4),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", nan_dists(0.75))
+def test_an_unknown_parameter_is_seen_everywhere_by_all_methods_in_one_program(name):
+    """Together, as XLA then fuses an `exp` with what says where they are NaN."""
+
+    @quick_jit
+    def ask(x):
+        dist, at = nan_dists(x)[name], jnp.array([-np.inf, -5, -1, 0, 0.5, 1, 3, 50, np.inf])
+        methods = ("log_prob", "prob", "cdf", "log_cdf", "survival", "log_survival")
+        found = {method: getattr(dist, method)(at) for method in methods}
+        return found | {"quantile": dist.quantile(jnp.array([0, 0.25, 1]))}
+
+    for method, got in ask(jnp.float32(NAN)).items():
+        assert np.isnan(got).all(), (method, got)
+    assert not any(np.isnan(got).any() for got in ask(jnp.float32(0.75)).values())
+
+
+def test_the_quantiles_0_and_1_of_an_unknown_parameter():
+    q = jnp.array([0.0, 1.0])
+    for dist in (lx.Normal(NAN, 1.0), lx.Gamma(NAN, 1.0), lx.Poisson(NAN), lx.Uniform(NAN, 1.0)):
+        assert np.isnan(dist.quantile(q)).all(), dist
+    np.testing.assert_array_equal(lx.Gamma(2.0, 1.0).quantile(q), [0, np.inf])  # the control
+
+
+def test_an_infinite_angle_is_none():
+    log_prob = jax.value_and_grad(lambda loc: lx.VonMises(loc, 1.0).log_prob(np.inf))
+    assert log_prob(0.5) == (-np.inf, 0)
+
+
+def test_shapes_that_do_not_fit():
+    normal = lx.Normal(jnp.zeros(3), 1.0)
+    with pytest.raises(
+        ValueError, match=r"Masked: the batch shapes do not .*: base \(3,\), mask \(2,\); add"
+    ):
+        normal.mask(jnp.array([True, False]))
+    with pytest.raises(
+        ValueError, match=r"Normal.broadcast_to: batch shape \(3,\) does not broadcast to \(2,\)"
+    ):
+        normal.broadcast_to((2,))
+    with pytest.raises(NotImplementedError, match=r"Masked.cdf .*; ask what is masked: .base.cdf"):
+        normal.mask(True).cdf(0.0)
