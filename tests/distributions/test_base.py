@@ -257,7 +257,9 @@ def test_complex_numbers_are_refused(value):
 @pytest.mark.parametrize("shape", [-1, (2, -3), 2.0, (2.5,), "a", (2, "a"), None], ids=repr)
 def test_a_shape_of_samples_that_is_none_is_refused(shape):
     for dist in (lx.Normal(0.0, 1.0), lx.Normal(jnp.zeros(2), 1.0).to_event()):
-        with pytest.raises(ValueError, match=r"\.sample: a shape of whole numbers .*write 25 or \(25, 3\)"):
+        with pytest.raises(
+            ValueError, match=r"\.sample: a shape of whole numbers .*write 25 or \(25, 3\)"
+        ):
             dist.sample(jax.random.key(0), shape)
     for whole in (np.int64(3), jnp.array(3), [3], (np.int32(3),), np.array([3]), range(3, 4)):
         assert lx.Normal(0.0, 1.0).sample(jax.random.key(0), whole).shape == (3,)
