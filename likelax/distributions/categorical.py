@@ -177,6 +177,13 @@ def _log_pmf_jvp(primals, tangents):
     return _log_pmf(logits, value), jnp.sum(slope * dlogits, axis=-1)
 
 
+def _draw(key: Array, logits: Array, shape: tuple[int, ...]) -> Array:
+    """A class, -1 where a logit is NaN or no class is possible."""
+    logits = jax.lax.stop_gradient(logits)
+    index = jax.random.categorical(key, logits, shape=shape).astype(jnp.int32)
+    return jnp.where(jnp.max(logits, axis=-1) > -jnp.inf, index, -1)
+
+
 class Categorical(_Labels):
     """One of K classes: log p(k) = logits[k] - log sum exp(logits) for k = 0..K-1.
 
@@ -186,7 +193,8 @@ class Categorical(_Labels):
     Parameters, of shape `(*batch, num_categories)`: `logits`, real (-inf is an impossible class),
     or `probs`, non-negative with sum 1, by keyword.
 
-    `mean` and `variance` are those of the class's index.
+    Samples are int32, -1 where a parameter is NaN or no class is possible. `mean` and `variance` are
+    those of the class's index.
     """
 
     logits: Array = param(supports.real, shape=("num_categories",), default=None, kw_only=True)
@@ -223,15 +231,15 @@ class Categorical(_Labels):
         return Summary(self.log_prob(token), normalizer, jnp.mean(log_p, -1), self.entropy())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        logits = jax.lax.stop_gradient(self.logits)
-        return jax.random.categorical(key, logits, shape=self._shape(shape)).astype(jnp.int32)
+        return _draw(key, self.logits, self._shape(shape))
 
 
 class OneHotCategorical(Distribution):
     """One of K classes as a one-hot vector: log p(x) = sum_k x_k logits[k] - log sum exp(logits).
 
     Parameters, of shape `(*batch, K)`: `logits`, real (-inf is an impossible class), or `probs`,
-    non-negative with sum 1, by keyword. Samples are int32 vectors.
+    non-negative with sum 1, by keyword. Samples are int32 vectors, of zeros where a parameter is NaN or no
+    class is possible.
     """
 
     logits: Array = param(supports.real, shape=("event",), default=None, kw_only=True)
@@ -259,8 +267,7 @@ class OneHotCategorical(Distribution):
         return (index[..., None] == jnp.arange(self.event_shape[0])).astype(jnp.int32)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
-        logits = jax.lax.stop_gradient(self.logits)
-        return self._one_hot(jax.random.categorical(key, logits, shape=shape + self.batch_shape))
+        return self._one_hot(_draw(key, self.logits, shape + self.batch_shape))
 
     def mean(self) -> Array:
         return self.probs

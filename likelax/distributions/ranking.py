@@ -22,7 +22,7 @@ class PlackettLuce(Distribution):
     the scores changes nothing. With it the loss of a ranking is ListMLE; of two items it is
     Bradley and Terry's.
 
-    Parameters: `scores`, `(*batch, n)`, real: the logits of the first place. Samples are int32. The
+    Parameters: `scores`, `(*batch, n)`, real: the logits of the first place. Samples are int32, -1 where a score is NaN. The
     mode goes by falling scores. Entropy and KL are sums over n! rankings and raise NotImplementedError;
     so do mean and variance.
 
@@ -47,7 +47,8 @@ class PlackettLuce(Distribution):
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Array:
         scores = jax.lax.stop_gradient(self.scores)
-        return _by_fall(scores + jax.random.gumbel(key, self._shape(shape), self.dtype))
+        drawn = _by_fall(scores + jax.random.gumbel(key, self._shape(shape), self.dtype))
+        return jnp.where(jnp.any(jnp.isnan(scores), axis=-1, keepdims=True), -1, drawn)
 
     def mode(self) -> Array:
         return _by_fall(self.scores)

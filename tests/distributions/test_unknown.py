@@ -211,3 +211,18 @@ def test_shapes_that_do_not_fit():
         normal.broadcast_to((2,))
     with pytest.raises(NotImplementedError, match=r"Masked.cdf .*; ask what is masked: .base.cdf"):
         normal.mask(True).cdf(0.0)
+
+
+def test_draws_of_unknown_classes_are_marked():
+    @jax.jit
+    def draw(logits):
+        dists = (lx.Categorical(logits=logits), lx.OneHotCategorical(logits=logits))
+        dists += (lx.Categorical(probs=jnp.exp(logits)), lx.PlackettLuce(logits))
+        return [dist.sample(jax.random.key(3), 5) for dist in dists]
+
+    logits = jnp.array([[0.5, NAN, 1.0], [0.5, -np.inf, 1.0], [-np.inf, -np.inf, -np.inf]])
+    labels, vectors, by_probs, rankings = map(np.asarray, draw(logits))
+    for drawn in (labels, by_probs):
+        assert np.all(drawn[:, [0, 2]] == -1) and np.all((drawn[:, 1] == 0) | (drawn[:, 1] == 2))
+    np.testing.assert_array_equal(vectors.sum(-1), [[0, 1, 0]] * 5)
+    assert np.all(rankings[:, 0] == -1) and np.all(np.sort(rankings[:, 1:]) == np.arange(3))
