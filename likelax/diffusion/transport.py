@@ -17,6 +17,7 @@ from likelax._ode import Solver
 from likelax._pytree import Array
 from likelax.diffusion.consistency import ConsistencyTraining
 from likelax.diffusion.model import DiffusionModel
+from likelax.numerics.logspace import nan_unless
 
 
 def check_flow(model: Any, owner: str) -> None:
@@ -48,7 +49,7 @@ class Flow:
         finite = jnp.all(jnp.isfinite(state[0]))
         safe = (jnp.where(finite, state[0], 0), *state[1:])
         out, reached = self.solver(field, safe, args, start, end)
-        return tuple(jnp.where(finite & reached, leaf, jnp.nan) for leaf in out)
+        return tuple(nan_unless(finite & reached, leaf) for leaf in out)
 
 
 def transport(

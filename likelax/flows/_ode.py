@@ -16,6 +16,7 @@ from likelax._ode import Divergence, Solver
 from likelax._pytree import Array, _made, add_axes, node, static
 from likelax.bijectors import Bijector
 from likelax.networks import Arguments
+from likelax.numerics.logspace import nan_unless
 
 
 class ODEMap(Bijector):
@@ -215,7 +216,7 @@ class Dynamics:
             field, safe, (params, jnp.where(known, context, 0), *rest), start, end
         )
         moved = (jnp.where(finite, out[0], x), *out[1:])
-        return tuple(jnp.where(reached & known, leaf, jnp.nan) for leaf in moved)
+        return tuple(nan_unless(reached & known, leaf) for leaf in moved)
 
 
 def folded_keys(key: Array, shape: tuple[int, ...]) -> Array:

@@ -597,6 +597,17 @@ def passing_nan(out: Array, *sources: Array) -> Array:
     return out
 
 
+@jax.custom_jvp
+def nan_unless(known: Array, x: Array) -> Array:
+    """`x`, and NaN with slopes of 0 where not `known`, which has fewer axes: a sum, see `passing_nan`."""
+    return x + jnp.where(known, 0, jnp.nan).astype(x.dtype)
+
+
+@nan_unless.defjvp
+def _nan_unless_slope(primals, tangents):
+    return nan_unless(*primals), jnp.where(primals[0], tangents[1], 0)
+
+
 def soft_limit(x: ArrayLike, bound: ArrayLike) -> Array:
     """Exactly x while |x| <= bound, and sign(x) (bound + log(1 + |x| - bound)) beyond: monotone and
     C1.

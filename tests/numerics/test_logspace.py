@@ -323,3 +323,24 @@ def test_a_power_of_two_is_a_unit_without_rounding(dtype):
     assert all(exact(far, unit_far)) and np.isfinite(far / unit_far).all()
     # The control: a length itself rounds.
     assert not all(all(exact(x, u)) for x, u in zip(values.T, length, strict=True))
+
+
+def test_nan_is_passed_on_through_an_exp():
+    """One for a whole row: as a constant, XLA's CPU backend makes any numbers of it."""
+    x = jnp.linspace(-5.0, 50.0, 64)
+
+    @jax.jit
+    def ask(source, known, x):
+        passed = jax.vmap(lambda s: jnp.exp(logspace.passing_nan(-jnp.abs(x), s)))(source)
+        held = jax.vmap(lambda k: jnp.exp(logspace.nan_unless(k, -jnp.abs(x))))(known)
+        slopes = jax.vmap(lambda k: jax.grad(lambda x: jnp.sum(logspace.nan_unless(k, x**2)))(x))
+        return passed, held, slopes(known)
+
+    passed, held, slopes = map(
+        np.asarray, ask(jnp.array([0.5, np.nan]), jnp.array([True, False]), x)
+    )
+    for got in (passed, held):
+        np.testing.assert_allclose(got[0], np.exp(-np.abs(x)), rtol=1e-5)
+        assert np.isnan(got[1]).all()
+    np.testing.assert_allclose(slopes[0], 2 * x, rtol=1e-6)
+    np.testing.assert_array_equal(slopes[1], np.zeros(64))
