@@ -405,21 +405,21 @@ class Node:
 
     def broadcast_to(self, batch_shape: tuple[int, ...]) -> Self:
         """The same node with every leaf at this full batch shape, ready for `vmap` or a slice."""
-        ndim = self.batch_ndim
+        where = f"{type(self).__name__}.broadcast_to"
+        batch_shape, ndim = _checks.as_shape(where, batch_shape), self.batch_ndim
         lead = len(batch_shape) - ndim
         try:
-            fits = jnp.broadcast_shapes(self.batch_shape, tuple(batch_shape)) == tuple(batch_shape)
+            fits = jnp.broadcast_shapes(self.batch_shape, batch_shape) == batch_shape
         except ValueError:
             fits = False
         if not fits:
             raise ValueError(
-                f"{type(self).__name__}.broadcast_to: batch shape {self.batch_shape} does not broadcast to "
-                f"{tuple(batch_shape)}"
+                f"{where}: batch shape {self.batch_shape} does not broadcast to {batch_shape}"
             )
 
         def widen(leaf: Array) -> Array:
             leaf = leaf.reshape((1,) * lead + leaf.shape)
-            return jnp.broadcast_to(leaf, tuple(batch_shape) + leaf.shape[lead + ndim :])
+            return jnp.broadcast_to(leaf, batch_shape + leaf.shape[lead + ndim :])
 
         return self._map(widen)
 

@@ -97,7 +97,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The smoke part is there for what a new JAX breaks: every file, little of each."""
-    slow.mark(items, whole=not any("::" in arg for arg in config.args))
+    slow.mark(items)
+    if not any("::" in arg for arg in config.args):
+        config.stash[slow.COLLECTED] = {slow.name_of(item.nodeid) for item in items}
     if not config.getoption("smoke"):
         return
     files: dict[Path, list[pytest.Item]] = {}

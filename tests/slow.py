@@ -11,6 +11,9 @@ import pytest
 LIST = Path(__file__).with_name("slow.txt")
 SECONDS = 2  # of a test's own call, without its fixtures
 LISTED = frozenset(LIST.read_text().splitlines())
+COLLECTED = pytest.StashKey[
+    set[str]
+]()  # all tests of the files that are run, where they are run whole
 
 
 def name_of(nodeid: str) -> str:
@@ -18,17 +21,18 @@ def name_of(nodeid: str) -> str:
     return nodeid.removeprefix("tests/")
 
 
-def mark(items: Iterable[pytest.Item], whole: bool) -> None:
-    """Marks the listed tests; raises where the list names one that its file has not, if files were collected whole."""
-    items = list(items)
-    names = {name_of(item.nodeid) for item in items}
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Marks the listed ones."""
     for item in items:
         if name_of(item.nodeid) in LISTED:
             item.add_marker("slow")
+
+
+def unknown(names: Iterable[str]) -> set[str]:
+    """What the list names beside these tests of whole files."""
+    names = set(names)
     files = {name.partition("::")[0] for name in names}
-    gone = {name for name in LISTED - names if name.partition("::")[0] in files}
-    if whole and gone:
-        raise pytest.UsageError(f"{LIST.name} names what is no test: {sorted(gone)}")
+    return {name for name in LISTED - names if name.partition("::")[0] in files}
 
 
 def write(seconds: dict[str, float]) -> None:

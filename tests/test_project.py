@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import likelax as lx
+import slow
 from likelax._extras import require
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,3 +125,12 @@ def test_a_broken_package_keeps_its_own_error(tmp_path, monkeypatch):
 
 def test_the_package_is_typed():
     assert (ROOT / "likelax" / "py.typed").is_file()
+
+
+def test_the_list_of_slow_tests_names_tests(request):
+    collected = request.config.stash.get(slow.COLLECTED, None)
+    if collected is None:  # single tests were asked for
+        collected = slow.LISTED
+    assert slow.unknown(collected) == set()
+    gone = min(slow.LISTED)  # the control
+    assert slow.unknown({gone.partition("::")[0] + "::another"}) >= {gone}

@@ -22,8 +22,8 @@ class PlackettLuce(Distribution):
     the scores changes nothing. With it the loss of a ranking is ListMLE; of two items it is
     Bradley and Terry's.
 
-    Parameters: `scores`, `(*batch, n)`, real: the logits of the first place. Samples are int32, -1 where a score is NaN. The
-    mode goes by falling scores. Entropy and KL are sums over n! rankings and raise NotImplementedError;
+    Parameters: `scores`, `(*batch, n)`, real: the logits of the first place. Samples are int32, -1
+    where a score is NaN. The mode goes by falling scores. Entropy and KL are sums over n! rankings and raise NotImplementedError;
     so do mean and variance.
 
     Source: Plackett (1975), "The analysis of permutations"; Luce (1959). Samples sort scores with
